@@ -1,0 +1,148 @@
+//! The comparison: every contestant under every load in each round, in an order that rotates.
+
+use std::{
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{
+    Options,
+    load::{self, Load, Plan},
+    redis::Redis,
+    request::{self, DEVICE, FINGERPRINT, Issuer, SUBJECT},
+    servers::{self, Contestant, Scope, Store},
+    table::{Sample, Table},
+};
+
+/// Tokens never seen before that each contestant is sent in a round of the cold load.
+const COLD: usize = 6_000;
+
+pub fn run(folder: &Path, options: &Options, issuer: &Issuer, redis: &Redis) -> io::Result<String> {
+    let contestants = contestants(folder, issuer, redis);
+    let warm = request::check(&request::token(&issuer.rs256, 0));
+    println!("the message: {} octets, the token: {}", warm.len(), request::token(&issuer.rs256, 0).len());
+    for contestant in &contestants {
+        enrol(contestant);
+        assert_allowed(contestant, &warm)?;
+    }
+    let names = || contestants.iter().map(|contestant| contestant.name);
+    let mut tables: Vec<Table> = Vec::new();
+    for (connections, streams) in &options.levels {
+        let title = format!("Warm, RS256, {connections} connections × {streams} streams");
+        tables.push(Table::new(title, names()));
+    }
+    tables.push(Table::new("Cold, RS256: every token is new, 4 connections × 8 streams", names()));
+    let mut tokens = 1..;
+    for round in 0..options.rounds {
+        for (level, (connections, streams)) in options.levels.iter().enumerate() {
+            let plan = Plan::closed(*connections, *streams, Duration::from_secs_f64(options.seconds));
+            for row in rotated(round, contestants.len()) {
+                let sample = measure(&contestants[row], plan, &load::same(warm.clone()))?;
+                tables[level].add(row, sample);
+            }
+        }
+        let plan = Plan { connections: 4, streams: 8, time: None, rate: None };
+        let fresh: Vec<Bytes> = mint(issuer, &tokens.by_ref().take(COLD).collect::<Vec<_>>());
+        for row in rotated(round, contestants.len()) {
+            let sample = measure(&contestants[row], plan, &load::each(fresh.clone()))?;
+            tables[options.levels.len()].add(row, sample);
+        }
+        println!("round {} of {}", round + 1, options.rounds);
+    }
+    for contestant in contestants.iter().filter(|contestant| contestant.countersign.is_some()) {
+        let lost = contestant.metric("countersign_audit_lost", "");
+        let recorded = contestant.metric("countersign_audit_records", "");
+        println!("{}: {recorded} audit records taken, {lost} lost to a full queue", contestant.name);
+    }
+    Ok(tables.iter().map(|table| table.markdown() + "\n").collect())
+}
+
+fn contestants(folder: &Path, issuer: &Issuer, redis: &Redis) -> Vec<Contestant> {
+    let keys = issuer.key_set();
+    let countersign = |name, scope, store| servers::countersign(folder, name, scope, store, &keys);
+    vec![
+        servers::floor(folder),
+        countersign("core, embedded", Scope::Core, Store::Embedded),
+        countersign("core, Redis", Scope::Core, Store::Redis(redis)),
+        countersign("everything, embedded", Scope::Everything, Store::Embedded),
+        countersign("everything, Redis", Scope::Everything, Store::Redis(redis)),
+    ]
+}
+
+/// Registers the device that requests name.
+pub fn enrol(contestant: &Contestant) {
+    if contestant.countersign.is_some() {
+        let device =
+            json!({"id": DEVICE, "user": SUBJECT, "fingerprint": FINGERPRINT, "compliant": true, "status": "active"});
+        contestant.admin("PutDevice", &json!({ "device": device }));
+    }
+}
+
+fn assert_allowed(contestant: &Contestant, message: &Bytes) -> io::Result<()> {
+    let plan = Plan::closed(2, 4, Duration::from_millis(500));
+    let load = load::run(contestant.address, plan, &load::same(message.clone()))?;
+    assert!(load.allowed > 0 && load.denied + load.failed == 0, "{} does not allow: {load:?}", contestant.name);
+    Ok(())
+}
+
+/// Drives one contestant, and reads from the kernel what it used meanwhile.
+pub fn measure(contestant: &Contestant, plan: Plan, source: &load::Source) -> io::Result<Sample> {
+    let before = contestant.cpu();
+    let load: Load = load::run(contestant.address, plan, source)?;
+    // What it still does for these checks (audit) counts.
+    settle(contestant);
+    let cpu = contestant.cpu() - before;
+    // Thousands of requests a second are nobody's habit: the risk model may refuse one in a thousand.
+    let refused = load.denied + load.failed;
+    let few = refused * 1_000 <= load.answers();
+    assert!(few, "{} refused {refused} of {}: {}", contestant.name, load.answers(), reasons(contestant));
+    Ok(Sample {
+        per_second: load.per_second(),
+        p50: load.percentile(50.0),
+        p99: load.percentile(99.0),
+        cpu: cpu.as_secs_f64() / load.answers() as f64 * 1e5,
+        memory: contestant.memory(),
+    })
+}
+
+/// What a Countersign has refused for so far.
+fn reasons(contestant: &Contestant) -> String {
+    let page = contestant.countersign.as_ref().map(|server| server.get("/metrics").body).unwrap_or_default();
+    let refusals = page.lines().filter(|line| line.starts_with("countersign_decisions") && !line.contains("allow"));
+    refusals.collect::<Vec<_>>().join("; ")
+}
+
+/// Waits until the process has been idle for 30 ms, a second at most.
+fn settle(contestant: &Contestant) {
+    let limit = Instant::now() + Duration::from_secs(1);
+    let mut last = contestant.cpu();
+    while Instant::now() < limit {
+        super::support::process::pause(Duration::from_millis(30));
+        let now = contestant.cpu();
+        if now == last {
+            return;
+        }
+        last = now;
+    }
+}
+
+/// RS256 signatures are made on all cores: they cost twenty times what verifying them does.
+fn mint(issuer: &Issuer, numbers: &[u64]) -> Vec<Bytes> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = numbers.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let make = |part: &[u64]| -> Vec<Bytes> {
+            part.iter().map(|number| request::check(&request::token(&issuer.rs256, *number))).collect()
+        };
+        let parts: Vec<_> = numbers.chunks(part).map(|part| scope.spawn(move || make(part))).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("signing does not panic")).collect()
+    })
+}
+
+fn rotated(round: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |index| (index + round) % count)
+}

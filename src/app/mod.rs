@@ -1,0 +1,390 @@
+//! The composition root: builds the parts in order, runs them, and stops them in reverse.
+//!
+//! The only place that names a store adapter. Reads top to bottom like a table of contents.
+
+mod events;
+mod fleet;
+mod news;
+mod ports;
+pub mod probe;
+mod sources;
+mod status;
+mod stores;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+use self::{
+    news::NewsDesk,
+    ports::{DevicePort, ExplainPort, InstancePort, RevocationPort},
+};
+
+use crate::{
+    admin::{self, Access, Administration, SessionDesk, ports::Journal},
+    assertion::{self, Assertions},
+    behavior::Behaviors,
+    clock::Clock,
+    config::{self, Config, reload},
+    device::{self, enroll::Enrollment},
+    document::Diagnostic,
+    domain::{RiskModel, Secret, metric::Source},
+    enrollment, extauthz,
+    identity::{self, Authenticator},
+    location::Locator,
+    notice::Notices,
+    ops,
+    pipeline::{self, Pipeline},
+    policy::{Rules, SourceFile},
+    quota::Quotas,
+    revocation::Revocations,
+    session::Sessions,
+    signals::{Signals, Teller},
+    store::Watch,
+    telemetry::{
+        audit::{self, Auditor},
+        log,
+        trace::{self, Tracer},
+    },
+};
+
+/// Why `serve` could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the rules cannot be used")]
+    Rules(Vec<Diagnostic>),
+    #[error(transparent)]
+    Store(#[from] stores::Error),
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    #[error(transparent)]
+    Authz(#[from] extauthz::Error),
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
+    #[error("cannot listen on {address} for {what}: {source}")]
+    Listen { what: &'static str, address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    #[error(transparent)]
+    Trace(#[from] trace::Error),
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+    #[error(transparent)]
+    Devices(#[from] device::Error),
+    #[error(transparent)]
+    Enrollment(#[from] device::enroll::AuthorityError),
+    #[error("assertion: {0}")]
+    Assertion(#[from] assertion::Error),
+    #[error("admin: {0}")]
+    Access(String),
+    #[error("admin: no home folder to keep the token in: set `admin.state_dir`")]
+    NoStateDir,
+    #[error("admin: cannot make a token in {}: {source}", .folder.display())]
+    Token { folder: PathBuf, source: io::Error },
+    #[error("cannot read {}: {source}", .path.display())]
+    Pem { path: PathBuf, source: io::Error },
+}
+
+/// Longest time that background work may take to end after everything else has.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Runs Countersign until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// One clear line for whatever cannot be opened, read or bound.
+pub fn serve(config: Config) -> Result<(), Error> {
+    // A second installation in one process (tests) changes nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let clock = Clock::system();
+    log::init(&config.telemetry.log, clock.clone())?;
+    // Checks have runtimes of their own, one a core; this one is for everything else.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("background")
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
+    let opened = runtime.block_on(Opened::open(&config))?;
+    let tracer = Arc::new(Tracer::start(&config.telemetry.traces, clock.clone())?);
+    let auditor = Auditor::start(&config.audit, clock.clone())?;
+    let result = runtime.block_on(run(config, opened, clock, Arc::clone(&tracer), Arc::clone(&auditor)));
+    runtime.shutdown_timeout(LAST_WORDS);
+    auditor.close();
+    tracer.close(LAST_WORDS);
+    result
+}
+
+/// What is refused most often, rules and ports, opened before the audit writes that there was a start.
+struct Opened {
+    rules: Rules,
+    files: Vec<SourceFile>,
+    authz: extauthz::Server,
+    admin: TcpListener,
+    http: ops::Listener,
+}
+
+impl Opened {
+    async fn open(config: &Config) -> Result<Self, Error> {
+        let (loaded, files) = config.load_rules().map_err(Error::Rules)?;
+        for warning in &loaded.warnings {
+            tracing::warn!("rules: {warning}");
+        }
+        let authz = extauthz::Server::bind(place(config), config.check.clone(), config.answer.clone()).await?;
+        let admin = listen("the admin API", config.listen.admin).await?;
+        let http = ops::Listener::bind(config.listen.http, config.ops.max_connections)
+            .await
+            .map_err(|source| Error::Listen { what: "health and metrics", address: config.listen.http, source })?;
+        Ok(Self { rules: loaded.rules, files, authz, admin, http })
+    }
+}
+
+async fn run(
+    config: Config,
+    opened: Opened,
+    clock: Clock,
+    tracer: Arc<Tracer>,
+    auditor: Arc<Auditor>,
+) -> Result<(), Error> {
+    let stop = CancellationToken::new();
+    let background = CancellationToken::new();
+    let Opened { rules, files, authz, admin, http } = opened;
+    let parts = Parts::start(&config, rules, clock, tracer, auditor, &background).await?;
+    let in_force = Arc::clone(&parts.pipeline.rules);
+    let apply = move |rules| in_force.store(Arc::new(rules));
+    let (reloads, _) = reload::watch(config.rules.clone(), files, config.rule_options(), apply, background.clone());
+    let mut tasks = JoinSet::new();
+    let mut sources = sources::sources(&parts.pipeline, &parts.signals, parts.enrollment.as_ref(), &reloads, &stop);
+    sources::of_teller(&mut sources, parts.teller.as_ref(), &parts.pipeline);
+    sources.metrics.push(Arc::clone(&parts.watch) as Arc<dyn Source>);
+    sources.metrics.extend(parts.shadow(&config, &background));
+    let mut router = ops::router(sources, config.ops.clone()).merge(parts.signals.router());
+    if let Some(teller) = &parts.teller {
+        router = router.merge(teller.router());
+    }
+    if let Some(enrollment) = &parts.enrollment {
+        let auditor = Arc::clone(&parts.pipeline.auditor);
+        router = router.merge(enrollment::router(Arc::clone(enrollment), auditor, parts.pipeline.clock.clone()));
+    }
+    let administration = parts.administration(&config, reloads, &background)?;
+    tasks.spawn(ops::serve(http, router, background.clone()));
+    let admin_tls = config.listen.admin_tls.as_ref().map(admin_tls).transpose()?;
+    tasks.spawn(serve_admin(administration, admin, admin_tls, config.admin_is_guarded(), background.clone()));
+
+    tracing::info!(
+        authz = %config.listen.authz,
+        admin = %config.listen.admin,
+        http = %config.listen.http,
+        rules = %parts.pipeline.rules.load().version(),
+        "countersign {} serves",
+        env!("CARGO_PKG_VERSION"),
+    );
+    tokio::spawn(stop_on_signal(stop.clone()));
+    let result = authz.serve(Arc::clone(&parts.pipeline), stop).await;
+
+    if let Some(behaviors) = &parts.pipeline.behaviors {
+        behaviors.close(LAST_WORDS).await;
+    }
+    background.cancel();
+    let ended = async {
+        parts.pipeline.sessions.stopped().await;
+        while tasks.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+        tracing::warn!("background work did not end in time");
+    }
+    result.map_err(Into::into)
+}
+
+/// What checks and administration are made of.
+struct Parts {
+    pipeline: Arc<Pipeline>,
+    enrollment: Option<Arc<Enrollment>>,
+    signals: Arc<Signals>,
+    /// Who tells others what was decided here; `None` where nobody is to be told.
+    teller: Option<Arc<Teller>>,
+    watch: Arc<Watch>,
+}
+
+impl Parts {
+    async fn start(
+        config: &Config,
+        rules: Rules,
+        clock: Clock,
+        tracer: Arc<Tracer>,
+        auditor: Arc<Auditor>,
+        background: &CancellationToken,
+    ) -> Result<Self, Error> {
+        let store = stores::open(&config.store, &clock, background).await?;
+        let authenticator =
+            Authenticator::start(config.identity.clone(), clock.clone(), Arc::clone(&store), background.clone())
+                .await?;
+        let revocations =
+            Revocations::start(Arc::clone(&store), config.revocation.clone(), clock.clone(), background.clone());
+        let notices = Notices::start(
+            Arc::clone(&store),
+            clock.clone(),
+            config.revocation.max_staleness.get(),
+            background.clone(),
+        );
+        let sessions = Sessions::start(
+            Arc::clone(&store),
+            config.session.clone(),
+            clock.clone(),
+            config.revocation.max_staleness.get(),
+            background.clone(),
+        );
+        let (devices, enrollment) = fleet::start(&config.devices, &store, &clock, background)?;
+        let locator = Locator::open(config.location.clone());
+        locator.watch(background.clone());
+        let behaviors = (config.risk.model != RiskModel::None).then(|| {
+            // A store that dies with the process holds nothing that memory does not.
+            let kept = (stores::name(&config.store) != "memory").then(|| Arc::clone(&store));
+            Behaviors::start(&config.behavior, kept, &clock, background)
+        });
+        let assertions = Assertions::new(config.assertion.clone(), Arc::clone(&store))?;
+        if config.assertion.enabled {
+            assertions.watch(clock.clone(), background.clone());
+        }
+        let pipeline = Arc::new(Pipeline {
+            assertions,
+            clock,
+            authenticator,
+            revocations,
+            notices,
+            sessions,
+            devices,
+            locator,
+            behaviors,
+            quotas: Quotas::new(Arc::clone(&store)),
+            rules: Arc::new(ArcSwap::from_pointee(rules)),
+            auditor,
+            tracer,
+            counters: Arc::new(pipeline::Counters::default()),
+            trusted_hops: config.client.trusted_hops,
+        });
+        let watch = Watch::start(Arc::clone(&store), Watch::EVERY, background.clone());
+        let teller = events::teller(config, &pipeline, Arc::clone(&store), background)?;
+        if teller.is_some() {
+            let desk = NewsDesk { teller: teller.clone(), clock: pipeline.clock.clone() };
+            tokio::spawn(desk.sessions(pipeline.sessions.ends()));
+        }
+        let signals = events::start(config, &pipeline, store, background);
+        Ok(Self { pipeline, enrollment, signals, teller, watch })
+    }
+
+    /// Starts the shadow rules, where there are some.
+    fn shadow(&self, config: &Config, stop: &CancellationToken) -> Option<Arc<dyn Source>> {
+        if config.shadow_rules.is_empty() {
+            return None;
+        }
+        let auditor = Arc::clone(&self.pipeline.auditor);
+        let apply = move |rules| auditor.shadows().take_up(rules);
+        let (paths, options) = (config.shadow_rules.clone(), config.rule_options());
+        Some(reload::watch_shadow(paths, options, apply, stop.clone()))
+    }
+
+    fn administration(
+        &self,
+        config: &Config,
+        reloads: Arc<reload::Counters>,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Administration>, Error> {
+        let made = if config.admin.tokens.is_empty() { Some(made_token(config)?) } else { None };
+        let access = Access::new(&config.admin, made.as_ref()).map_err(Error::Access)?;
+        let Pipeline { clock, revocations, devices, auditor, .. } = &*self.pipeline;
+        let news = NewsDesk { teller: self.teller.clone(), clock: clock.clone() };
+        Ok(Arc::new(Administration {
+            access,
+            clock: clock.clone(),
+            revocations: Arc::new(RevocationPort {
+                revocations: Arc::clone(revocations),
+                clock: clock.clone(),
+                max_lifetime: config.revocation.max_lifetime.get(),
+                news: news.clone(),
+            }),
+            devices: Arc::new(DevicePort { devices: Arc::clone(devices), news }),
+            explainer: Arc::new(ExplainPort(Arc::clone(&self.pipeline))),
+            instance: Arc::new(InstancePort {
+                pipeline: Arc::clone(&self.pipeline),
+                reloads,
+                store: stores::name(&config.store),
+                started: clock.now(),
+            }),
+            journal: Arc::clone(auditor) as Arc<dyn Journal>,
+            sessions: Some(SessionDesk {
+                registry: Arc::clone(&self.pipeline.sessions),
+                notices: Arc::clone(&self.pipeline.notices),
+                stop: stop.clone(),
+            }),
+            fleet: Some(admin::Fleet { registry: Arc::clone(devices), enrollment: self.enrollment.clone() }),
+            behaviors: self.pipeline.behaviors.clone(),
+        }))
+    }
+}
+
+/// The admin token, made at the first start.
+fn made_token(config: &Config) -> Result<Secret, Error> {
+    let folder = config.admin.state_dir.clone().or_else(admin::state_dir).ok_or(Error::NoStateDir)?;
+    let made = admin::make_token(&folder).map_err(|source| Error::Token { folder, source })?;
+    if made.fresh {
+        tracing::info!(path = %made.path.display(), "a token for the admin API was made");
+    }
+    Ok(made.token)
+}
+
+fn admin_tls(tls: &config::Tls) -> Result<ServerTlsConfig, Error> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Pem { path: path.clone(), source });
+    let identity = Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
+    let server = ServerTlsConfig::new().identity(identity);
+    Ok(match &tls.client_ca {
+        Some(path) => server.client_ca_root(Certificate::from_pem(read(path)?)),
+        None => server,
+    })
+}
+
+async fn serve_admin(
+    administration: Arc<Administration>,
+    listener: TcpListener,
+    tls: Option<ServerTlsConfig>,
+    guarded: bool,
+    stop: CancellationToken,
+) {
+    if let Err(error) = admin::serve(administration, listener, tls, guarded, stop).await {
+        tracing::error!(%error, "the admin API ended");
+    }
+}
+
+fn place(config: &Config) -> extauthz::Place {
+    match &config.listen.authz {
+        config::Address::Unix(path) => extauthz::Place::Unix(path.clone()),
+        config::Address::Tcp(address) => extauthz::Place::Tcp(*address, config.listen.authz_tls.as_ref().map(tls)),
+    }
+}
+
+fn tls(tls: &config::Tls) -> extauthz::Tls {
+    extauthz::Tls { certificate: tls.certificate.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() }
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { what, address, source })
+}
+
+/// SIGTERM and SIGINT drain; a second one is left to the operating system.
+async fn stop_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals cannot be listened to: stop this process with SIGKILL");
+        return;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    stop.cancel();
+}

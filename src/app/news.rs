@@ -1,0 +1,69 @@
+//! Which administrative writes others are told of.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::{
+    admin::ports::DeviceChanges,
+    clock::Clock,
+    domain::RevocationKind,
+    session::End,
+    signals::{About, By, News, Standing, Teller},
+};
+
+/// Turns what was done into news, where there is somebody to hear it.
+#[derive(Clone, Debug)]
+pub(super) struct NewsDesk {
+    pub(super) teller: Option<Arc<Teller>>,
+    pub(super) clock: Clock,
+}
+
+impl NewsDesk {
+    pub(super) async fn revoked(&self, kind: RevocationKind, id: &str, reason: &str) {
+        let id = id.to_owned();
+        let about = match kind {
+            RevocationKind::Token => About::Token(id),
+            RevocationKind::Session => About::Session(id, None),
+            RevocationKind::Subject => About::Subject(id),
+            RevocationKind::Device => About::Device(id, Standing::Out),
+        };
+        self.tell(about, reason).await;
+    }
+
+    /// Of what can be taken back, only a device has a standing that others keep.
+    pub(super) async fn reinstated(&self, kind: RevocationKind, id: &str, reason: &str) {
+        if kind == RevocationKind::Device {
+            self.tell(About::Device(id.to_owned(), Standing::Back), reason).await;
+        }
+    }
+
+    /// What was written of a device: its status says more than its compliance.
+    pub(super) async fn device(&self, id: &str, changes: &DeviceChanges) {
+        let set = |name: &str| changes.set.iter().find(|(set, _)| *set == name).map(|(_, value)| value.as_str());
+        let id = id.to_owned();
+        let about = match (set("status"), set("compliant")) {
+            (Some("suspended" | "revoked"), _) => About::Device(id, Standing::Out),
+            (_, Some(compliant)) => About::Compliance(id, compliant == "true"),
+            (Some(_), None) => About::Device(id, Standing::Back),
+            (None, None) => return,
+        };
+        self.tell(about, set("status_reason").unwrap_or_default()).await;
+    }
+
+    /// Sessions that were ended here, by an operator or by a rule. Until nobody ends any.
+    pub(super) async fn sessions(self, mut ends: mpsc::Receiver<End>) {
+        while let Some(End { issuer, subject, id, why, by_operator }) = ends.recv().await {
+            let Some(teller) = &self.teller else { return };
+            let user = (issuer.as_str().to_owned(), subject.as_str().to_owned());
+            let about = About::Session(id.as_str().to_owned(), Some(user));
+            let by = if by_operator { By::Admin } else { By::Policy };
+            teller.tell(&News { about, by, at: self.clock.now(), reason: why.as_ref().to_owned() }).await;
+        }
+    }
+
+    async fn tell(&self, about: About, reason: &str) {
+        let Some(teller) = &self.teller else { return };
+        teller.tell(&News { about, by: By::Admin, at: self.clock.now(), reason: reason.to_owned() }).await;
+    }
+}

@@ -1,0 +1,191 @@
+//! Facts become events without inventing anything; threads share one past; a subject can be forgotten.
+
+use std::{net::IpAddr, sync::Arc};
+
+use crate::{
+    behavior::{Observation, Profiles, event},
+    domain::{
+        AuthMethod, AuthMethods, DeviceId, DeviceProof, DeviceRecord, DeviceSighting, Fact, Identity, Issuer,
+        NetworkKind, Place, SessionId, SubjectId, SubjectKind, TokenId, UnixTime,
+    },
+    risk::statistical::{
+        Capacity, Event, Model, Outcome,
+        event::{Proof, Strength},
+    },
+};
+
+const MONDAY: UnixTime = UnixTime::from_secs(1_768_204_800);
+
+fn identity() -> Identity {
+    Identity {
+        issuer: Issuer::new("https://issuer.example"),
+        subject: SubjectId::new("alice"),
+        kind: SubjectKind::Person,
+        token_id: TokenId::new("t1"),
+        session: SessionId::new("derived"),
+        session_claimed: false,
+        client_id: None,
+        methods: AuthMethods::NONE.with(AuthMethod::Password),
+        acr: None,
+        auth_time: Some(MONDAY),
+        issued_at: MONDAY,
+        expires_at: MONDAY,
+        roles: Vec::new(),
+        permissions: Vec::new(),
+        scopes: Vec::new(),
+        device: None,
+        confirmation: None,
+        audience: Arc::from("api"),
+        attributes: Default::default(),
+    }
+}
+
+fn place(network: NetworkKind) -> Place {
+    Place { country: Some(Arc::from("NO")), position: Some((59.9, 10.7)), asn: Some(2119), network, ..Place::default() }
+}
+
+fn sighting(proof: DeviceProof, key_differs: bool) -> DeviceSighting {
+    DeviceSighting {
+        id: DeviceId::new("laptop"),
+        record: Some(Arc::new(DeviceRecord::default())),
+        proof,
+        fingerprint_differs: false,
+        key_differs,
+        differs_from_token: false,
+        evidence: Default::default(),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
+fn seen(identity: &Identity, place: Fact<Place>, device: Fact<DeviceSighting>, methods: AuthMethods) -> Event {
+    let client: Option<IpAddr> = "84.16.20.7".parse().ok();
+    event(&Observation {
+        now: MONDAY,
+        identity,
+        methods,
+        client,
+        place: &place,
+        device: &device,
+        user_agent: "curl/8.7.1",
+        method: "GET",
+        path: "/orders/17",
+    })
+}
+
+fn known<T>(value: T) -> Fact<T> {
+    Fact::Known { value, as_of: MONDAY }
+}
+
+#[test]
+fn what_could_not_be_asked_is_unknown_to_the_model() {
+    let event = seen(&identity(), Fact::NotAsked, Fact::Absent, AuthMethods::NONE);
+    assert!(event.place.is_none() && event.asn.is_none() && event.device.id.is_none() && !event.anonymous);
+    assert_eq!(event.strength, Strength::Weak);
+}
+
+#[test]
+fn addresses_inside_are_neutral_and_tunnels_are_named() {
+    let at = |network| seen(&identity(), known(place(network)), Fact::Absent, AuthMethods::NONE);
+    for inside in [NetworkKind::Private, NetworkKind::Corporate] {
+        assert!(at(inside).address.is_none() && at(inside).place.is_none());
+    }
+    assert!(at(NetworkKind::Ordinary).address.is_some() && !at(NetworkKind::Ordinary).anonymous);
+    assert!(at(NetworkKind::Vpn).anonymous && at(NetworkKind::Tor).anonymous);
+}
+
+#[test]
+fn a_session_goes_by_sid_and_otherwise_by_its_token() {
+    let of = |identity: &Identity| seen(identity, Fact::Absent, Fact::Absent, AuthMethods::NONE).session;
+    let other = Identity { token_id: TokenId::new("t2"), ..identity() };
+    assert_ne!(of(&identity()), of(&other));
+    let claimed = |token: &str| Identity { token_id: TokenId::new(token), session_claimed: true, ..identity() };
+    assert_eq!(of(&claimed("t1")), of(&claimed("t2")));
+}
+
+#[test]
+fn another_key_than_the_devices_own_is_a_missing_proof() {
+    let proof =
+        |p, differs| seen(&identity(), Fact::Absent, known(sighting(p, differs)), AuthMethods::NONE).device.proof;
+    assert_eq!(proof(DeviceProof::Key, false), Proof::Proved);
+    assert_eq!(proof(DeviceProof::IdOnly, true), Proof::Missing);
+    assert_eq!(proof(DeviceProof::Fingerprint, false), Proof::Named);
+}
+
+#[test]
+fn a_hardware_key_alone_is_strong_and_a_service_is_a_service() {
+    let key = AuthMethods::NONE.with(AuthMethod::HardwareKey);
+    assert_eq!(seen(&identity(), Fact::Absent, Fact::Absent, key).strength, Strength::Strong);
+    let service = Identity { kind: SubjectKind::Service, ..identity() };
+    assert_eq!(seen(&service, Fact::Absent, Fact::Absent, AuthMethods::NONE).strength, Strength::Service);
+}
+
+#[test]
+fn a_past_is_learned_and_forgotten() {
+    let event = usual();
+    let profiles = Profiles::with_model(Model::default(), Capacity { profiles: 100, sessions: 100 });
+    let first = profiles.observe(event).unwrap();
+    assert!(first.behavior.score.is_none() && first.behavior.new_device.is_none(), "no history yet");
+    assert!(first.behavior.assessment.is_some_and(|told| told.cold_start), "and little to go by");
+    profiles.settle(&first, Outcome::Allowed);
+    let second = profiles.observe(event).unwrap();
+    assert_eq!(second.behavior.new_device, Some(false));
+    assert!(second.behavior.assessment.is_some_and(|told| told.after_step_up <= told.score));
+    assert!(profiles.forget(event.subject) && profiles.profile(event.subject).is_none());
+}
+
+#[test]
+fn whoever_asks_again_after_a_challenge_is_not_known_by_then() {
+    let event = usual();
+    let profiles = Profiles::with_model(Model::default(), Capacity { profiles: 100, sessions: 100 });
+    for _ in 0..5 {
+        let observed = profiles.observe(event).unwrap();
+        assert!(observed.behavior.score.is_none());
+        profiles.settle(&observed, Outcome::Challenged);
+    }
+}
+
+#[test]
+fn a_place_is_unusual_or_impossible_only_against_a_history() {
+    let profiles = Profiles::with_model(Model::default(), Capacity { profiles: 100, sessions: 100 });
+    let home = usual();
+    let away = Event {
+        now: home.now + 5400.0,
+        session: home.subject.within("away"),
+        asn: Some(45609),
+        address: "103.6.156.9".parse().ok(),
+        place: home.place.map(|_| crate::risk::statistical::event::Place {
+            country: *b"IN",
+            position: Some((12.9, 77.6)),
+            radius_km: 20.0,
+        }),
+        ..home
+    };
+    let completed = |event| {
+        let mut completed = Place::default();
+        profiles.observe(event).unwrap().complete(&mut completed);
+        (completed.known_to_subject, completed.unusual, completed.impossible_travel)
+    };
+    assert_eq!(completed(away), (None, false, false), "nobody knows this subject");
+    profiles.settle(&profiles.observe(home).unwrap(), Outcome::Allowed);
+    assert_eq!(completed(home), (Some(true), false, false));
+    assert_eq!(completed(away), (Some(false), true, true));
+    let later = Event { now: home.now + 30.0 * 3600.0, ..away };
+    assert_eq!(completed(later), (Some(false), true, false), "there is time to fly");
+    profiles.settle(&profiles.observe(away).unwrap(), Outcome::StepUpPassed);
+    assert_eq!(completed(away), (Some(true), false, false), "a step-up was passed there");
+}
+
+#[test]
+fn a_history_without_places_makes_none_unusual() {
+    let profiles = Profiles::with_model(Model::default(), Capacity { profiles: 100, sessions: 100 });
+    let inside = Event { address: None, place: None, asn: None, ..usual() };
+    profiles.settle(&profiles.observe(inside).unwrap(), Outcome::Allowed);
+    let mut outside = Place::default();
+    profiles.observe(usual()).unwrap().complete(&mut outside);
+    assert_eq!((outside.known_to_subject, outside.unusual), (None, false));
+}
+
+fn usual() -> Event {
+    let strong = AuthMethods::NONE.with(AuthMethod::HardwareKey);
+    seen(&identity(), known(place(NetworkKind::Ordinary)), known(sighting(DeviceProof::Key, false)), strong)
+}

@@ -1,0 +1,260 @@
+//! The connection of client commands to the admin API. They never touch a store.
+
+use std::{fs, future::Future, io, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use super::{EXIT_USAGE, environment};
+use crate::{
+    admin, config,
+    domain::Secret,
+    wire::admin::{
+        admin_client::AdminClient, behavior_client::BehaviorClient, devices_client::DevicesClient,
+        sessions_client::SessionsClient,
+    },
+};
+
+/// Where the admin API is, and who asks.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct Connection {
+    /// The admin API: `host:port`, `http://…` or `https://…`. Default: the one of `--config`, else 127.0.0.1:9192.
+    #[arg(long, value_name = "ADDRESS", env = "COUNTERSIGN_ADMIN")]
+    admin: Option<String>,
+    /// The configuration of the server: tells its address and where its token is, when both are on one machine.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_CONFIG")]
+    config: Option<PathBuf>,
+    /// A file that holds a token. Default: the token that the server made at its first start. The variable
+    /// COUNTERSIGN_ADMIN_TOKEN may hold a token itself.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_ADMIN_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// PEM file: the authority of the server's certificate, for `https://`.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// PEM file: a client certificate, with `--key`.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// PEM file: the client certificate's private key.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+pub(super) type Client = AdminClient<InterceptedService<Channel, Bearer>>;
+
+/// The calls about the fleet, at the same address.
+pub(super) type FleetClient = DevicesClient<InterceptedService<Channel, Bearer>>;
+
+/// The calls about behaviour, at the same address.
+pub(super) type ProfileClient = BehaviorClient<InterceptedService<Channel, Bearer>>;
+
+/// The calls about sessions, at the same address.
+pub(super) type SessionClient = SessionsClient<InterceptedService<Channel, Bearer>>;
+
+/// Why a client command failed: one line, and the exit code.
+#[derive(Debug)]
+pub(super) struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: EXIT_USAGE }
+    }
+
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        // What a server says has no source; what the transport says has several layers of them.
+        if let Some(source) = std::error::Error::source(&status) {
+            return Self::failed(format!(
+                "the connection ended: {}: does the server speak TLS (`https://…`), or ask for a certificate (`--cert`)?",
+                innermost(source)
+            ));
+        }
+        let message = status.message();
+        Self::failed(if message.is_empty() { status.code().description() } else { message })
+    }
+}
+
+/// Adds the token to each call.
+#[derive(Clone, Debug)]
+pub(super) struct Bearer(Option<Secret>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            let value = format!("Bearer {}", token.expose());
+            let value = value.parse().map_err(|_| Status::invalid_argument("the token is no printable text"))?;
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+/// Runs `work`; a failure is one line on standard error.
+pub(super) fn run(work: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => Err(Failure::failed(error.to_string())),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("countersign: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+impl Connection {
+    /// The server's configuration, where it was named.
+    pub(super) fn config(&self) -> Option<PathBuf> {
+        self.config.clone()
+    }
+
+    /// Connects and finds the token. Without a token, reads still work on the server's own machine.
+    pub(super) async fn connect(&self) -> Result<Client, Failure> {
+        let (channel, token) = self.channel().await?;
+        Ok(AdminClient::with_interceptor(channel, Bearer(token)))
+    }
+
+    /// As [`Connection::connect`], for the calls about the fleet.
+    pub(super) async fn connect_fleet(&self) -> Result<FleetClient, Failure> {
+        let (channel, token) = self.channel().await?;
+        Ok(DevicesClient::with_interceptor(channel, Bearer(token)))
+    }
+
+    /// As [`Connection::connect`], for the calls about behaviour.
+    pub(super) async fn connect_behavior(&self) -> Result<ProfileClient, Failure> {
+        let (channel, token) = self.channel().await?;
+        Ok(BehaviorClient::with_interceptor(channel, Bearer(token)))
+    }
+
+    /// As [`Connection::connect`], for the calls about sessions.
+    pub(super) async fn connect_sessions(&self) -> Result<SessionClient, Failure> {
+        let (channel, token) = self.channel().await?;
+        Ok(SessionsClient::with_interceptor(channel, Bearer(token)))
+    }
+
+    async fn channel(&self) -> Result<(Channel, Option<Secret>), Failure> {
+        let (address, token) = self.resolve()?;
+        let endpoint = self.endpoint(&address)?;
+        let channel = endpoint.connect().await.map_err(|error| {
+            let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), innermost);
+            Failure::failed(format!("no admin API at {address}: {reason}"))
+        })?;
+        Ok((channel, token))
+    }
+
+    /// Address and token, from arguments, the environment and the server's configuration.
+    pub(super) fn resolve(&self) -> Result<(String, Option<Secret>), Failure> {
+        let mut state_dir = admin::state_dir();
+        let mut address = self.admin.clone();
+        if let Some(file) = &self.config {
+            let (config, _) = config::load(file, &environment()).map_err(|found| {
+                let first = found.iter().find(|problem| problem.is_error()).map(ToString::to_string);
+                Failure::usage(first.unwrap_or_else(|| format!("{} cannot be used", file.display())))
+            })?;
+            state_dir = config.state_dir();
+            let scheme = if config.listen.admin_tls.is_some() { "https" } else { "http" };
+            address.get_or_insert_with(|| format!("{scheme}://{}", config.listen.admin));
+        }
+        let address = address.unwrap_or_else(|| "127.0.0.1:9192".to_owned());
+        let address = if address.contains("://") { address } else { format!("http://{address}") };
+        // The token that lies on this machine is for the server on this machine.
+        let state_dir = state_dir.filter(|_| self.admin.is_none() || is_here(&address));
+        Ok((address, self.token(state_dir)?))
+    }
+
+    fn token(&self, state_dir: Option<PathBuf>) -> Result<Option<Secret>, Failure> {
+        if let Some(path) = &self.token_file {
+            let text = fs::read_to_string(path).map_err(|error| Failure::usage(unreadable(path, &error)))?;
+            return Ok(Some(Secret::new(text.trim())));
+        }
+        if let Some(token) = environment().remove("COUNTERSIGN_ADMIN_TOKEN") {
+            return Ok(Some(Secret::new(token.trim())));
+        }
+        let Some(folder) = state_dir else { return Ok(None) };
+        match admin::find_token(&folder) {
+            Ok(token) => Ok(token),
+            // The server's folder, and we are not the server: reads may still work.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+            Err(error) => Err(Failure::failed(error.to_string())),
+        }
+    }
+
+    fn endpoint(&self, address: &str) -> Result<Endpoint, Failure> {
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .map_err(|_| Failure::usage(format!("`{address}` is no address: host:port, http://… or https://…")))?
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(30));
+        if !address.starts_with("https://") {
+            return Ok(endpoint);
+        }
+        // A second installation in one process (tests) changes nothing.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let read = |path: &PathBuf| fs::read(path).map_err(|error| Failure::usage(unreadable(path, &error)));
+        let mut tls = ClientTlsConfig::new();
+        if let Some(ca) = &self.ca {
+            tls = tls.ca_certificate(Certificate::from_pem(read(ca)?));
+        }
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+        }
+        endpoint.tls_config(tls).map_err(|error| Failure::usage(format!("TLS: {}", innermost(&error))))
+    }
+}
+
+/// Whether an address is one of this machine's own.
+fn is_here(address: &str) -> bool {
+    let host = address.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
+    let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
+}
+
+fn unreadable(path: &std::path::Path, error: &io::Error) -> String {
+    format!("{} cannot be read: {error}", path.display())
+}
+
+/// The error that began it all.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_was_found_is_for_this_machine_alone() {
+        for here in ["http://127.0.0.1:9192", "https://localhost:9192", "http://[::1]:9192", "http://0.0.0.0:9192"] {
+            assert!(is_here(here), "{here}");
+        }
+        for elsewhere in
+            ["http://admin.example:9192", "https://10.0.0.7:9192", "http://localhost.evil.example:9192", "x"]
+        {
+            assert!(!is_here(elsewhere), "{elsewhere}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! `countersign doctor`: looks at a running instance and its configuration, and says what to do.
+
+use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+
+use clap::Args;
+use tonic::transport::Endpoint;
+
+use super::{
+    client::{self, Connection, Failure},
+    environment,
+    revoke::printable,
+};
+use crate::{
+    clock::Clock,
+    config::{self, Address, Config},
+    wire::admin::{StatusRequest, StatusResponse},
+};
+
+/// Check a running instance and its configuration: store, keys, feed, clock, rules, what Envoy sees.
+///
+/// Exits 0 when all is well, 1 when something needs doing; warnings do not count.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Longer than this without a question from Envoy is worth a word.
+const SILENCE: i64 = 300;
+
+/// Clocks further apart than this break tokens.
+const CLOCK: u64 = 5;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Good,
+    Warning,
+    Bad,
+}
+
+/// What was found, line by line.
+#[derive(Default)]
+struct Findings {
+    bad: usize,
+    warnings: usize,
+}
+
+impl Findings {
+    fn say(&mut self, mark: Mark, what: &str, detail: impl AsRef<str>, remedy: &str) {
+        let word = match mark {
+            Mark::Good => "ok  ",
+            Mark::Warning => "warn",
+            Mark::Bad => "BAD ",
+        };
+        println!("{word}  {what:<14} {}", printable(detail.as_ref()));
+        if mark != Mark::Good && !remedy.is_empty() {
+            println!("      {:<14} → {remedy}", "");
+        }
+        self.bad += usize::from(mark == Mark::Bad);
+        self.warnings += usize::from(mark == Mark::Warning);
+    }
+
+    fn good(&mut self, what: &str, detail: impl AsRef<str>) {
+        self.say(Mark::Good, what, detail, "");
+    }
+}
+
+impl Doctor {
+    pub(super) fn run(self) -> ExitCode {
+        client::run(async {
+            let mut findings = Findings::default();
+            let config = self.connection.config().and_then(|file| configuration(&file, &mut findings));
+            if let Some(config) = &config {
+                authz(&config.listen.authz, config.listen.authz_tls.is_some(), &mut findings).await;
+                http(config.listen.http, &mut findings).await;
+            }
+            instance(&self.connection, &mut findings).await;
+            println!("\n{} to mend, {} to look at", findings.bad, findings.warnings);
+            if findings.bad == 0 { Ok(()) } else { Err(Failure::failed("something needs doing")) }
+        })
+    }
+}
+
+fn configuration(file: &Path, findings: &mut Findings) -> Option<Config> {
+    let hint = format!("countersign check-config --config {}", file.display());
+    let (config, warnings) = match config::load(file, &environment()) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            findings.say(Mark::Bad, "configuration", format!("{} problems", problems.len()), &hint);
+            return None;
+        }
+    };
+    match config.load_rules() {
+        Ok((loaded, files)) if warnings.is_empty() && loaded.warnings.is_empty() => {
+            let rules = &loaded.rules;
+            let (resources, policies) = (rules.resources().len(), rules.policies().len());
+            findings.good(
+                "configuration",
+                format!("{} files of rules, {resources} resources, {policies} policies", files.len()),
+            );
+        }
+        Ok((loaded, _)) => {
+            let count = warnings.len() + loaded.warnings.len();
+            let first = warnings.iter().chain(&loaded.warnings).next().map(ToString::to_string).unwrap_or_default();
+            findings.say(Mark::Warning, "configuration", format!("{count} warnings, such as {first}"), &hint);
+        }
+        Err(problems) => {
+            findings.say(Mark::Bad, "rules", format!("{} problems: a restart would fail", problems.len()), &hint);
+        }
+    }
+    Some(config)
+}
+
+/// Envoy's door: does gRPC health answer SERVING?
+async fn authz(address: &Address, tls: bool, findings: &mut Findings) {
+    let Address::Tcp(address) = address else {
+        findings.say(Mark::Warning, "authz port", "a Unix socket: not looked at", "");
+        return;
+    };
+    if tls {
+        findings.say(Mark::Warning, "authz port", format!("{address} asks for TLS: not looked at"), "");
+        return;
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{}", reachable(*address)));
+    let channel = match endpoint {
+        Ok(endpoint) => endpoint.connect_timeout(Duration::from_secs(2)).connect().await,
+        Err(error) => Err(error),
+    };
+    let Ok(channel) = channel else {
+        let remedy = "is `countersign serve` running? See its log for a port that is taken";
+        findings.say(Mark::Bad, "authz port", format!("nobody answers at {address}"), remedy);
+        return;
+    };
+    let asked = tonic_health::pb::HealthCheckRequest::default();
+    match tonic_health::pb::health_client::HealthClient::new(channel).check(asked).await {
+        Ok(answer) if answer.get_ref().status == 1 => findings.good("authz port", format!("{address} serves")),
+        Ok(_) => findings.say(
+            Mark::Bad,
+            "authz port",
+            format!("{address} says NOT_SERVING"),
+            "it starts, drains or is not ready: see below",
+        ),
+        Err(status) => findings.say(
+            Mark::Bad,
+            "authz port",
+            format!("{address}: {}", status.message()),
+            "is it Countersign that listens there?",
+        ),
+    }
+}
+
+async fn http(address: SocketAddr, findings: &mut Findings) {
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build();
+    let url = format!("http://{}/readyz", reachable(address));
+    let answer = match client {
+        Ok(client) => client.get(url).send().await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(answer) if answer.status().is_success() => findings.good("readiness", format!("{address} is ready")),
+        Ok(answer) => {
+            let text = answer.text().await.unwrap_or_default();
+            let first: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+            findings.say(
+                Mark::Bad,
+                "readiness",
+                format!("not ready: {first}"),
+                "Kubernetes sends it no traffic until it is",
+            );
+        }
+        Err(_) => findings.say(
+            Mark::Bad,
+            "readiness",
+            format!("nobody answers at {address}"),
+            "is `countersign serve` running?",
+        ),
+    }
+}
+
+/// A wildcard address is asked on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    address
+}
+
+async fn instance(connection: &Connection, findings: &mut Findings) {
+    let mut client = match connection.connect().await {
+        Ok(client) => client,
+        Err(failure) => {
+            findings.say(
+                Mark::Bad,
+                "admin API",
+                failure.to_string(),
+                "give `--admin ADDRESS`, or `--config FILE` of the server",
+            );
+            return;
+        }
+    };
+    match client.status(StatusRequest {}).await {
+        Ok(answer) => status(&answer.into_inner(), findings),
+        Err(status) => findings.say(Mark::Bad, "admin API", status.message(), "give `--token-file FILE`"),
+    }
+}
+
+fn status(status: &StatusResponse, findings: &mut Findings) {
+    findings.good("version", format!("{}, store {}", status.version, status.store));
+    if status.ready {
+        findings.good("ready", "keys and rules loaded, store reached");
+    }
+    for why in &status.not_ready {
+        findings.say(Mark::Bad, "ready", format!("not yet: {why}"), "");
+    }
+    clock(status, findings);
+    rules(status, findings);
+    feed(status, findings);
+    for set in &status.key_sets {
+        let detail = format!("{}: {} keys", set.issuer, set.keys);
+        if set.error.is_empty() && set.keys > 0 {
+            findings.good("keys", detail);
+        } else {
+            let remedy = "tokens of this issuer are refused once the last good keys are too old: can this machine reach its `jwks`?";
+            findings.say(Mark::Bad, "keys", format!("{detail}: {}", set.error), remedy);
+        }
+    }
+    for warning in &status.warnings {
+        findings.say(Mark::Warning, "server", warning, "");
+    }
+    envoy(status, findings);
+}
+
+fn clock(status: &StatusResponse, findings: &mut Findings) {
+    let here = Clock::system().now().as_secs();
+    let there = status.now.as_ref().and_then(|now| u64::try_from(now.seconds).ok()).unwrap_or_default();
+    let apart = here.abs_diff(there);
+    if apart <= CLOCK {
+        findings.good("clock", "as here");
+    } else {
+        findings.say(
+            Mark::Bad,
+            "clock",
+            format!("{apart} s apart from this machine's"),
+            "synchronise both (chrony, systemd-timesyncd)",
+        );
+    }
+}
+
+fn rules(status: &StatusResponse, findings: &mut Findings) {
+    let Some(rules) = &status.rules else { return };
+    let detail = format!("version {}, {} resources, {} policies", rules.version, rules.resources, rules.policies);
+    if rules.error.is_empty() {
+        findings.good("rules in force", detail);
+    } else {
+        let remedy = "mend the files; they are taken up at once. `countersign check-config` says where";
+        findings.say(
+            Mark::Bad,
+            "rules in force",
+            format!("{detail}; the files could not be used: {}", rules.error),
+            remedy,
+        );
+    }
+}
+
+fn feed(status: &StatusResponse, findings: &mut Findings) {
+    let Some(feed) = &status.feed else { return };
+    let detail = format!("{}, {} revocations known", feed.state, feed.revocations);
+    match feed.state.as_str() {
+        "live" => findings.good("feed", detail),
+        "scanning" => findings.say(Mark::Warning, "feed", detail, "wait: until it is live, each check asks the store"),
+        _ => {
+            let remedy = "the store does not push: is Redis up, and may this user CLIENT TRACKING, SCAN and PING?";
+            findings.say(Mark::Bad, "feed", detail, remedy);
+        }
+    }
+}
+
+fn envoy(status: &StatusResponse, findings: &mut Findings) {
+    let total: u64 = status.decisions.values().sum();
+    let mut verdicts: Vec<String> =
+        status.decisions.iter().map(|(verdict, count)| format!("{verdict} {count}")).collect();
+    verdicts.sort();
+    if total == 0 {
+        let remedy =
+            "is the ext_authz filter in Envoy's listener, before the router, and its cluster this address (HTTP/2)?";
+        findings.say(Mark::Warning, "Envoy", "has not asked since the start", remedy);
+        return;
+    }
+    match &status.last_check {
+        Some(age) if age.seconds > SILENCE => {
+            let detail = format!("last asked {} min ago ({})", age.seconds / 60, verdicts.join(", "));
+            findings.say(Mark::Warning, "Envoy", detail, "is traffic still routed here?");
+        }
+        _ => findings.good("Envoy", format!("{total} questions ({})", verdicts.join(", "))),
+    }
+}

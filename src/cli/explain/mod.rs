@@ -1,0 +1,151 @@
+//! `countersign explain`: why a request is, or was, answered as it is. For people who did not build it.
+
+mod html;
+mod request;
+mod text;
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{
+    client::{self, Connection, Failure},
+    revoke::printable,
+};
+use crate::{
+    domain::DecisionId,
+    telemetry::audit::Recorded,
+    wire::{
+        admin::{ExplainRequest, Explanation, explain_request::What},
+        owned::CheckRequest,
+    },
+};
+
+/// Explain why a request is allowed, refused or stepped up.
+///
+/// Asks the running server. Without `--decision` the question is decided now, with what is known now, and nothing changes
+/// by asking. Examples:
+///
+///   countersign explain --decision 0193…                     the id in `x-zt-decision-id` or in the answer's body
+///   countersign explain --path /orders/7 --bearer t.jwt      as if Envoy had asked
+///   countersign explain check-request.json                   a CheckRequest as Envoy sends it (protobuf JSON; `-`: stdin)
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Explain {
+    /// A CheckRequest in JSON; `-` for standard input.
+    #[arg(value_name = "FILE", conflicts_with_all = ["decision", "path"])]
+    file: Option<PathBuf>,
+    /// A decision that the server made and still remembers.
+    #[arg(long, value_name = "ID", conflicts_with = "path")]
+    decision: Option<String>,
+    /// Look the decision up in these audit records instead of asking the server.
+    #[arg(long, value_name = "FILE", requires = "decision", conflicts_with = "html")]
+    audit: Vec<PathBuf>,
+    #[command(flatten)]
+    request: request::Parts,
+    /// Write an HTML page to this file instead.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    html: Option<PathBuf>,
+    /// Print everything as JSON: facts, decision, rules version.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Explain {
+    pub(super) fn run(self) -> ExitCode {
+        client::run(async {
+            if !self.audit.is_empty() {
+                return self.look_up();
+            }
+            let asked = ExplainRequest { what: Some(self.what()?) };
+            let answer = self.connection.connect().await?.explain(asked).await?.into_inner();
+            self.show(&answer)
+        })
+    }
+
+    /// From audit records alone: no server is asked.
+    fn look_up(&self) -> Result<(), Failure> {
+        let wanted = self.decision.as_deref().and_then(DecisionId::parse);
+        let wanted = wanted.ok_or_else(|| Failure::usage("a decision id is 32 hexadecimal digits"))?;
+        for path in &self.audit {
+            let fail = |error: io::Error| Failure::usage(format!("{} cannot be read: {error}", path.display()));
+            for line in BufReader::new(fs::File::open(path).map_err(fail)?).lines() {
+                let Ok(Some(recorded)) = Recorded::parse(&line.map_err(fail)?) else { continue };
+                if recorded.id == wanted {
+                    let why = recorded.explanation();
+                    if self.json {
+                        println!("{}", serde_json::to_string_pretty(&why).unwrap_or_default());
+                    } else {
+                        let text = why.to_string();
+                        text.lines().for_each(|line| println!("{}", printable(line)));
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Err(Failure::failed(format!("decision {wanted} is not in these records")))
+    }
+
+    fn what(&self) -> Result<What, Failure> {
+        if let Some(id) = &self.decision {
+            return Ok(What::DecisionId(id.clone()));
+        }
+        let check = match &self.file {
+            Some(path) => read(path)?,
+            None => self.request.build()?,
+        };
+        Ok(What::Request(check))
+    }
+
+    fn show(&self, answer: &Explanation) -> Result<(), Failure> {
+        if self.json {
+            println!("{:#}", as_json(answer));
+            return Ok(());
+        }
+        if let Some(path) = &self.html {
+            fs::write(path, html::page(answer))
+                .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", path.display())))?;
+            println!("{}", path.display());
+            return Ok(());
+        }
+        let text = text::render(answer, io::stdout().is_terminal());
+        // Where standard output is closed there is nobody left to tell.
+        let _ = io::stdout().write_all(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn read(path: &PathBuf) -> Result<CheckRequest, Failure> {
+    let text = if path.as_os_str() == "-" {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(path)
+    };
+    let text = text.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", path.display())))?;
+    request::parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+fn as_json(answer: &Explanation) -> Value {
+    let inner = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
+    json!({
+        "decision_id": answer.decision_id,
+        "verdict": answer.verdict,
+        "status": answer.status,
+        "reason": answer.reason,
+        "why": answer.why,
+        "remedies": answer.remedies,
+        "rules_version": answer.rules_version,
+        "recorded": answer.recorded,
+        "facts": inner(&answer.facts_json),
+        "decision": inner(&answer.decision_json),
+    })
+}

@@ -1,0 +1,150 @@
+//! `countersign revoke`: takes access back, at once, on every replica; or takes the revocation back.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::client::{self, Connection, Failure};
+use crate::{
+    domain::{Span, UnixTime},
+    wire::admin::{Kind, ListRevocationsRequest, ReinstateRequest, Revocation, RevokeRequest},
+};
+
+/// Revoke a token, a session, a subject or a device; or take a revocation back.
+///
+/// Takes effect on every replica within milliseconds. Examples:
+///
+///   countersign revoke token 5f1c… --reason 'lost laptop'
+///   countersign revoke subject alice            every token of hers issued until now
+///   countersign revoke subject alice --undo
+///   countersign revoke --list
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Revoke {
+    /// What is revoked.
+    #[arg(value_enum, required_unless_present = "list")]
+    kind: Option<KindName>,
+    /// The token's `jti`, the session's `sid`, the subject's `sub`, or the device's id.
+    #[arg(required_unless_present = "list")]
+    id: Option<String>,
+    /// For the record: who asked, which ticket.
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// How long it is kept, such as `12h`. Default: as long as such a token can live; a device's for good.
+    #[arg(long, value_name = "TIME", value_parser = Span::parse, conflicts_with = "undo")]
+    r#for: Option<Span>,
+    /// Take the revocation back.
+    #[arg(long)]
+    undo: bool,
+    /// List what is revoked, all or of one kind.
+    #[arg(long, conflicts_with_all = ["undo", "for", "id"])]
+    list: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum KindName {
+    #[value(alias = "jti")]
+    Token,
+    #[value(alias = "sid")]
+    Session,
+    #[value(alias = "sub")]
+    Subject,
+    Device,
+}
+
+impl From<KindName> for Kind {
+    fn from(name: KindName) -> Self {
+        match name {
+            KindName::Token => Self::Token,
+            KindName::Session => Self::Session,
+            KindName::Subject => Self::Subject,
+            KindName::Device => Self::Device,
+        }
+    }
+}
+
+impl Revoke {
+    pub(super) fn run(self) -> ExitCode {
+        client::run(async {
+            match (self.list, self.kind, &self.id) {
+                (true, kind, _) => self.list(kind).await,
+                (false, Some(kind), Some(id)) if self.undo => self.undo(kind, id).await,
+                (false, Some(kind), Some(id)) => self.revoke(kind, id).await,
+                (false, ..) => Err(Failure::usage("what is revoked? See `countersign revoke --help`")),
+            }
+        })
+    }
+
+    async fn revoke(&self, kind: KindName, id: &str) -> Result<(), Failure> {
+        let life = match self.r#for {
+            Some(life) => Some(life.get().try_into().map_err(|_| Failure::usage("`--for` is too long"))?),
+            None => None,
+        };
+        let kind = Kind::from(kind).into();
+        let asked = RevokeRequest { kind, id: id.to_owned(), reason: self.reason.clone(), life };
+        let answer = self.connection.connect().await?.revoke(asked).await?.into_inner();
+        println!("revoked: {}", answer.revocation.map(|entry| spoken(&entry)).unwrap_or_default());
+        Ok(())
+    }
+
+    async fn undo(&self, kind: KindName, id: &str) -> Result<(), Failure> {
+        let asked = ReinstateRequest { kind: Kind::from(kind).into(), id: id.to_owned(), reason: self.reason.clone() };
+        let answer = self.connection.connect().await?.reinstate(asked).await?.into_inner();
+        let word = if answer.was_revoked { "reinstated" } else { "was not revoked" };
+        println!("{word}: {} {id}", name(kind.into()));
+        Ok(())
+    }
+
+    async fn list(&self, kind: Option<KindName>) -> Result<(), Failure> {
+        let mut client = self.connection.connect().await?;
+        let kind = kind.map_or(0, |kind| Kind::from(kind).into());
+        let mut asked = ListRevocationsRequest { kind, page_size: 1000, ..ListRevocationsRequest::default() };
+        loop {
+            let page = client.list_revocations(asked.clone()).await?.into_inner();
+            page.revocations.iter().for_each(|entry| println!("{}", spoken(entry)));
+            asked.page_token = page.next_page_token;
+            if asked.page_token.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+const fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unspecified => "?",
+        Kind::Token => "token",
+        Kind::Session => "session",
+        Kind::Subject => "subject",
+        Kind::Device => "device",
+    }
+}
+
+fn spoken(entry: &Revocation) -> String {
+    let mut text = format!("{} {}", name(entry.kind()), printable(&entry.id));
+    if let Some(time) = &entry.issued_until {
+        text.push_str(&format!(", tokens issued until {}", when(time)));
+    }
+    match &entry.expires {
+        Some(time) => text.push_str(&format!(", until {}", when(time))),
+        None => text.push_str(", for good"),
+    }
+    if !entry.reason.is_empty() {
+        text.push_str(&format!(": {}", printable(&entry.reason)));
+    }
+    text
+}
+
+/// What others wrote, on a terminal: without control characters.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+}
+
+/// A time as people and scripts both read it.
+pub(super) fn when(time: &prost_types::Timestamp) -> String {
+    let seconds = u64::try_from(time.seconds).unwrap_or_default();
+    jiff::Timestamp::from_second(i64::try_from(UnixTime::from_secs(seconds).as_secs()).unwrap_or_default())
+        .map_or_else(|_| format!("@{seconds}"), |time| time.to_string())
+}

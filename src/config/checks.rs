@@ -1,0 +1,160 @@
+//! What a typed configuration can still have wrong: values that do not fit one another, or are not safe together.
+
+use std::net::{IpAddr, SocketAddr};
+
+use url::{Host, Url};
+
+use super::{Address, Config};
+use crate::document::{Diagnostic, Entry, Node, Problem, Value};
+
+/// Takes out sections that this version has nothing for, and says so.
+pub(super) fn not_yet(root: &mut Node, sections: &[&str]) -> Vec<Diagnostic> {
+    let Value::Map(entries) = &mut root.value else { return Vec::new() };
+    let (refused, kept): (Vec<_>, Vec<_>) =
+        std::mem::take(entries).into_iter().partition(|entry| sections.contains(&&*entry.key));
+    *entries = kept;
+    let refuse = |entry: &Entry| {
+        Diagnostic::error(entry.key_at.clone(), &*entry.key, "not available in this version")
+            .hint("take the section out")
+    };
+    refused.iter().map(refuse).collect()
+}
+
+pub(super) fn all(config: &Config) -> Vec<Problem> {
+    let mut found = listen(config);
+    found.extend(store(config));
+    if config.rules.is_empty() {
+        found.push(Problem::warning("rules", "no rules: everything is refused").hint("name files or folders"));
+    }
+    found.extend(owned("admin", config.admin.problems()));
+    found.extend(identity(config));
+    found.extend(owned("check", config.check.problems()));
+    found.extend(owned("answer", config.answer.problems()));
+    found.extend(owned("location", config.location.problems()));
+    found.extend(owned("assertion", config.assertion.problems()));
+    found.extend(owned("devices", config.devices.problems()));
+    if config.identity.workloads.trust_domains.contains(&config.devices.trust_domain) {
+        let message = "the same as one of `identity.workloads`: a device's certificate would be a workload's identity";
+        found.push(Problem::error("devices.trust_domain", message).hint("give devices a trust domain of their own"));
+    }
+    found.extend(owned("session", config.session.problems()));
+    found.extend(owned("signals", config.signals.problems()));
+    found.extend(owned("ops", config.ops.problems()));
+    found.extend(owned("audit", config.audit.problems()));
+    found.extend(owned("telemetry", config.telemetry.problems()));
+    found
+}
+
+fn identity(config: &Config) -> Vec<Problem> {
+    let mut found: Vec<Problem> = config
+        .identity
+        .problems()
+        .into_iter()
+        .map(|problem| Problem::error(problem.path, problem.message).under("identity"))
+        .collect();
+    if config.identity.issuers.is_empty() && config.identity.workloads.trust_domains.is_empty() {
+        let message = "no issuers and no trust domains: nobody can be known, only public resources are reachable";
+        found.push(Problem::warning("identity", message));
+    }
+    found
+}
+
+/// What a module says of its own section.
+fn owned<P: Into<String>>(section: &str, problems: Vec<(P, String)>) -> Vec<Problem> {
+    problems.into_iter().map(|(path, message)| Problem::error(path, message).under(section)).collect()
+}
+
+fn listen(config: &Config) -> Vec<Problem> {
+    let listen = &config.listen;
+    let mut found = Vec::new();
+    let tcp = |address: &Address| if let Address::Tcp(address) = address { Some(*address) } else { None };
+    let ports = [("authz", tcp(&listen.authz)), ("admin", Some(listen.admin)), ("http", Some(listen.http))];
+    for (i, (name, address)) in ports.iter().enumerate() {
+        for (other, earlier) in &ports[..i] {
+            if let (Some(a), Some(b)) = (address, earlier)
+                && collide(*a, *b)
+            {
+                found.push(Problem::error(format!("listen.{name}"), format!("`{a}` is where `{other}` listens too")));
+            }
+        }
+    }
+    let elsewhere = !listen.admin.ip().is_loopback();
+    if elsewhere && !config.admin_is_guarded() {
+        let message =
+            format!("`{}` is reachable from other machines, and nothing says who may administer", listen.admin);
+        found.push(
+            Problem::error("listen.admin", message)
+                .hint("listen on 127.0.0.1, or configure `listen.admin_tls` with `client_ca`, or `admin.tokens`"),
+        );
+    } else if elsewhere && listen.admin_tls.is_none() {
+        let message = "tokens cross the network without TLS";
+        found.push(Problem::warning("listen.admin", message).hint("configure `listen.admin_tls`"));
+    }
+    if !config.admin.clients.is_empty() && listen.admin_tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
+        let message = "no certificate is ever asked for: `listen.admin_tls` has no `client_ca`";
+        found.push(Problem::error("admin.clients", message));
+    }
+    found
+}
+
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() != 0
+        && a.port() == b.port()
+        && (a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified())))
+}
+
+fn store(config: &Config) -> Vec<Problem> {
+    let url = config.store.url.expose();
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    match scheme {
+        "memory" if url == "memory://" => vec![
+            Problem::warning("store.url", "`memory://` forgets every revocation when the process ends")
+                .hint("use `file:///…` on one machine, Redis for several"),
+        ],
+        "file" => match Url::parse(url).ok().and_then(|url| url.to_file_path().ok()) {
+            Some(path) if path.parent().is_some() => Vec::new(),
+            _ => vec![Problem::error(
+                "store.url",
+                "a file store is named by its absolute path: `file:///var/lib/countersign`",
+            )],
+        },
+        "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel" | "rediss-sentinel" => {
+            redis(url, scheme)
+        }
+        _ => {
+            vec![Problem::error("store.url", "not a store").hint(
+                "`memory://`, `file:///path`, `redis://`, `rediss://`, `redis-cluster://` or `redis-sentinel://`",
+            )]
+        }
+    }
+}
+
+fn redis(url: &str, scheme: &str) -> Vec<Problem> {
+    let authority = url[scheme.len() + 3..].split(['/', '?']).next().unwrap_or_default();
+    let (login, hosts) = authority.rsplit_once('@').map_or(("", authority), |(login, hosts)| (login, hosts));
+    if hosts.split(',').any(|host| Url::parse(&format!("redis://{host}")).ok().is_none_or(|url| !url.has_host())) {
+        return vec![Problem::error("store.url", "a host is missing or malformed").hint("`redis://host:6379/0`")];
+    }
+    if hosts.split(',').all(is_loopback) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    if !scheme.starts_with("rediss") {
+        let message = "Redis on another host without TLS: whoever can read or write the wire can undo a revocation";
+        found.push(Problem::warning("store.url", message).hint("use `rediss://`"));
+    }
+    if login.is_empty() {
+        let message = "Redis on another host without a password: whoever reaches it can undo a revocation";
+        found.push(Problem::warning("store.url", message));
+    }
+    found
+}
+
+fn is_loopback(host: &str) -> bool {
+    match Url::parse(&format!("redis://{host}")).as_ref().map(Url::host) {
+        Ok(Some(Host::Ipv4(ip))) => ip.is_loopback(),
+        Ok(Some(Host::Ipv6(ip))) => ip.is_loopback(),
+        Ok(Some(Host::Domain(name))) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        _ => false,
+    }
+}

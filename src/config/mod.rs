@@ -1,0 +1,229 @@
+//! The configuration: one file, overrides from the environment, checked whole before anything starts.
+//!
+//! Each section is the `Settings` of the module that it is for; this module only knows their names. Defaults, then the
+//! file, then the environment. Unknown keys are errors, and all problems are told at once, each with its line.
+//! Nothing below `app` imports this module.
+
+mod checks;
+mod environment;
+pub mod inspect;
+pub mod reference;
+pub mod reload;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::sections::{Address, Client, Listen, Risk, Store, Tls};
+pub use crate::domain::RiskModel;
+use crate::{
+    admin, assertion, behavior, device,
+    document::{Diagnostic, Document, Mark, Node, Source},
+    extauthz, identity, location, ops, policy, revocation, session, signals, telemetry,
+};
+
+/// Everything that `countersign serve` is told.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub listen: Listen,
+    pub admin: admin::Settings,
+    pub store: Store,
+    pub identity: identity::Settings,
+    pub client: Client,
+    /// Files and folders of rules, relative to the folder of this file. Folders are read whole (`*.yaml`, `*.yml`), in
+    /// the order of their names; a change is taken up without a restart. None: everything is refused.
+    pub rules: Vec<PathBuf>,
+    /// A second set of rules, tried beside `rules` on every request: files and folders as there. It decides nothing and
+    /// costs requests nothing; where its answer differs, the audit record says so and `countersign_shadow_decisions`
+    /// counts it. Files that cannot be used leave it out, with an error in the log.
+    pub shadow_rules: Vec<PathBuf>,
+    pub risk: Risk,
+    pub behavior: behavior::Settings,
+    pub location: location::Settings,
+    pub session: session::Settings,
+    pub revocation: revocation::Settings,
+    pub devices: device::Settings,
+    pub check: extauthz::Settings,
+    pub answer: extauthz::AnswerSettings,
+    pub signals: signals::Settings,
+    pub assertion: assertion::Settings,
+    pub audit: telemetry::audit::Settings,
+    pub telemetry: telemetry::Settings,
+    pub ops: ops::Settings,
+}
+
+/// Sections of later versions. Refused rather than accepted and ignored.
+const NOT_YET: [&str; 3] = ["trust", "segments", "idp"];
+
+/// The process environment, or a test's.
+pub type Environment = BTreeMap<String, String>;
+
+/// Reads `file` and the overrides in `environment`. The warnings beside a configuration are for the log and
+/// `check-config`.
+///
+/// # Errors
+///
+/// Every problem, in the order of the file.
+pub fn load(file: &Path, environment: &Environment) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let (name, text) = read(file)?;
+    let (mut config, warnings) = parse(&name, &text, environment)?;
+    config.resolve(file.parent().unwrap_or(Path::new("")));
+    Ok((config, warnings))
+}
+
+/// As [`load`], of text at hand; paths stay as they are written.
+///
+/// # Errors
+///
+/// Every problem, in the order of the file.
+pub fn parse(name: &str, text: &str, environment: &Environment) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let Examined { config, found, .. } = examine(name, text, environment)?;
+    match config {
+        Some(config) if !found.iter().any(Diagnostic::is_error) => Ok((config, found)),
+        _ => Err(found),
+    }
+}
+
+/// The name and the text of a file.
+fn read(file: &Path) -> Result<(String, String), Vec<Diagnostic>> {
+    let name = file.display().to_string();
+    match fs::read_to_string(file) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => {
+            let at = Mark::whole(Source::new(name, ""));
+            Err(vec![Diagnostic::error(at, "", format!("cannot be read: {}", reason(&error)))])
+        }
+    }
+}
+
+/// A configuration as far as it could be read, and everything that is wrong with it.
+struct Examined {
+    root: Node,
+    config: Option<Config>,
+    found: Vec<Diagnostic>,
+}
+
+fn examine(name: &str, text: &str, environment: &Environment) -> Result<Examined, Vec<Diagnostic>> {
+    let mut root = Document::parse(name, text).map_err(|problem| vec![problem])?.root;
+    let mut found = environment::apply(&mut root, environment);
+    found.extend(checks::not_yet(&mut root, &NOT_YET));
+    let (config, problems) = root.salvage::<Config>("");
+    found.extend(problems);
+    let checked = config.as_ref().map(checks::all).unwrap_or_default();
+    let fresh: Vec<_> = checked.into_iter().filter(|problem| !follows(&problem.path, &found)).collect();
+    found.extend(fresh.into_iter().map(|problem| root.diagnose("", problem)));
+    Diagnostic::sort(&mut found);
+    Ok(Examined { root, config, found })
+}
+
+/// Whether what stands at `path` was itself not read, so that a default was checked in its place.
+fn follows(path: &str, found: &[Diagnostic]) -> bool {
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    found.iter().any(|error| !error.path.is_empty() && (within(path, &error.path) || within(&error.path, path)))
+}
+
+/// An I/O error without its number.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+impl Config {
+    /// What the rules must know of the rest of the configuration.
+    pub fn rule_options(&self) -> policy::Options {
+        let location = self.location.is_configured();
+        let countries = location && self.location.databases.city.is_some();
+        let reverify = self.session.reverify.is_on();
+        policy::Options { risk_model: self.risk.model, reverify, location, countries }
+    }
+
+    /// Reads and loads the rules that the configuration names, with what is odd about them.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of every file.
+    pub fn load_rules(&self) -> Result<(policy::Loaded, Vec<policy::SourceFile>), Vec<Diagnostic>> {
+        let files = reload::read(&self.rules)?;
+        let loaded = policy::load(&files, self.rule_options())?;
+        Ok((loaded, files))
+    }
+
+    /// As [`Config::load_rules`], of the shadow rules; `None` where there are none.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of every file.
+    pub fn load_shadow_rules(&self) -> Result<Option<policy::Loaded>, Vec<Diagnostic>> {
+        if self.shadow_rules.is_empty() {
+            return Ok(None);
+        }
+        policy::load(&reload::read(&self.shadow_rules)?, self.rule_options()).map(Some)
+    }
+
+    /// Where the admin token is kept: as configured, else beside a file store, else where such state goes.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        let beside = || {
+            let path = Path::new(self.store.url.expose().strip_prefix("file://")?);
+            Some(if path.is_dir() { path.to_owned() } else { path.parent()?.to_owned() })
+        };
+        self.admin.state_dir.clone().or_else(beside).or_else(admin::state_dir)
+    }
+
+    /// Whether others than this machine's users must say who they are to administer.
+    pub fn admin_is_guarded(&self) -> bool {
+        let certificates = self.listen.admin_tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        certificates || !self.admin.tokens.is_empty()
+    }
+
+    /// Makes relative paths relative to the folder of the configuration file instead of the working directory.
+    fn resolve(&mut self, folder: &Path) {
+        let here = |path: &mut PathBuf| {
+            if path.is_relative() {
+                *path = folder.join(&path);
+            }
+        };
+        self.rules.iter_mut().chain(&mut self.shadow_rules).for_each(here);
+        for tls in [&mut self.listen.authz_tls, &mut self.listen.admin_tls].into_iter().flatten() {
+            here(&mut tls.certificate);
+            here(&mut tls.key);
+            tls.client_ca.iter_mut().for_each(here);
+        }
+        for jwks in self.identity.issuers.iter_mut().filter_map(|issuer| issuer.jwks.as_mut()) {
+            if !jwks.contains("://") && Path::new(jwks).is_relative() {
+                *jwks = folder.join(&jwks).display().to_string();
+            }
+        }
+        let transmitters = self.signals.transmitters.iter_mut().filter_map(|known| known.jwks.as_mut());
+        let providers = self.signals.logout.iter_mut().filter_map(|known| known.jwks.as_mut());
+        for jwks in transmitters.chain(providers) {
+            if !jwks.contains("://") && Path::new(jwks).is_relative() {
+                *jwks = folder.join(&jwks).display().to_string();
+            }
+        }
+        self.identity.key_sets.ca_file.iter_mut().for_each(here);
+        self.devices.authorities.iter_mut().for_each(here);
+        let enrollment = &mut self.devices.enrollment;
+        [&mut enrollment.authority, &mut enrollment.authority_key].into_iter().flatten().for_each(here);
+        self.admin.state_dir.iter_mut().for_each(here);
+        self.admin.tokens.iter_mut().filter_map(|token| token.file.as_mut()).for_each(here);
+        let location = &mut self.location;
+        let databases = &mut location.databases;
+        [&mut databases.city, &mut databases.asn, &mut databases.anonymous].into_iter().flatten().for_each(here);
+        let lists = &mut location.lists;
+        [&mut lists.vpn, &mut lists.hosting, &mut lists.tor].into_iter().flatten().for_each(here);
+        self.audit.directory.iter_mut().for_each(here);
+        self.audit.key.iter_mut().for_each(here);
+        self.telemetry.traces.ca.iter_mut().for_each(here);
+    }
+}

@@ -1,0 +1,305 @@
+//! Files of rules: read at the start, read again when something under them changes.
+//!
+//! A change is taken up whole or not at all: what cannot be loaded leaves the last good rules in force, and says so in a
+//! log line with file and line and in a counter. Works with editors that replace files, with `git checkout`, and with the
+//! symlink swaps of Kubernetes ConfigMaps. SIGHUP reads again too.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    document::{Diagnostic, Mark, Source},
+    domain::metric::{self, Counter, Gauge, Page},
+    policy::{self, Options, Rules, SourceFile},
+};
+
+/// What is read from a folder.
+const KINDS: [&str; 5] = ["yaml", "yml", "cedar", "cedarschema", "json"];
+
+/// Larger files are no rules.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// Folders within folders, at most.
+const MAX_DEPTH: usize = 16;
+
+/// A change is taken up when nothing has changed for this long, so that several files are taken up together.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Some changes come without a notice (network file systems): looked at in this interval anyway.
+const ANYWAY: Duration = Duration::from_secs(30);
+
+/// Which rules: those in force, or those tried beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    #[default]
+    Live,
+    Shadow,
+}
+
+/// How reloads went.
+#[derive(Debug, Default)]
+pub struct Counters {
+    which: Which,
+    pub loaded: Counter,
+    pub failed: Counter,
+    /// 1: the rules in force are those of the files. 0: the files hold something that cannot be used.
+    pub current: Gauge,
+}
+
+impl metric::Source for Counters {
+    fn collect(&self, page: &mut Page) {
+        let (name, current) = match self.which {
+            Which::Live => ("countersign_rules_reloads", "countersign_rules_current"),
+            Which::Shadow => ("countersign_shadow_rules_reloads", "countersign_shadow_rules_current"),
+        };
+        let help = "Changes of the rules' files, by outcome";
+        page.counter(name, help, &[("outcome", "loaded")], &self.loaded);
+        page.counter(name, help, &[("outcome", "failed")], &self.failed);
+        let help = "1: the rules in force are those of the files; 0: the files cannot be used";
+        page.gauge(current, help, &[], self.current.get());
+    }
+}
+
+/// Reads every file that `paths` name; folders are read whole, in the order of their names. Hidden entries are left out.
+///
+/// # Errors
+///
+/// One problem for each path that cannot be read.
+pub fn read(paths: &[PathBuf]) -> Result<Vec<SourceFile>, Vec<Diagnostic>> {
+    let mut files = Vec::new();
+    let mut problems = Vec::new();
+    for path in paths {
+        if let Err((path, error)) = collect(path, MAX_DEPTH, true, &mut files) {
+            let at = Mark::whole(Source::new(path.display().to_string(), ""));
+            problems.push(Diagnostic::error(at, "", format!("cannot be read: {}", super::reason(&error))));
+        }
+    }
+    if problems.is_empty() { Ok(files) } else { Err(problems) }
+}
+
+fn collect(path: &Path, depth: usize, named: bool, files: &mut Vec<SourceFile>) -> Result<(), (PathBuf, io::Error)> {
+    let fail = |error| (path.to_owned(), error);
+    let about = fs::metadata(path).map_err(fail)?;
+    if about.is_dir() {
+        if depth == 0 {
+            return Err(fail(io::Error::other("folders are nested too deeply")));
+        }
+        let entries: Result<Vec<_>, _> =
+            fs::read_dir(path).map_err(fail)?.map(|entry| entry.map(|e| e.path())).collect();
+        let mut entries = entries.map_err(fail)?;
+        entries.sort();
+        // `..data` of a ConfigMap is hidden; the links beside it are read.
+        let hidden = |path: &PathBuf| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        return entries.iter().filter(|path| !hidden(path)).try_for_each(|path| collect(path, depth - 1, false, files));
+    }
+    let known = path.extension().is_some_and(|extension| KINDS.iter().any(|kind| extension == *kind));
+    if !named && !known {
+        return Ok(());
+    }
+    if about.len() > MAX_FILE {
+        return Err(fail(io::Error::other("larger than 16 MiB")));
+    }
+    let text = fs::read_to_string(path).map_err(fail)?;
+    files.push(SourceFile::new(path.display().to_string(), text));
+    Ok(())
+}
+
+/// Watches `paths`. When their content changes and can be used, `apply` is given the new rules. `in_force` is what the
+/// rules in force were made of.
+pub fn watch(
+    paths: Vec<PathBuf>,
+    in_force: Vec<SourceFile>,
+    options: Options,
+    apply: impl Fn(Rules) + Send + Sync + 'static,
+    stop: CancellationToken,
+) -> (Arc<Counters>, JoinHandle<()>) {
+    let counters = Arc::new(Counters::default());
+    counters.current.set(1.0);
+    let reloader = Reloader { paths, in_force, tried: None, options, apply, counters: Arc::clone(&counters) };
+    (counters, tokio::spawn(reloader.run(stop)))
+}
+
+/// Takes up the shadow rules of `paths` now, and watches them. What cannot be used leaves them out: it never keeps a
+/// process from starting, since nothing live depends on it.
+pub fn watch_shadow(
+    paths: Vec<PathBuf>,
+    options: Options,
+    apply: impl Fn(Rules) + Send + Sync + 'static,
+    stop: CancellationToken,
+) -> Arc<Counters> {
+    let counters = Arc::new(Counters { which: Which::Shadow, ..Counters::default() });
+    let shared = Arc::clone(&counters);
+    let mut reloader = Reloader { paths, in_force: Vec::new(), tried: None, options, apply, counters: shared };
+    reloader.reload(true);
+    tokio::spawn(reloader.run(stop));
+    counters
+}
+
+struct Reloader<A> {
+    paths: Vec<PathBuf>,
+    in_force: Vec<SourceFile>,
+    /// What was tried last and could not be used: told once, not at every look.
+    tried: Option<Result<Vec<SourceFile>, Vec<Diagnostic>>>,
+    options: Options,
+    apply: A,
+    counters: Arc<Counters>,
+}
+
+impl<A: Fn(Rules) + Send + Sync + 'static> Reloader<A> {
+    async fn run(mut self, stop: CancellationToken) {
+        let (notices, mut changed) = mpsc::channel(1);
+        let mut watcher = start_watcher(&self.paths, notices);
+        let mut hangup = signal(SignalKind::hangup()).ok();
+        let mut anyway = interval_at(Instant::now() + ANYWAY, ANYWAY);
+        anyway.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(()) = changed.recv() => false,
+                () = hung_up(&mut hangup) => true,
+                _ = anyway.tick() => false,
+            };
+            // Until it is quiet, or for a second at the most.
+            let until = Instant::now() + 5 * QUIET;
+            while Instant::now() < until
+                && tokio::time::timeout(QUIET, changed.recv()).await.is_ok_and(|got| got.is_some())
+            {}
+            if stop.is_cancelled() {
+                return;
+            }
+            self = match tokio::task::spawn_blocking(move || {
+                self.reload(asked);
+                self
+            })
+            .await
+            {
+                Ok(reloader) => reloader,
+                Err(error) => {
+                    tracing::error!(%error, "reloading the rules failed: they are no longer watched, restart to change them");
+                    return;
+                }
+            };
+            // A replaced folder is a new folder: what was watched may be gone.
+            if let Some(watcher) = &mut watcher {
+                watch_all(watcher, &self.paths);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Takes up what the files say now, if that is something new. `asked`: say so also when it is not.
+    fn reload(&mut self, asked: bool) {
+        let read = read(&self.paths);
+        let unchanged = match &read {
+            Ok(files) => *files == self.in_force && self.tried.is_none(),
+            Err(_) => false,
+        };
+        if (unchanged || self.tried.as_ref() == Some(&read)) && !asked {
+            return;
+        }
+        let loaded = read.as_ref().map_err(Clone::clone).and_then(|files| policy::load(files, self.options));
+        match (loaded, read) {
+            (Ok(loaded), Ok(files)) => {
+                for warning in &loaded.warnings {
+                    tracing::warn!("{warning}");
+                }
+                let version = &**loaded.rules.version();
+                tracing::info!(files = files.len(), version, "{} reloaded", self.counters.which.named());
+                (self.apply)(loaded.rules);
+                self.counters.loaded.increment();
+                self.counters.current.set(1.0);
+                self.in_force = files;
+                self.tried = None;
+            }
+            (Err(problems), read) => {
+                tell(&problems, self.counters.which);
+                self.counters.failed.increment();
+                self.counters.current.set(0.0);
+                self.tried = Some(read);
+            }
+            // `loaded` is an error whenever `read` is.
+            (Ok(_), Err(_)) => {}
+        }
+    }
+}
+
+impl Which {
+    const fn named(self) -> &'static str {
+        match self {
+            Self::Live => "rules",
+            Self::Shadow => "shadow rules",
+        }
+    }
+}
+
+/// One log line for each problem, the first hundred.
+fn tell(problems: &[Diagnostic], which: Which) {
+    for problem in problems.iter().filter(|problem| problem.is_error()).take(100) {
+        tracing::error!(
+            file = problem.file(),
+            line = problem.line(),
+            column = problem.column(),
+            "{} not reloaded, the last good ones stay in force: {problem}",
+            which.named()
+        );
+    }
+}
+
+async fn hung_up(signal: &mut Option<Signal>) {
+    let heard = match signal {
+        Some(signal) => signal.recv().await,
+        None => None,
+    };
+    if heard.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn start_watcher(paths: &[PathBuf], notices: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let notify = move |event: notify::Result<notify::Event>| {
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            // Full: a notice is waiting already.
+            let _ = notices.try_send(());
+        }
+    };
+    match notify::recommended_watcher(notify) {
+        Ok(mut watcher) => {
+            watch_all(&mut watcher, paths);
+            Some(watcher)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "files cannot be watched: rules are looked at every {} s", ANYWAY.as_secs());
+            None
+        }
+    }
+}
+
+/// The folder of a file is watched, not the file: editors and ConfigMaps replace it.
+fn watch_all(watcher: &mut RecommendedWatcher, paths: &[PathBuf]) {
+    for path in paths {
+        let (folder, mode) = if path.is_dir() {
+            (path.as_path(), RecursiveMode::Recursive)
+        } else {
+            (
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+                RecursiveMode::NonRecursive,
+            )
+        };
+        if let Err(error) = watcher.watch(folder, mode) {
+            tracing::debug!(folder = %folder.display(), %error, "not watched");
+        }
+    }
+}

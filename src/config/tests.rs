@@ -1,0 +1,93 @@
+//! Loading, overriding, refusing.
+
+use super::*;
+
+fn environment(pairs: &[(&str, &str)]) -> Environment {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn refused(text: &str, pairs: &[(&str, &str)]) -> Vec<String> {
+    parse("c.yaml", text, &environment(pairs)).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn an_empty_file_is_the_defaults_and_warns_that_memory_forgets() {
+    let (config, warnings) = parse("c.yaml", "", &Environment::new()).unwrap();
+    assert_eq!(config.listen, Listen::default());
+    assert_eq!(config.listen.authz.to_string(), "0.0.0.0:9191");
+    assert!(warnings.iter().any(|w| w.path == "store.url" && w.message.contains("forgets")), "{warnings:?}");
+    assert!(warnings.iter().any(|w| w.path == "rules" && w.message.contains("everything is refused")));
+}
+
+#[test]
+fn the_environment_speaks_over_the_file() {
+    let (config, _) = parse(
+        "c.yaml",
+        "listen: { http: 127.0.0.1:1 }\nrules: [a, b]\n",
+        &environment(&[
+            ("COUNTERSIGN__LISTEN__HTTP", "127.0.0.1:2"),
+            ("COUNTERSIGN__LISTEN__AUTHZ", "unix:/run/c.sock"),
+            ("COUNTERSIGN__RULES__1", "c"),
+            ("COUNTERSIGN__RULES__2", "d"),
+            ("COUNTERSIGN__AUDIT", "{ queue: 100 }"),
+            ("COUNTERSIGN__AUDIT__ROTATE_BYTES", "2000000"),
+            ("COUNTERSIGN__SESSION__REVERIFY", "off"),
+            ("COUNTERSIGN_OTHER", "untouched"),
+            ("PATH", "/bin"),
+        ]),
+    )
+    .unwrap();
+    assert_eq!(config.listen.http.to_string(), "127.0.0.1:2");
+    assert_eq!(config.listen.authz, Address::Unix("/run/c.sock".into()));
+    assert_eq!(config.rules, ["a", "c", "d"].map(PathBuf::from));
+    assert_eq!((config.audit.queue, config.audit.rotate_bytes), (100, 2_000_000));
+}
+
+#[test]
+fn a_wrong_variable_is_named_and_its_value_is_not_repeated() {
+    let found = refused(
+        "listen: {}\n",
+        &[
+            ("COUNTERSIGN__LISTEN__HTPP", "hunter2"),
+            ("COUNTERSIGN__AUDIT__QUEUE", "hunter2"),
+            ("COUNTERSIGN__RULES__4", "hunter2"),
+            ("COUNTERSIGN__STORE__URL__X", "hunter2"),
+            ("COUNTERSIGN__STORE__URL", "{"),
+            ("COUNTERSIGN__", "hunter2"),
+        ],
+    );
+    let all = found.join("\n");
+    assert!(all.contains("environment variable COUNTERSIGN__LISTEN__HTPP: error: listen.htpp: unknown key `htpp` (help: did you mean `http`?)"), "{all}");
+    assert!(
+        all.contains("environment variable COUNTERSIGN__AUDIT__QUEUE: error: audit.queue: expected a whole number"),
+        "{all}"
+    );
+    assert!(all.contains("names item 4 of a list of 0"), "{all}");
+    assert!(all.contains("COUNTERSIGN__STORE__URL: error: is no YAML value"), "{all}");
+    assert!(!all.contains("hunter2"), "{all}");
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("countersign.yaml");
+    fs::write(&file, "rules: [policies/, /etc/rules.yaml]\naudit: { sink: file, directory: audit }\n").unwrap();
+    let (config, _) = load(&file, &Environment::new()).unwrap();
+    assert_eq!(config.rules, [folder.path().join("policies/"), PathBuf::from("/etc/rules.yaml")]);
+    assert_eq!(config.audit.directory, Some(folder.path().join("audit")));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_one_clear_line() {
+    let found = load(Path::new("/nowhere/c.yaml"), &Environment::new()).unwrap_err();
+    assert_eq!(found[0].to_string(), "/nowhere/c.yaml: error: cannot be read: no such file or directory");
+}
+
+#[test]
+fn an_admin_port_that_others_reach_needs_a_guard() {
+    let found = refused("listen: { admin: 0.0.0.0:9192 }", &[]).join("\n");
+    assert!(found.contains("c.yaml:1:18: error: listen.admin: "), "{found}");
+    let guarded =
+        "listen:\n  admin: 0.0.0.0:9192\n  admin_tls: { certificate: c.pem, key: k.pem, client_ca: ca.pem }\n";
+    assert!(parse("c.yaml", guarded, &Environment::new()).is_ok());
+}

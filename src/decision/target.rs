@@ -1,0 +1,184 @@
+//! What a request is for: the resource its path leads to, the policy that binds it, and what the route adds.
+//!
+//! The route's extensions may only tighten. Everything named must agree; the strictest of every demand holds.
+
+use super::{outcome::Finding, reason::Reason};
+use crate::{
+    domain::{AccessRequest, Classification, Transport, TrustLevel},
+    policy::{
+        Route, Rules,
+        model::{Access, AuthenticatedBy, DeviceMode, Policy, Resource},
+    },
+};
+
+/// Resources and policies that must all agree, and the strictest of their demands.
+#[derive(Debug)]
+pub(super) struct Target<'r> {
+    /// The route's resource, and the one that an extension names besides.
+    pub(super) resources: Few<&'r Resource, 2>,
+    pub(super) policies: Few<&'r Policy, 3>,
+    pub(super) access: Access,
+    pub(super) authenticated_by: AuthenticatedBy,
+    pub(super) min_trust_level: TrustLevel,
+    pub(super) device: DeviceMode,
+    pub(super) classification: Option<Classification>,
+    /// Why there is nothing to reach, where there is not.
+    pub(super) problem: Option<Finding>,
+}
+
+/// At most `N`, without allocating. (`SmallVec` would tie the lifetimes of what it holds.)
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Few<T, const N: usize>([Option<T>; N]);
+
+impl<T: Copy, const N: usize> Default for Few<T, N> {
+    fn default() -> Self {
+        Self([None; N])
+    }
+}
+
+impl<T: Copy, const N: usize> Few<T, N> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = T> + Clone {
+        self.0.iter().copied().flatten()
+    }
+
+    pub(super) fn first(&self) -> Option<T> {
+        self.0.first().copied().flatten()
+    }
+
+    /// False where there is no room.
+    fn push(&mut self, item: T) -> bool {
+        self.0.iter_mut().find(|slot| slot.is_none()).map(|slot| *slot = Some(item)).is_some()
+    }
+}
+
+impl<'r> Target<'r> {
+    pub(super) fn of(request: &AccessRequest, rules: &'r Rules) -> Self {
+        let mut target = Self {
+            resources: Few::default(),
+            policies: Few::default(),
+            access: Access::Public,
+            authenticated_by: AuthenticatedBy::Any,
+            min_trust_level: TrustLevel::Untrusted,
+            device: DeviceMode::Never,
+            classification: None,
+            problem: None,
+        };
+        match target.find(request, rules).and_then(|()| target.extend(request, rules)) {
+            Ok(()) => target,
+            // Nothing to reach: nothing is public.
+            Err(problem) => Self { access: Access::Authorized, problem: Some(problem), ..target },
+        }
+    }
+
+    fn find(&mut self, request: &AccessRequest, rules: &'r Rules) -> Result<(), Finding> {
+        if request.transport == Transport::Tcp {
+            return Err(Finding::new(Reason::SegmentDenied, None));
+        }
+        let path = match &request.path {
+            Ok(path) => path,
+            Err(problem) => {
+                return Err(Finding::new(Reason::MalformedPath, None).with(super::Detail::Path(*problem)));
+            }
+        };
+        match rules.route(&request.host, path, &request.method) {
+            Route::Resource(resource) => self.add(resource, rules),
+            Route::MethodNotAllowed(resource) => {
+                Err(Finding::new(Reason::MethodNotAllowed, Some((&*resource.id).into())))
+            }
+            Route::NotFound => Err(Finding::new(Reason::NoMatchingResource, None)),
+        }
+    }
+
+    fn add(&mut self, resource: &'r Resource, rules: &'r Rules) -> Result<(), Finding> {
+        self.access = self.access.max(resource.access);
+        self.authenticated_by = self.authenticated_by.and(resource.authenticated_by);
+        self.classification = self.classification.max(resource.data_classification);
+        if resource.access != Access::Public {
+            let defaults = rules.defaults();
+            self.min_trust_level =
+                self.min_trust_level.max(resource.min_trust_level.unwrap_or(defaults.min_trust_level));
+            self.device = self.device.max(resource.device.unwrap_or(defaults.device));
+        }
+        if !self.resources.push(resource) {
+            return Err(Finding::new(Reason::RouteMisconfigured, None));
+        }
+        match &resource.policy {
+            Some(policy) => self.add_policy(policy.as_str(), rules),
+            None => Ok(()),
+        }
+    }
+
+    fn add_policy(&mut self, id: &str, rules: &'r Rules) -> Result<(), Finding> {
+        let policy = rules.policy(id).ok_or_else(|| Finding::new(Reason::UnknownPolicy, None))?;
+        if self.policies.iter().any(|known| std::ptr::eq(known, policy)) {
+            return Ok(());
+        }
+        if !policy.conditions.device_requirements.is_empty() {
+            self.device = self.device.max(DeviceMode::WhenPresent);
+        }
+        // One of each resource and one of the extension: there is always room. If there were not, refuse.
+        if self.policies.push(policy) { Ok(()) } else { Err(Finding::new(Reason::RouteMisconfigured, None)) }
+    }
+
+    fn extend(&mut self, request: &AccessRequest, rules: &'r Rules) -> Result<(), Finding> {
+        let extensions = &request.extensions;
+        // A segment, too, is something that is not understood: a route that counts on it stays shut.
+        if extensions.malformed.is_some() || extensions.segment.is_some() {
+            return Err(Finding::new(Reason::RouteMisconfigured, None));
+        }
+        if let Some(id) = &extensions.resource {
+            let named = rules.resource(id).ok_or_else(|| Finding::new(Reason::UnknownResource, None))?;
+            if !self.resources.iter().any(|known| std::ptr::eq(known, named)) {
+                self.add(named, rules)?;
+            }
+        }
+        self.classification = self.classification.max(extensions.data_classification);
+        if let Some(id) = &extensions.policy {
+            self.tighten_access(rules);
+            self.add_policy(id, rules)?;
+        }
+        if let Some(level) = extensions.min_trust_level {
+            self.tighten_access(rules);
+            self.min_trust_level = self.min_trust_level.max(level);
+        }
+        Ok(())
+    }
+
+    /// A public resource on a route that asks for more is no longer public.
+    fn tighten_access(&mut self, rules: &Rules) {
+        if self.access == Access::Public {
+            self.access = Access::Authenticated;
+            self.min_trust_level = self.min_trust_level.max(rules.defaults().min_trust_level);
+            self.device = self.device.max(rules.defaults().device);
+        }
+    }
+}
+
+/// What must be gathered before a request can be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Anything at all: false for public resources and where nothing can be reached anyhow.
+    pub identity: bool,
+    pub device: bool,
+    /// The workload that hands the request on: it must be one, so it must not be revoked either.
+    pub workload: bool,
+    /// What is remembered of the session.
+    pub session: bool,
+}
+
+/// Asks the rules before anything is looked up.
+pub fn needs(request: &AccessRequest, rules: &Rules) -> Needs {
+    let target = Target::of(request, rules);
+    let identity = target.access != Access::Public;
+    let workload = identity && target.authenticated_by.needs_workload();
+    let device = identity && target.device != DeviceMode::Never;
+    Needs { identity, device, workload, session: identity && reads_sessions(rules) }
+}
+
+/// Whether anything could ask what was remembered: verification anew, rules for sessions, a challenge of a guard or policy.
+fn reads_sessions(rules: &Rules) -> bool {
+    rules.options().reverify
+        || !rules.sessions().is_empty()
+        || !rules.guards().is_empty()
+        || !rules.policies().is_empty()
+}

@@ -1,0 +1,361 @@
+//! The device registry as a check sees it: records by id, kept in memory, evicted by the store's feed.
+//!
+//! A record that cannot be read is `Unavailable`, never "not registered" and never "fine". Worst staleness: while the
+//! feed is live, the time of a push; while it is not, each check reads the store; while that does not answer either,
+//! `max_staleness`. `tests/feed/devices.rs` changes a device under warm caches.
+
+mod certificate;
+pub mod enroll;
+mod fleet;
+mod record;
+mod seen;
+mod settings;
+mod sighting;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use foldhash::quality::FixedState;
+use moka::sync::Cache;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    certificate::{Certificates, ClientCertificate, Error},
+    fleet::{Census, Filter, Found},
+    record::{FIELDS, Malformed, parse as parse_record, spoken_patch_level},
+    settings::Settings,
+    sighting::DeviceQuery,
+};
+use self::{seen::Seen, sighting::At};
+use crate::{
+    clock::Clock,
+    domain::{DeviceId, DeviceRecord, DeviceSighting, Fact, SubjectId, Unavailable, UnixTime, metric::Counter},
+    store::{FeedEvent, Liveness, Store, StoreError, StoreErrorKind, keys},
+};
+
+/// How many counters tell fills apart from invalidations; keys share them by hash.
+const STAMPS: usize = 4096;
+
+/// The registry.
+#[derive(Debug)]
+pub struct Devices {
+    store: Arc<dyn Store>,
+    cache: Cache<DeviceId, Cached>,
+    liveness: Liveness,
+    /// Grows with each change under a stamp's keys: a fill that was overtaken by one is not kept.
+    stamps: Box<[AtomicU64]>,
+    clock: Clock,
+    max_staleness: Duration,
+    posture_max_age: Duration,
+    certificates: Certificates,
+    requirements: enroll::Requirements,
+    seen: Seen,
+    /// What the last count found, by whichever replica.
+    census: ArcSwapOption<Census>,
+    counters: Counters,
+}
+
+/// What a look into the store found, and when.
+#[derive(Clone, Debug)]
+struct Cached {
+    record: Result<Option<Arc<DeviceRecord>>, Unavailable>,
+    as_of: UnixTime,
+    read_at: Instant,
+}
+
+/// Plain atomics; `ops` renders them.
+#[derive(Debug, Default)]
+pub struct Counters {
+    hits: Counter,
+    misses: Counter,
+    evictions: Counter,
+    malformed: Counter,
+    store_errors: Counter,
+}
+
+/// Ids and records of one page, and the cursor of the next.
+pub type DevicePage = (Vec<(DeviceId, DeviceRecord)>, Option<String>);
+
+impl Devices {
+    /// Listens to the store's feed until cancelled.
+    pub fn start(
+        store: Arc<dyn Store>,
+        settings: &Settings,
+        certificates: Certificates,
+        clock: Clock,
+        cancel: CancellationToken,
+    ) -> Arc<Self> {
+        let devices = Arc::new(Self {
+            seen: Seen::start(Arc::clone(&store)),
+            store,
+            cache: Cache::builder().max_capacity(settings.cache_entries).build(),
+            liveness: Liveness::default(),
+            stamps: (0..STAMPS).map(|_| AtomicU64::new(0)).collect(),
+            clock,
+            max_staleness: settings.max_staleness.get(),
+            posture_max_age: settings.posture_max_age.get(),
+            certificates,
+            requirements: settings.requirements.clone(),
+            census: ArcSwapOption::empty(),
+            counters: Counters::default(),
+        });
+        let (counter, interval) = (Arc::clone(&devices), settings.census_interval.get());
+        let counting = cancel.clone();
+        tokio::spawn(async move { counting.run_until_cancelled(counter.keep_counting(interval)).await });
+        let listener = Arc::clone(&devices);
+        tokio::spawn(async move { cancel.run_until_cancelled(listener.listen()).await });
+        devices
+    }
+
+    /// What a client certificate says of devices: its thumbprint, and itself as Envoy sends it.
+    pub fn certificate(&self, thumbprint: &str, encoded: &[u8], now: UnixTime) -> Arc<ClientCertificate> {
+        self.certificates.read(thumbprint, encoded, now)
+    }
+
+    /// What the request shows of its device. `Absent`: it names none.
+    pub async fn look_up(&self, query: &DeviceQuery<'_>, deadline: Instant) -> Fact<DeviceSighting> {
+        let Some(id) = query.named() else { return Fact::Absent };
+        let at = At { now: self.clock.now(), posture_max_age: self.posture_max_age };
+        if !DeviceQuery::can_be_registered(&id) {
+            return query.sight(id, None, at).map_or(Fact::Absent, |sighting| Fact::known(sighting, at.now));
+        }
+        match self.cached_record(&id, deadline).await {
+            Ok((record, as_of)) => {
+                query.sight(id, record, at).map_or(Fact::Absent, |sighting| Fact::known(sighting, as_of))
+            }
+            Err(why) => Fact::Unavailable(why),
+        }
+    }
+
+    /// Notes that `subject` was let in from this device, to be written behind. Only what is the subject's own and
+    /// contradicts nothing was seen.
+    pub fn note_seen(&self, sighting: &DeviceSighting, subject: &SubjectId, now: UnixTime) {
+        let contradicted = sighting.key_differs || sighting.fingerprint_differs || sighting.differs_from_token;
+        let own =
+            sighting.record.as_ref().is_some_and(|record| record.user.as_ref().is_none_or(|user| user == subject));
+        if own && !contradicted {
+            self.seen.note(&sighting.id, sighting.proof, now);
+        }
+    }
+
+    /// The record in the store now, for administration.
+    ///
+    /// # Errors
+    ///
+    /// The store's; a record that cannot be read is malformed.
+    pub async fn get(&self, id: &DeviceId) -> Result<Option<DeviceRecord>, StoreError> {
+        let fields = self.store.record(&keys::device(id.as_str()), &FIELDS).await?;
+        fields
+            .map(record::parse)
+            .transpose()
+            .map_err(|error| StoreError::new(StoreErrorKind::Malformed, error.to_string()))
+    }
+
+    /// Sets and removes fields in one step; says what is there then.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn write(&self, id: &DeviceId, set: &[(&str, &str)], clear: &[&str]) -> Result<DeviceRecord, StoreError> {
+        self.put(id, set, clear).await?;
+        Ok(self.get(id).await?.unwrap_or_default())
+    }
+
+    /// As [`Devices::write`], without reading back.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn put(&self, id: &DeviceId, set: &[(&str, &str)], clear: &[&str]) -> Result<(), StoreError> {
+        self.store.write_record(&keys::device(id.as_str()), set, clear).await?;
+        self.forget(id.as_str());
+        Ok(())
+    }
+
+    /// What a posture lacks of the requirements. Empty: compliant.
+    pub fn issues(&self, posture: &enroll::Posture) -> Vec<enroll::Issue> {
+        posture.issues(&self.requirements, self.clock.now())
+    }
+
+    /// Writes what somebody found out about the posture of a device, judged together with what its record knows already.
+    /// `None` where there is no such device.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn update_posture(
+        &self,
+        id: &DeviceId,
+        posture: enroll::Posture,
+    ) -> Result<Option<(DeviceRecord, Vec<enroll::Issue>)>, StoreError> {
+        let Some(record) = self.get(id).await? else { return Ok(None) };
+        let posture = posture.or(&record);
+        let issues = self.issues(&posture);
+        let fields = posture.judged(issues.is_empty(), self.clock.now());
+        let set: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let record = self.write(id, &set, &[]).await?;
+        Ok(Some((record, issues)))
+    }
+
+    /// Writes what somebody found out about a device's compliance: a signal, an agent, an MDM. `None` where there is no
+    /// such device: a signal registers nothing.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn set_compliance(
+        &self,
+        id: &DeviceId,
+        compliant: bool,
+        checked_at: UnixTime,
+    ) -> Result<Option<DeviceRecord>, StoreError> {
+        if self.get(id).await?.is_none() {
+            return Ok(None);
+        }
+        let (compliant, checked_at) = (compliant.to_string(), checked_at.as_secs().to_string());
+        self.write(id, &[("compliant", &compliant), ("checked_at", &checked_at)], &[]).await.map(Some)
+    }
+
+    /// Says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn delete(&self, id: &DeviceId) -> Result<bool, StoreError> {
+        let there = self.store.delete(&[keys::device(id.as_str())]).await? > 0;
+        self.forget(id.as_str());
+        Ok(there)
+    }
+
+    /// Devices whose id begins with `prefix`. Records that cannot be read are left out, and counted.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn list(&self, prefix: &str, cursor: &str, count: usize) -> Result<DevicePage, StoreError> {
+        let (found, next) = self.store.scan(&keys::device(prefix), cursor, count).await?;
+        let mut devices = Vec::with_capacity(found.len());
+        for key in found {
+            let Some(id) = key.strip_prefix(keys::DEVICE).map(DeviceId::from) else { continue };
+            match self.get(&id).await {
+                Ok(Some(record)) => devices.push((id, record)),
+                Ok(None) => {}
+                Err(error) if error.kind == StoreErrorKind::Malformed => self.counters.malformed.increment(),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((devices, next))
+    }
+
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether pushes are heard.
+    pub fn is_live(&self) -> bool {
+        self.liveness.is_live()
+    }
+
+    /// From memory while that may be believed, else from the store; what memory holds is the last resort.
+    async fn cached_record(
+        &self,
+        id: &DeviceId,
+        deadline: Instant,
+    ) -> Result<(Option<Arc<DeviceRecord>>, UnixTime), Unavailable> {
+        let cached = self.cache.get(id);
+        if let Some(cached) = cached.as_ref().filter(|_| self.liveness.is_live()) {
+            self.counters.hits.increment();
+            return cached.record.clone().map(|record| (record, cached.as_of));
+        }
+        self.counters.misses.increment();
+        match tokio::time::timeout_at(deadline, Box::pin(self.fill(id))).await {
+            Ok(Ok(filled)) => filled.record.map(|record| (record, filled.as_of)),
+            failed => {
+                self.counters.store_errors.increment();
+                let why = failed.map_or(Unavailable::Timeout, |_| Unavailable::Store);
+                let recent = cached.filter(|cached| cached.read_at.elapsed() < self.max_staleness).ok_or(why)?;
+                recent.record.map(|record| (record, recent.as_of))
+            }
+        }
+    }
+
+    /// Reads the store, and keeps what it says unless a change came in the meantime.
+    async fn fill(&self, id: &DeviceId) -> Result<Cached, StoreError> {
+        let stamp = self.stamp(id.as_str());
+        let before = stamp.load(Ordering::Acquire);
+        let (as_of, read_at) = (self.clock.now(), Instant::now());
+        let record = match self.get(id).await {
+            Ok(record) => Ok(record.map(Arc::new)),
+            Err(error) if error.kind == StoreErrorKind::Malformed => {
+                self.counters.malformed.increment();
+                tracing::warn!(%error, "a device record cannot be read");
+                Err(Unavailable::Malformed)
+            }
+            Err(error) => return Err(error),
+        };
+        let filled = Cached { record, as_of, read_at };
+        self.cache.insert(id.clone(), filled.clone());
+        // Checked after the insertion: a change in between either sees the entry and evicts it, or is seen here.
+        if stamp.load(Ordering::Acquire) != before {
+            self.cache.invalidate(id);
+        }
+        Ok(filled)
+    }
+
+    fn stamp(&self, id: &str) -> &AtomicU64 {
+        use std::hash::BuildHasher;
+        let hash = FixedState::default().hash_one(id);
+        &self.stamps[hash as usize % STAMPS]
+    }
+
+    fn forget(&self, id: &str) {
+        self.stamp(id).fetch_add(1, Ordering::AcqRel);
+        self.cache.invalidate(id);
+        self.counters.evictions.increment();
+    }
+
+    fn forget_all(&self) {
+        for stamp in &self.stamps {
+            stamp.fetch_add(1, Ordering::AcqRel);
+        }
+        self.cache.invalidate_all();
+    }
+
+    async fn listen(&self) {
+        loop {
+            let mut feed = self.store.feed();
+            while let Some(event) = feed.recv().await {
+                self.hear(&event);
+            }
+            // The feed fell behind: nothing that was heard counts any more.
+            self.liveness.end();
+            self.forget_all();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn hear(&self, event: &FeedEvent) {
+        self.liveness.observe(event);
+        match event {
+            FeedEvent::Connected { .. } => {
+                self.forget_all();
+                // Nothing is known yet, so nothing known can be out of date.
+                self.liveness.begin(Instant::now());
+            }
+            FeedEvent::Flushed => self.forget_all(),
+            FeedEvent::Changed(changed) => {
+                for id in changed.iter().filter_map(|key| key.strip_prefix(keys::DEVICE)) {
+                    self.forget(id);
+                }
+            }
+            FeedEvent::Alive(_) | FeedEvent::Lost => {}
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A device's record as it stands in the store: forgiving in spelling, strict in meaning.
+//!
+//! Operators, MDM exporters and scripts write these. A value that says nothing clear makes the record malformed, which is
+//! `Unavailable`, never "fine".
+
+use std::sync::Arc;
+
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+
+use crate::{
+    domain::{DeviceRecord, DeviceStatus, PatchLevel, TrustScore, UnixTime},
+    store::Record,
+};
+
+/// Names of the fields that are read (and no others: a record may be large).
+pub const FIELDS: [&str; 21] = [
+    "user",
+    "fingerprint",
+    "cert_sha256",
+    "cert_sha256_previous",
+    "cert_previous_until",
+    "jkt",
+    "managed",
+    "compliant",
+    "patch_level",
+    "os",
+    "os_version",
+    "jailbroken",
+    "disk_encrypted",
+    "screen_lock",
+    "antivirus",
+    "status",
+    "status_reason",
+    "trust_score",
+    "enrolled_at",
+    "cert_expires_at",
+    "checked_at",
+];
+
+/// The name of a field whose value cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the device record's `{0}` cannot be read")]
+pub struct Malformed(pub String);
+
+/// Reads the fields of a record. Empty values count as absent, that is unknown.
+///
+/// # Errors
+///
+/// The first field that says nothing clear.
+pub fn parse(fields: Record) -> Result<DeviceRecord, Malformed> {
+    let mut record = DeviceRecord::default();
+    for (name, value) in fields {
+        let value = value.trim();
+        if !value.is_empty() && set(&mut record, &name, value).is_none() {
+            return Err(Malformed(name));
+        }
+    }
+    Ok(record)
+}
+
+fn set(record: &mut DeviceRecord, name: &str, value: &str) -> Option<()> {
+    match name {
+        "user" => record.user = Some(value.into()),
+        "fingerprint" => record.fingerprint = Some(value.into()),
+        "cert_sha256" => record.cert_sha256 = Some(digest(value)?.into()),
+        // Either without the other matches nothing: no certificate has an empty digest, and the epoch is over.
+        "cert_sha256_previous" => previous(record).0 = digest(value)?.into(),
+        "cert_previous_until" => previous(record).1 = time(value)?,
+        "jkt" => record.jkt = Some(value.into()),
+        "managed" => record.managed = Some(flag(value)?),
+        "compliant" => record.compliant = Some(flag(value)?),
+        "patch_level" => record.patch_level = Some(patch_level(value)?),
+        "os" => record.os = Some(value.into()),
+        "os_version" => record.os_version = Some(value.into()),
+        "jailbroken" => record.jailbroken = Some(flag(value)?),
+        "disk_encrypted" => record.disk_encrypted = Some(flag(value)?),
+        "screen_lock" => record.screen_lock = Some(flag(value)?),
+        "antivirus" => record.antivirus = Some(flag(value)?),
+        "status_reason" => record.status_reason = Some(value.into()),
+        "cert_expires_at" => record.cert_expires_at = Some(time(value)?),
+        "checked_at" => record.checked_at = Some(time(value)?),
+        "status" => record.status = DeviceStatus::parse(&value.to_ascii_lowercase())?,
+        "trust_score" => record.trust_score = Some(trust(value)?),
+        "enrolled_at" => record.enrolled_at = Some(time(value)?),
+        _ => {}
+    }
+    Some(())
+}
+
+fn previous(record: &mut DeviceRecord) -> &mut (Arc<str>, UnixTime) {
+    record.previous_certificate.get_or_insert_with(|| ("".into(), UnixTime::EPOCH))
+}
+
+fn flag(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" => Some(true),
+        "false" | "0" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// Sixty-four hexadecimal digits, colons between them forgiven.
+fn digest(value: &str) -> Option<String> {
+    let digits: String = value.chars().filter(|c| *c != ':').collect();
+    (digits.len() == 64 && digits.bytes().all(|octet| octet.is_ascii_hexdigit())).then(|| digits.to_ascii_lowercase())
+}
+
+/// `current`, days or a date, as it is written.
+pub fn spoken_patch_level(level: PatchLevel) -> String {
+    match level {
+        PatchLevel::Current => "current".to_owned(),
+        PatchLevel::Days(days) => days.to_string(),
+        PatchLevel::Since(time) => {
+            let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+            let time = Timestamp::from_second(seconds);
+            time.map(|time| time.to_zoned(TimeZone::UTC).date().to_string()).unwrap_or_default()
+        }
+    }
+}
+
+pub(super) fn patch_level(value: &str) -> Option<PatchLevel> {
+    if value.eq_ignore_ascii_case("current") {
+        return Some(PatchLevel::Current);
+    }
+    if let Ok(days) = value.parse() {
+        return Some(PatchLevel::Days(days));
+    }
+    let midnight = value.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok()?;
+    u64::try_from(midnight.timestamp().as_second()).ok().map(|second| PatchLevel::Since(UnixTime::from_secs(second)))
+}
+
+fn trust(value: &str) -> Option<TrustScore> {
+    let score: f64 = value.parse().ok()?;
+    (0.0..=1.0).contains(&score).then(|| TrustScore::new(score))
+}
+
+/// Unix seconds, or RFC 3339.
+fn time(value: &str) -> Option<UnixTime> {
+    let second = value.parse().ok().or_else(|| {
+        let time = value.parse::<Timestamp>().ok()?;
+        u64::try_from(time.as_second()).ok()
+    })?;
+    Some(UnixTime::from_secs(second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(fields: &[(&str, &str)]) -> Result<DeviceRecord, Malformed> {
+        parse(fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
+
+    #[test]
+    fn spellings_are_forgiven() {
+        let digest = "AB:".repeat(31) + "AB";
+        let record = parsed(&[
+            ("user", " alice "),
+            ("managed", "YES"),
+            ("compliant", "1"),
+            ("jailbroken", "no"),
+            ("disk_encrypted", ""),
+            ("status", "Suspended"),
+            ("cert_sha256", &digest),
+            ("enrolled_at", "2026-11-01T00:00:00Z"),
+            ("colour", "blue"),
+        ])
+        .unwrap();
+        assert_eq!(record.user, Some("alice".into()));
+        assert_eq!((record.managed, record.compliant, record.jailbroken), (Some(true), Some(true), Some(false)));
+        assert_eq!((record.disk_encrypted, record.status), (None, DeviceStatus::Suspended));
+        assert_eq!(record.cert_sha256.as_deref(), Some(&*"ab".repeat(32)));
+        assert_eq!(record.enrolled_at, Some(UnixTime::from_secs(1_793_491_200)));
+    }
+
+    #[test]
+    fn patch_levels_are_a_word_days_or_a_date() {
+        let level = |text| parsed(&[("patch_level", text)]).map(|record| record.patch_level);
+        assert_eq!(level("Current"), Ok(Some(PatchLevel::Current)));
+        assert_eq!(level("12"), Ok(Some(PatchLevel::Days(12))));
+        assert_eq!(level("2026-11-01"), Ok(Some(PatchLevel::Since(UnixTime::from_secs(1_793_491_200)))));
+    }
+
+    #[test]
+    fn a_value_that_says_nothing_clear_makes_the_record_malformed() {
+        for (name, value) in [
+            ("managed", "maybe"),
+            ("compliant", "2"),
+            ("jailbroken", "trve"),
+            ("status", "lost"),
+            ("trust_score", "1.5"),
+            ("trust_score", "NaN"),
+            ("cert_sha256", "ab"),
+            ("patch_level", "old"),
+            ("patch_level", "-1"),
+            ("enrolled_at", "yesterday"),
+        ] {
+            assert_eq!(parsed(&[(name, value)]), Err(Malformed(name.into())), "{name}: {value}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! One spelling for a path, or a refusal: what two parsers could read in two ways is not decided at all.
+//!
+//! The profile is THREATS.md section 5, rows P1 to P11: the query is cut at the first `?`, path parameters are cut per
+//! segment, encoded unreserved characters are decoded, everything doubtful is a [`PathProblem`].
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest path (without its query) that is looked at, in octets.
+pub const MAX_PATH: usize = 8 * 1024;
+
+/// Why a path has no canonical form. Always a 400, never a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathProblem {
+    /// The request as a whole could not be read: no CheckRequest, or a host that is none.
+    Unreadable,
+    /// Longer than [`MAX_PATH`].
+    TooLong,
+    /// Does not begin with `/` (absolute form, `*`, CONNECT, empty).
+    NotAbsolute,
+    /// An octet outside 0x21 to 0x7E.
+    RawOctet,
+    /// A `#`.
+    Fragment,
+    /// A raw backslash.
+    Backslash,
+    /// `.` or `..` as a segment, also encoded.
+    DotSegment,
+    /// `//` anywhere but at the very end's single trailing slash.
+    EmptySegment,
+    /// A `%` that two hexadecimal digits do not follow, or `%u`.
+    MalformedEscape,
+    /// An encoded `/ \ % ; ? #`, or an encoded control character.
+    ReservedEscape,
+    /// Octets that do not decode to valid UTF-8, or a full-width solidus.
+    NotUtf8,
+}
+
+impl fmt::Display for PathProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => "the request could not be read",
+            Self::TooLong => "the path is too long",
+            Self::NotAbsolute => "the path does not begin with a slash",
+            Self::RawOctet => "the path holds an octet outside 0x21 to 0x7e",
+            Self::Fragment => "the path holds a fragment",
+            Self::Backslash => "the path holds a backslash",
+            Self::DotSegment => "the path holds a dot segment",
+            Self::EmptySegment => "the path holds an empty segment",
+            Self::MalformedEscape => "the path holds a malformed percent-encoding",
+            Self::ReservedEscape => "the path holds an encoded reserved or control character",
+            Self::NotUtf8 => "the path does not decode to UTF-8",
+        })
+    }
+}
+
+/// The canonical path of a request target, without query and path parameters.
+///
+/// Escapes that remain are upper case (`%2B`), so that equal paths are equal octets. Borrowed when nothing had to change.
+pub fn canonical_path(target: &str) -> Result<Cow<'_, str>, PathProblem> {
+    let path = target.split_once('?').map_or(target, |(path, _query)| path);
+    if path.len() > MAX_PATH {
+        return Err(PathProblem::TooLong);
+    }
+    if !path.starts_with('/') {
+        return Err(PathProblem::NotAbsolute);
+    }
+    let plain = check_octets(path)?;
+    if plain {
+        check_segments(path)?;
+        return Ok(Cow::Borrowed(path));
+    }
+    let canonical = rewrite(path)?;
+    check_segments(&canonical)?;
+    Ok(Cow::Owned(canonical))
+}
+
+/// Whether no octet calls for rewriting: no escapes, no parameters.
+fn check_octets(path: &str) -> Result<bool, PathProblem> {
+    let mut plain = true;
+    for octet in path.bytes() {
+        match octet {
+            b'#' => return Err(PathProblem::Fragment),
+            b'\\' => return Err(PathProblem::Backslash),
+            b'%' | b';' => plain = false,
+            0x21..=0x7e => {}
+            _ => return Err(PathProblem::RawOctet),
+        }
+    }
+    Ok(plain)
+}
+
+fn check_segments(path: &str) -> Result<(), PathProblem> {
+    let mut segments = path[1..].split('/').peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            "." | ".." => return Err(PathProblem::DotSegment),
+            "" if segments.peek().is_some() => return Err(PathProblem::EmptySegment),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Decodes encoded unreserved characters, writes other escapes in upper case, cuts parameters off each segment.
+///
+/// A segment that consisted of parameters alone is left empty, for `check_segments` to refuse unless it is the last.
+fn rewrite(path: &str) -> Result<String, PathProblem> {
+    let mut canonical = String::with_capacity(path.len());
+    let mut decoded = Vec::with_capacity(path.len());
+    for (i, segment) in path.split('/').enumerate() {
+        if i > 0 {
+            canonical.push('/');
+        }
+        decoded.clear();
+        let parameters = segment.find(';').unwrap_or(segment.len());
+        let (name, rest) = segment.split_at(parameters);
+        rewrite_segment(name, &mut canonical, &mut decoded)?;
+        // Parameters are cut, yet what is malformed in one of them is still refused.
+        for parameter in rest.split(';') {
+            let mut octets = Vec::new();
+            rewrite_segment(parameter, &mut String::new(), &mut octets)?;
+            check_text(&octets)?;
+        }
+        if name.is_empty() && !rest.is_empty() {
+            return Err(PathProblem::EmptySegment);
+        }
+        check_text(&decoded)?;
+    }
+    Ok(canonical)
+}
+
+fn rewrite_segment(segment: &str, canonical: &mut String, decoded: &mut Vec<u8>) -> Result<(), PathProblem> {
+    let mut rest = segment.as_bytes();
+    while let Some((&octet, tail)) = rest.split_first() {
+        if octet != b'%' {
+            canonical.push(octet as char);
+            decoded.push(octet);
+            rest = tail;
+            continue;
+        }
+        let [high, low, tail @ ..] = tail else { return Err(PathProblem::MalformedEscape) };
+        let (Some(h), Some(l)) = (hex_digit(*high), hex_digit(*low)) else { return Err(PathProblem::MalformedEscape) };
+        let value = h << 4 | l;
+        decoded.push(value);
+        match value {
+            b'/' | b'\\' | b'%' | b';' | b'?' | b'#' | 0x00..=0x1f | 0x7f => return Err(PathProblem::ReservedEscape),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => canonical.push(value as char),
+            _ => {
+                canonical.push('%');
+                canonical.push(high.to_ascii_uppercase() as char);
+                canonical.push(low.to_ascii_uppercase() as char);
+            }
+        }
+        rest = tail;
+    }
+    Ok(())
+}
+
+fn check_text(decoded: &[u8]) -> Result<(), PathProblem> {
+    let text = std::str::from_utf8(decoded).map_err(|_| PathProblem::NotUtf8)?;
+    if text.chars().any(|c| matches!(c, '\u{FF0F}' | '\u{FF3C}')) {
+        return Err(PathProblem::NotUtf8);
+    }
+    if text.chars().any(char::is_control) {
+        return Err(PathProblem::ReservedEscape);
+    }
+    Ok(())
+}
+
+const fn hex_digit(octet: u8) -> Option<u8> {
+    match octet {
+        b'0'..=b'9' => Some(octet - b'0'),
+        b'a'..=b'f' => Some(octet - b'a' + 10),
+        b'A'..=b'F' => Some(octet - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical(target: &str) -> Result<String, PathProblem> {
+        canonical_path(target).map(Cow::into_owned)
+    }
+
+    #[test]
+    fn ordinary_paths_are_borrowed_and_unchanged() {
+        for path in ["/", "/orders", "/orders/", "/orders/42", "/a.b/..c/d..", "/a:b@c!$&'()*+,=~_-"] {
+            assert!(matches!(canonical_path(path), Ok(Cow::Borrowed(same)) if same == path), "{path}");
+        }
+    }
+
+    #[test]
+    fn query_decides_nothing() {
+        assert_eq!(canonical("/public?x=/../admin?y"), Ok("/public".into()));
+        assert_eq!(canonical("/public?"), Ok("/public".into()));
+    }
+
+    #[test]
+    fn encoded_unreserved_letters_are_decoded_and_other_escapes_upper_case() {
+        assert_eq!(canonical("/%61dmin"), Ok("/admin".into()));
+        assert_eq!(canonical("/%7euser"), Ok("/~user".into()));
+        assert_eq!(canonical("/a%2bb%c3%a9"), Ok("/a%2Bb%C3%A9".into()));
+    }
+
+    #[test]
+    fn path_parameters_are_cut_per_segment_before_matching() {
+        assert_eq!(canonical("/admin;x=1/users;y"), Ok("/admin/users".into()));
+        assert_eq!(canonical("/admin/style;.css"), Ok("/admin/style".into()));
+    }
+
+    #[test]
+    fn rows_p1_to_p8_are_refused() {
+        use PathProblem::{
+            Backslash, DotSegment, EmptySegment, Fragment, MalformedEscape, NotAbsolute, NotUtf8, RawOctet,
+            ReservedEscape,
+        };
+        for (target, problem) in [
+            ("/public/../admin", DotSegment),
+            ("/public/..", DotSegment),
+            ("/./admin", DotSegment),
+            ("/public/%2e%2e/admin", DotSegment),
+            ("/public/%2E./admin", DotSegment),
+            ("/public/..;/admin", DotSegment),
+            ("/public/..;x=1/admin", DotSegment),
+            ("/.;/admin", DotSegment),
+            ("/%2e%2e;a/admin", DotSegment),
+            ("//admin", EmptySegment),
+            ("/public//admin", EmptySegment),
+            ("/public//", EmptySegment),
+            ("/public/;/admin", EmptySegment),
+            ("/public/;a=b", EmptySegment),
+            ("/a;%;41", MalformedEscape),
+            ("/a;%2f", ReservedEscape),
+            ("/a;x=%c0%af", NotUtf8),
+            ("/a;%ef%bc%8f", NotUtf8),
+            ("/a%2fb", ReservedEscape),
+            ("/a%5cb", ReservedEscape),
+            ("/a%00", ReservedEscape),
+            ("/a%3bb", ReservedEscape),
+            ("/a%3fb", ReservedEscape),
+            ("/a%23b", ReservedEscape),
+            ("/%252e%252e/admin", ReservedEscape),
+            ("/a;%2f", ReservedEscape),
+            ("/a%0d%0ab", ReservedEscape),
+            ("/a%c2%85", ReservedEscape),
+            ("/a\\b", Backslash),
+            ("/a#b", Fragment),
+            ("/a b", RawOctet),
+            ("/a\u{e9}", RawOctet),
+            ("/a\tb", RawOctet),
+            ("/a%", MalformedEscape),
+            ("/a%4", MalformedEscape),
+            ("/a%zz", MalformedEscape),
+            ("/a%u002f", MalformedEscape),
+            ("/a;%zz", MalformedEscape),
+            ("/a%c0%af", NotUtf8),
+            ("/a%c3", NotUtf8),
+            ("/a%ef%bc%8fb", NotUtf8),
+            ("/a%EF%BC%BCb", NotUtf8),
+            ("", NotAbsolute),
+            ("*", NotAbsolute),
+            ("admin", NotAbsolute),
+            ("http://shop.example/admin", NotAbsolute),
+            ("?x", NotAbsolute),
+        ] {
+            assert_eq!(canonical(target), Err(problem), "{target}");
+        }
+    }
+
+    #[test]
+    fn eight_kibibytes_is_the_longest_path() {
+        let fits = format!("/{}", "a".repeat(MAX_PATH - 1));
+        assert!(canonical_path(&fits).is_ok());
+        assert_eq!(canonical_path(&format!("{fits}a")), Err(PathProblem::TooLong));
+        assert!(canonical_path(&format!("{fits}?{}", "q".repeat(MAX_PATH))).is_ok());
+    }
+}

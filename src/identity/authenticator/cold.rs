@@ -1,0 +1,109 @@
+//! A token that is not in memory: asked about, or verified on another thread, once however many requests carry it.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        Detail,
+        entry::{Standing, TokenEntry},
+        keys::Refetch,
+        verify::{Failure, verify},
+    },
+    Authenticator, Miss, Verification,
+};
+use crate::domain::{Unavailable, UnixTime};
+
+impl Authenticator {
+    /// A token that is not in memory: verified on another thread, or asked about.
+    pub(super) async fn cold(&self, token: &str, now: UnixTime, deadline: Instant) -> Result<Arc<TokenEntry>, Miss> {
+        self.counters.cache_misses.increment();
+        let started = Instant::now();
+        let generation = self.generation();
+        if let Some(detail) = self.cache.refusal(token, generation, now) {
+            self.counters.refused_again.increment();
+            return Err(detail.into());
+        }
+        // No time left: not begun, rather than now and then answered in time after all.
+        if deadline <= started {
+            return Err(Unavailable::Timeout.into());
+        }
+        let found = match &self.introspection {
+            Some(introspection) if token.bytes().filter(|b| *b == b'.').count() != 2 => {
+                introspection.ask(token, &self.issuers, &self.cache, now, deadline).await
+            }
+            _ => self.verify(token, now, deadline).await,
+        };
+        self.counters.cold.observe(started.elapsed());
+        if let Err(Miss::Refused(detail)) = found {
+            self.cache.refuse(token, detail, generation, now);
+        }
+        let entry = found?;
+        match entry.standing(self.issuers.get(entry.issuer), now) {
+            Standing::Good => Ok(entry),
+            Standing::Refused(detail) => Err(detail.into()),
+            // Its key left the set between the verification and now.
+            Standing::Gone => Err(Detail::UnknownKey.into()),
+        }
+    }
+
+    async fn verify(&self, token: &str, now: UnixTime, deadline: Instant) -> Result<Arc<TokenEntry>, Miss> {
+        let mut asked = false;
+        loop {
+            let (issuers, cache) = (self.issuers.clone(), self.cache.clone());
+            let work = move |token: &Arc<str>| {
+                // An earlier flight may have landed since this request missed the cache.
+                if let Some(entry) = cache.get(token) {
+                    return Verification::Verified(entry);
+                }
+                match verify(token, &issuers, now) {
+                    Ok(entry) => {
+                        let entry = Arc::new(entry);
+                        cache.insert(token.clone(), entry.clone());
+                        Verification::Verified(entry)
+                    }
+                    Err(failure) => Verification::Failed(failure),
+                }
+            };
+            match self.flights.run(token, deadline, |flight| self.pool.submit(move || flight.work(work))).await? {
+                Verification::Verified(entry) => {
+                    self.counters.verified.increment();
+                    return Ok(entry);
+                }
+                Verification::Failed(Failure::Refused(detail)) => return Err(detail.into()),
+                Verification::Failed(failure) => self.fetch_missing(&failure, asked, deadline).await?,
+            }
+            asked = true;
+        }
+    }
+
+    /// Fetches the keys that a token needs, where that may help; `Ok` means: look again.
+    async fn fetch_missing(&self, failure: &Failure, asked: bool, deadline: Instant) -> Result<(), Miss> {
+        let (issuer, kid) = match failure {
+            Failure::NoKeys { issuer } => (issuer, None),
+            Failure::UnknownKey { issuer, kid } => (issuer, Some(kid)),
+            Failure::Refused(detail) => return Err((*detail).into()),
+        };
+        let held = &self.issuers.get(*issuer).ok_or(Unavailable::Internal)?.keys;
+        // Nothing known is "not yet"; a key that a fresh set does not hold is nobody's.
+        let refusal = match kid {
+            None => Miss::Unavailable(Unavailable::NotReady),
+            Some(_) => Miss::Refused(Detail::UnknownKey),
+        };
+        if asked {
+            if let Some(kid) = kid {
+                held.remember_missing(kid);
+            }
+            return Err(refusal);
+        }
+        if kid.is_some_and(|kid| held.is_missing(kid)) {
+            return Err(refusal);
+        }
+        match held.refetch(deadline).await {
+            Refetch::Done => Ok(()),
+            Refetch::NotNow => Err(refusal),
+            Refetch::Late => Err(Unavailable::NotReady.into()),
+        }
+    }
+}

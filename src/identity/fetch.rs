@@ -1,0 +1,211 @@
+//! Documents fetched over HTTP: key sets, discovery, status lists, and what signals ask of transmitters. Bounded in size and
+//! time, never redirected.
+
+use std::{path::PathBuf, sync::OnceLock, time::Duration};
+
+use url::Url;
+
+/// Largest document that is read.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// Why a document could not be had. Worded for a log line.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchProblem {
+    #[error("no HTTP client: {0}")]
+    Client(String),
+    #[error("{0}")]
+    Transport(String),
+    #[error("answered {0}")]
+    Status(u16),
+    #[error("is larger than 1 MiB")]
+    TooLarge,
+    #[error("cannot be read: {0}")]
+    File(#[from] std::io::Error),
+    #[error("discovery names issuer `{0}`, not this one")]
+    OtherIssuer(String),
+    #[error("discovery document has no usable `jwks_uri`")]
+    NoKeySet,
+    #[error(transparent)]
+    KeySet(#[from] super::key_set::KeySetProblem),
+}
+
+/// A document and for how long its server says it may be kept.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub body: Vec<u8>,
+    pub max_age: Option<Duration>,
+}
+
+/// An HTTP client made at first use: a machine without system certificates still starts on key files.
+#[derive(Debug)]
+pub struct Fetcher {
+    client: OnceLock<Result<reqwest::Client, String>>,
+    timeout: Duration,
+    ca_file: Option<PathBuf>,
+}
+
+impl Fetcher {
+    /// `timeout` bounds a whole exchange; `ca_file` (PEM) is trusted besides the system's certificates.
+    pub fn new(timeout: Duration, ca_file: Option<PathBuf>) -> Self {
+        Self { client: OnceLock::new(), timeout, ca_file }
+    }
+
+    /// A GET.
+    pub(super) async fn get(&self, url: &Url, accept: &str) -> Result<Fetched, FetchProblem> {
+        let request = self.client()?.get(url.clone()).header("accept", accept);
+        read(request).await
+    }
+
+    /// A POST of a form with basic authentication, for introspection.
+    pub(super) async fn post_form(
+        &self,
+        url: &Url,
+        user: &str,
+        password: &str,
+        form: &[(&str, &str)],
+    ) -> Result<Fetched, FetchProblem> {
+        let request = self.client()?.post(url.clone()).basic_auth(user, Some(password)).form(form);
+        read(request.header("accept", "application/json")).await
+    }
+
+    /// Sends `request` and reads the answer, whatever its status.
+    ///
+    /// # Errors
+    ///
+    /// No answer, or one over the limit.
+    pub async fn send(&self, request: Outgoing<'_>) -> Result<Answer, FetchProblem> {
+        let client = self.client()?;
+        let mut builder = client.request(request.method, request.url.clone());
+        for (name, value) in request.headers {
+            builder = builder.header(*name, *value);
+        }
+        if let Some(patience) = request.timeout {
+            builder = builder.timeout(patience);
+        }
+        let mut response = builder.body(request.body).send().await.map_err(transport)?;
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let status = response.status().as_u16();
+        Ok(Answer { status, retry_after, body: bounded(&mut response).await? })
+    }
+
+    fn client(&self) -> Result<&reqwest::Client, FetchProblem> {
+        let built = self.client.get_or_init(|| build(self.timeout, self.ca_file.as_ref()));
+        built.as_ref().map_err(|message| FetchProblem::Client(message.clone()))
+    }
+}
+
+fn build(timeout: Duration, ca_file: Option<&PathBuf>) -> Result<reqwest::Client, String> {
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(timeout)
+        .connect_timeout(timeout)
+        .user_agent("countersign");
+    if let Some(path) = ca_file {
+        let pem = std::fs::read(path).map_err(|e| format!("`{}`: {e}", path.display()))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| e.to_string())?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(|e| chain(&e))
+}
+
+/// A request to somebody else's API.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    pub method: http::Method,
+    pub url: &'a Url,
+    pub headers: &'a [(&'a str, &'a str)],
+    pub body: Vec<u8>,
+    /// Where it is not that of the client.
+    pub timeout: Option<Duration>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub retry_after: Option<Duration>,
+    pub body: Vec<u8>,
+}
+
+fn transport(error: reqwest::Error) -> FetchProblem {
+    FetchProblem::Transport(chain(&error.without_url()))
+}
+
+async fn read(request: reqwest::RequestBuilder) -> Result<Fetched, FetchProblem> {
+    let mut response = request.send().await.map_err(transport)?;
+    if response.status() != http::StatusCode::OK {
+        return Err(FetchProblem::Status(response.status().as_u16()));
+    }
+    let max_age = response.headers().get("cache-control").and_then(|value| value.to_str().ok()).and_then(max_age);
+    let body = bounded(&mut response).await?;
+    Ok(Fetched { body, max_age })
+}
+
+/// The body, as long as it stays under the limit.
+async fn bounded(response: &mut reqwest::Response) -> Result<Vec<u8>, FetchProblem> {
+    if response.content_length().is_some_and(|length| length > MAX_BODY as u64) {
+        return Err(FetchProblem::TooLarge);
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(FetchProblem::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// `max-age` of a `Cache-Control`; nothing may be kept under `no-store` and `no-cache`.
+fn max_age(header: &str) -> Option<Duration> {
+    let mut age = None;
+    for directive in header.split(',').map(str::trim) {
+        if directive.eq_ignore_ascii_case("no-store") || directive.eq_ignore_ascii_case("no-cache") {
+            return Some(Duration::ZERO);
+        }
+        if let Some((name, value)) = directive.split_once('=')
+            && name.trim().eq_ignore_ascii_case("max-age")
+        {
+            age = value.trim().trim_matches('"').parse().ok().map(Duration::from_secs);
+        }
+    }
+    age
+}
+
+/// An error with its causes: `reqwest` alone says only "error sending request".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}
+
+/// A file of at most 1 MiB.
+pub(super) async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, FetchProblem> {
+    let size = tokio::fs::metadata(path).await?.len();
+    if size > MAX_BODY as u64 {
+        return Err(FetchProblem::TooLarge);
+    }
+    Ok(tokio::fs::read(path).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_control_says_for_how_long() {
+        let seconds = |header| max_age(header).map(|age| age.as_secs());
+        assert_eq!(seconds("public, max-age=300, must-revalidate"), Some(300));
+        assert_eq!(seconds("Max-Age=\"60\""), Some(60));
+        assert_eq!(seconds("no-store, max-age=300"), Some(0));
+        assert_eq!(seconds("public"), None);
+        assert_eq!(seconds("max-age=soon"), None);
+    }
+}

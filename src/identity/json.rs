@@ -1,0 +1,159 @@
+//! JSON as tokens may carry it: no member twice at any depth (compared after unescaping), bounded nesting, nothing after it.
+//!
+//! `serde_json` alone keeps the last of two members; an attacker and another verifier may have meant the first.
+
+use std::{cell::Cell, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// Deepest nesting of arrays and objects that is read.
+const MAX_DEPTH: u16 = 16;
+
+/// Strict: a duplicate anywhere refuses the whole text.
+///
+/// # Errors
+///
+/// Not JSON, a member twice, too deep, or bytes after the value.
+pub(super) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
+    read(text, false)
+}
+
+/// For documents of several independent parts: an object that has a member twice is read as `null`, its neighbours stand.
+///
+/// # Errors
+///
+/// Not JSON, too deep, or bytes after the value.
+pub(super) fn parse_parts(text: &[u8]) -> Result<Value, serde_json::Error> {
+    read(text, true)
+}
+
+fn read(text: &[u8], drop_duplicates: bool) -> Result<Value, serde_json::Error> {
+    let depth = Cell::new(0);
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = Strict { depth: &depth, drop_duplicates }.deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+#[derive(Clone, Copy)]
+struct Strict<'d> {
+    depth: &'d Cell<u16>,
+    drop_duplicates: bool,
+}
+
+impl Strict<'_> {
+    fn enter<E: Error>(&self) -> Result<(), E> {
+        self.depth.set(self.depth.get() + 1);
+        if self.depth.get() > MAX_DEPTH { Err(E::custom("nested too deep")) } else { Ok(()) }
+    }
+
+    fn leave(&self) {
+        self.depth.set(self.depth.get() - 1);
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        self.enter()?;
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element_seed(self)? {
+            items.push(item);
+        }
+        self.leave();
+        Ok(items.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        self.enter()?;
+        let mut members = Map::new();
+        let mut twice = false;
+        while let Some(name) = access.next_key::<String>()? {
+            let value = access.next_value_seed(self)?;
+            twice |= members.insert(name, value).is_some();
+        }
+        self.leave();
+        match (twice, self.drop_duplicates) {
+            (false, _) => Ok(members.into()),
+            (true, true) => Ok(Value::Null),
+            (true, false) => Err(A::Error::custom("a member stands twice")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_stands_twice_is_refused_at_any_depth_and_in_any_spelling() {
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"x":[{"a":1,"a":2}]}"#,
+            r#"{"x":{"y":{"a":1,"b":2,"a":3}}}"#,
+        ] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(parse(br#"{"a":{"a":1},"b":[{"a":1},{"a":1}]}"#).is_ok());
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_nothing_may_follow() {
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(parse(deep(16).as_bytes()).is_ok());
+        assert!(parse(deep(17).as_bytes()).is_err());
+        assert!(parse(deep(5000).as_bytes()).is_err());
+        for text in ["{} {}", "{}x", "", "{\"a\":1e400}", "{\"a\":NaN}", "{\"a\":\"\\ud800\"}", "\u{feff}{}"] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_part_with_a_duplicate_does_not_take_its_neighbours_with_it() {
+        let value = parse_parts(br#"{"keys":[{"kid":"a","kid":"b"},{"kid":"c"}]}"#).unwrap();
+        assert_eq!(value, serde_json::json!({ "keys": [null, { "kid": "c" }] }));
+    }
+}

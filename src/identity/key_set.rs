@@ -1,0 +1,121 @@
+//! A key set of one issuer: by `kid`, members read one by one, so that one that is not understood takes no other with it.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::{
+    Algorithm, json,
+    jwk::{KeyProblem, VerifyingKey},
+};
+
+/// More members than this are not read: no issuer needs them, and each costs a parse.
+const MAX_KEYS: usize = 256;
+
+/// Keys by `kid`. One `kid` may stand for several keys only where their algorithms differ.
+#[derive(Debug, Default)]
+pub(super) struct KeySet {
+    keys: HashMap<Box<str>, Vec<VerifyingKey>>,
+    /// Members left aside: their `kid`, where they have one, and why.
+    pub ignored: Vec<(Option<String>, KeyProblem)>,
+}
+
+/// Why a document is no key set that may replace the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeySetProblem {
+    #[error("not a JSON object with an array `keys`")]
+    Malformed,
+    #[error("more than {MAX_KEYS} keys")]
+    TooMany,
+    #[error("no usable key")]
+    Empty,
+}
+
+impl KeySet {
+    /// # Errors
+    ///
+    /// No key set, or none of its members is usable: the last good set stays.
+    pub(super) fn parse(text: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetProblem> {
+        let document = json::parse_parts(text).map_err(|_| KeySetProblem::Malformed)?;
+        let members = document.get("keys").and_then(Value::as_array).ok_or(KeySetProblem::Malformed)?;
+        if members.len() > MAX_KEYS {
+            return Err(KeySetProblem::TooMany);
+        }
+        let mut set = Self::default();
+        let mut clashes = Vec::new();
+        for member in members {
+            set.add(member, allowed, &mut clashes);
+        }
+        for (kid, algorithms) in clashes {
+            set.drop_clash(kid, &algorithms);
+        }
+        if set.keys.is_empty() { Err(KeySetProblem::Empty) } else { Ok(set) }
+    }
+
+    /// The key that `kid` names for `algorithm`. `Err`: whether the `kid` is known at all.
+    pub(super) fn find(&self, kid: &str, algorithm: Algorithm) -> Result<&VerifyingKey, bool> {
+        let candidates = self.keys.get(kid).ok_or(false)?;
+        candidates.iter().find(|key| key.verifies(algorithm)).ok_or(true)
+    }
+
+    /// Whether this very key is still here under this `kid` and verifies `algorithm`.
+    pub(super) fn holds(&self, kid: &str, algorithm: Algorithm, thumbprint: &[u8; 32]) -> bool {
+        self.find(kid, algorithm).is_ok_and(|key| key.thumbprint == *thumbprint)
+    }
+
+    /// Whether both sets verify exactly the same tokens.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        let listed = |set: &Self| {
+            let mut list: Vec<_> = set
+                .keys
+                .iter()
+                .flat_map(|(kid, keys)| keys.iter().map(move |key| (kid.clone(), key)))
+                .flat_map(|(kid, key)| {
+                    let verified = Algorithm::ALL.into_iter().filter(|algorithm| key.verifies(*algorithm));
+                    verified.map(move |algorithm| (kid.clone(), algorithm, key.thumbprint)).collect::<Vec<_>>()
+                })
+                .collect();
+            list.sort();
+            list
+        };
+        listed(self) == listed(other)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.values().map(Vec::len).sum()
+    }
+
+    fn add(&mut self, member: &Value, allowed: &[Algorithm], clashes: &mut Vec<(Box<str>, Vec<Algorithm>)>) {
+        let kid = member.get("kid").and_then(Value::as_str).filter(|kid| !kid.is_empty());
+        let key = match (VerifyingKey::from_jwk(member, allowed), kid) {
+            (Err(problem), _) => return self.ignored.push((kid.map(str::to_owned), problem)),
+            (Ok(_), None) => return self.ignored.push((None, KeyProblem::NoKeyId)),
+            (Ok(key), Some(_)) => key,
+        };
+        let kid: Box<str> = kid.unwrap_or_default().into();
+        let same_kid = self.keys.entry(kid.clone()).or_default();
+        let shared: Vec<_> = Algorithm::ALL
+            .into_iter()
+            .filter(|algorithm| key.verifies(*algorithm) && same_kid.iter().any(|other| other.verifies(*algorithm)))
+            .collect();
+        let repeated = same_kid.iter().any(|other| other.thumbprint == key.thumbprint);
+        if !shared.is_empty() && repeated {
+            return;
+        }
+        same_kid.push(key);
+        if !shared.is_empty() {
+            clashes.push((kid, shared));
+        }
+    }
+
+    /// Two different keys for one `kid` and algorithm: which one is meant cannot be known, so neither is.
+    fn drop_clash(&mut self, kid: Box<str>, algorithms: &[Algorithm]) {
+        if let Some(keys) = self.keys.get_mut(&kid) {
+            keys.retain(|key| !algorithms.iter().any(|algorithm| key.verifies(*algorithm)));
+            if keys.is_empty() {
+                self.keys.remove(&kid);
+            }
+        }
+        self.ignored.push((Some(kid.into()), KeyProblem::DuplicateKeyId));
+    }
+}

@@ -1,0 +1,185 @@
+//! The peer of the connection as mutual TLS shows it: its principal, its certificate, its SPIFFE id.
+//!
+//! Envoy has verified the certificate where its listener says so (`trusted_ca`); it is read here, not judged.
+
+use std::{borrow::Cow, sync::Arc};
+
+use moka::sync::Cache;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{credentials::Credentials, jwk::sha256, settings::WorkloadSettings, text::is_clean, xfcc};
+use crate::domain::{UnixTime, Workload};
+
+/// Longest certificate that is read, URL-encoded.
+const MAX_CERTIFICATE: usize = 64 * 1024;
+/// How many peers are remembered.
+const PEERS: u64 = 16_384;
+
+/// A certificate as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Certificate {
+    pub sha256: [u8; 32],
+    pub not_before: UnixTime,
+    pub not_after: UnixTime,
+}
+
+/// A peer, with what was read of its certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Peer {
+    pub workload: Option<Workload>,
+    pub sha256: Option<[u8; 32]>,
+    /// Bounds of the certificate's life, where the certificate itself is there.
+    pub life: Option<(UnixTime, UnixTime)>,
+}
+
+/// Peers by exactly what Envoy sent of them.
+#[derive(Debug)]
+pub(super) struct Peers {
+    known: Cache<Box<[u8]>, Arc<Peer>>,
+    settings: WorkloadSettings,
+}
+
+impl Peers {
+    pub(super) fn new(settings: WorkloadSettings) -> Self {
+        let hour = std::time::Duration::from_secs(3600);
+        Self { known: Cache::builder().max_capacity(PEERS).time_to_idle(hour).build(), settings }
+    }
+
+    /// The peer, or `None` where the request shows none that may be believed.
+    pub(super) fn peer(&self, credentials: &Credentials<'_>) -> Option<Arc<Peer>> {
+        if credentials.principal.is_empty() && credentials.certificate.is_empty() {
+            let header = credentials.xfcc.only_line()?;
+            return xfcc::trusted(header, &self.settings.xfcc).map(|element| Arc::new(self.of_element(&element)));
+        }
+        if credentials.certificate.len() > MAX_CERTIFICATE {
+            return None;
+        }
+        let key: Cow<'_, [u8]> = match (credentials.principal, credentials.certificate) {
+            (principal, []) => principal.into(),
+            (principal, certificate) => [principal, b"\0", certificate].concat().into(),
+        };
+        if let Some(peer) = self.known.get(&*key) {
+            return Some(peer);
+        }
+        let peer = Arc::new(self.read(credentials));
+        self.known.insert(key.into_owned().into(), peer.clone());
+        Some(peer)
+    }
+
+    fn read(&self, credentials: &Credentials<'_>) -> Peer {
+        let certificate = certificate(credentials.certificate);
+        let sha256 = certificate.as_ref().map(|certificate| certificate.sha256);
+        let principal = std::str::from_utf8(credentials.principal).ok().filter(|text| is_clean(text));
+        Peer {
+            workload: principal.map(|principal| self.workload(principal, sha256)),
+            sha256,
+            life: certificate.map(|certificate| (certificate.not_before, certificate.not_after)),
+        }
+    }
+
+    fn of_element(&self, element: &xfcc::Element) -> Peer {
+        let principal = element.principal().filter(|text| is_clean(text));
+        let workload = principal.map(|principal| self.workload(principal, element.hash));
+        Peer { workload, sha256: element.hash, life: None }
+    }
+
+    fn workload(&self, principal: &str, sha256: Option<[u8; 32]>) -> Workload {
+        let domain = spiffe_trust_domain(principal);
+        let trusted = domain.filter(|domain| self.settings.trust_domains.iter().any(|trusted| trusted == domain));
+        Workload {
+            principal: principal.into(),
+            cert_sha256: sha256.map(|sum| hex::encode(sum).into()),
+            trust_domain: trusted.map(Into::into),
+        }
+    }
+}
+
+impl Peer {
+    /// Its workload as of `now`: one whose certificate is out of its time belongs to no trust domain.
+    pub(super) fn workload(&self, now: UnixTime) -> Option<Workload> {
+        let mut workload = self.workload.clone()?;
+        if !self.is_in_time(now) {
+            workload.trust_domain = None;
+        }
+        Some(workload)
+    }
+
+    /// What is not known to be over is not.
+    pub(super) fn is_in_time(&self, now: UnixTime) -> bool {
+        self.life.is_none_or(|(from, to)| from <= now && now < to)
+    }
+}
+
+/// The first certificate of a URL-encoded PEM text.
+pub(super) fn certificate(encoded: &[u8]) -> Option<Certificate> {
+    if encoded.is_empty() {
+        return None;
+    }
+    let pem: Cow<'_, [u8]> = percent_encoding::percent_decode(encoded).into();
+    let der = CertificateDer::from_pem_slice(&pem).ok()?;
+    let (rest, parsed) = X509Certificate::from_der(&der).ok()?;
+    if !rest.is_empty() {
+        return None;
+    }
+    let time = |at: x509_parser::time::ASN1Time| UnixTime::from_secs(u64::try_from(at.timestamp()).unwrap_or(0));
+    let validity = parsed.validity();
+    Some(Certificate {
+        sha256: sha256(&der),
+        not_before: time(validity.not_before),
+        not_after: time(validity.not_after),
+    })
+}
+
+/// The trust domain of a well-formed SPIFFE id that names a workload.
+pub fn spiffe_trust_domain(id: &str) -> Option<&str> {
+    let rest = id.strip_prefix("spiffe://").filter(|_| id.len() <= 2048)?;
+    let (domain, path) = rest.split_once('/')?;
+    let domain_sound = !domain.is_empty()
+        && domain.len() <= 255
+        && domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b));
+    let path_sound = path.split('/').all(|segment| {
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    });
+    (domain_sound && path_sound).then_some(domain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spiffe_id_names_a_workload_in_a_trust_domain() {
+        assert_eq!(spiffe_trust_domain("spiffe://td.example/ns/prod/sa/web"), Some("td.example"));
+        for id in [
+            "spiffe://td.example",
+            "spiffe://td.example/",
+            "spiffe://TD/ns",
+            "spiffe:///ns",
+            "https://td/ns",
+            "spiffe://td/../x",
+            "spiffe://td/a//b",
+            "spiffe://td/a/",
+            "spiffe://td/a?x",
+            "spiffe://u@td/a",
+            "spiffe://td:8/a",
+            "spiffe://td/a%2fb",
+            "",
+        ] {
+            assert_eq!(spiffe_trust_domain(id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_read_from_url_encoded_pem() {
+        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+        let pem = made.cert.pem();
+        let encoded = percent_encoding::utf8_percent_encode(&pem, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let read = certificate(encoded.as_bytes()).unwrap();
+        assert_eq!(read.sha256, sha256(made.cert.der()));
+        assert!(read.not_after > read.not_before);
+        for bad in ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            assert_eq!(certificate(bad.as_bytes()), None);
+        }
+    }
+}

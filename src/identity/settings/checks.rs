@@ -1,0 +1,167 @@
+//! What in the `identity:` section would refuse a start, with its place; and what the address of a key set may be.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::{IssuerSettings, Settings, XfccTrust};
+
+impl IssuerSettings {
+    fn problems(&self, at: &str, found: &mut Vec<Problem>) {
+        let mut say = |member: &str, message: &str| found.push(Problem::new(format!("{at}.{member}"), message));
+        if !super::super::text::is_clean(&self.issuer) {
+            say("issuer", "must be the `iss` of its tokens");
+        }
+        if self.audiences.is_empty() {
+            say("audiences", "must name at least one audience: without one, any token of this issuer would do");
+        }
+        if self.audiences.iter().any(|audience| !super::super::text::is_clean(audience) || audience == "*") {
+            say("audiences", "each must be an exact value");
+        }
+        if self.algorithms.is_empty() {
+            say("algorithms", "must name at least one algorithm");
+        }
+        if self.token_types.is_empty() {
+            say("token_types", "must name at least one `typ`");
+        }
+        if self.leeway.get() > Duration::from_secs(300) {
+            say("leeway", "is for clocks that differ a little: at most 5m");
+        }
+        if self.max_lifetime.get().is_zero() {
+            say("max_lifetime", "must be longer than nothing");
+        }
+        match &self.jwks {
+            Some(place) => {
+                if let Err(message) = KeyPlace::parse(place) {
+                    say("jwks", &message);
+                }
+            }
+            None if self.introspection.is_some() => {}
+            None => {
+                if let Err(message) = fetchable(&self.issuer) {
+                    say("jwks", &format!("is absent, so keys are discovered from the issuer, which {message}"));
+                }
+            }
+        }
+        if let Some(introspection) = &self.introspection
+            && let Err(message) = fetchable(&introspection.endpoint)
+        {
+            say("introspection.endpoint", &message);
+        }
+    }
+}
+
+/// Something about the settings that refuses a start, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct Problem {
+    /// Relative to `identity`, such as `issuers[0].audiences`.
+    pub path: String,
+    pub message: String,
+}
+
+impl Problem {
+    fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+impl Settings {
+    /// Everything that refuses a start, all at once.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        for (i, issuer) in self.issuers.iter().enumerate() {
+            issuer.problems(&format!("issuers[{i}]"), &mut found);
+            if self.issuers[..i].iter().any(|other| other.issuer == issuer.issuer) {
+                found.push(Problem::new(format!("issuers[{i}].issuer"), "stands twice"));
+            }
+        }
+        if self.issuers.iter().filter(|issuer| issuer.introspection.is_some()).count() > 1 {
+            found.push(Problem::new(
+                "issuers",
+                "only one may have `introspection`: an opaque token does not say whose it is, and must not be shown to others",
+            ));
+        }
+        if self.dpop.enabled && self.dpop.algorithms.is_empty() {
+            found.push(Problem::new("dpop.algorithms", "must name at least one algorithm"));
+        }
+        if self.dpop.window.get() < Duration::from_secs(1) || self.dpop.window.get() > Duration::from_secs(3600) {
+            found.push(Problem::new("dpop.window", "must be between 1s and 1h"));
+        }
+        if self.realm.contains(['"', '\\']) || !super::super::text::is_clean(&self.realm) || !self.realm.is_ascii() {
+            found.push(Problem::new("realm", "must be plain printable text without quotes"));
+        }
+        let acr = [&self.acr_values.mfa, &self.acr_values.phishing_resistant, &self.acr_values.hardware];
+        if acr
+            .iter()
+            .any(|value| value.contains(['"', '\\']) || !super::super::text::is_clean(value) || !value.is_ascii())
+        {
+            found.push(Problem::new("acr_values", "must be plain printable text without quotes"));
+        }
+        if self.queue == 0 {
+            found.push(Problem::new("queue", "must be at least 1"));
+        }
+        if self.cache.size_mib == 0 {
+            found.push(Problem::new("cache.size_mib", "must be at least 1"));
+        }
+        if let XfccTrust::Hops { count, by } = &self.workloads.xfcc
+            && (*count == 0 || by.is_empty())
+        {
+            found.push(Problem::new("workloads.xfcc.hops", "needs a count of at least 1 and the `by` of that proxy"));
+        }
+        found
+    }
+}
+
+/// Where a key set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::identity) enum KeyPlace {
+    File(std::path::PathBuf),
+    Url(Url),
+}
+
+impl KeyPlace {
+    pub(in crate::identity) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("file://") {
+            return Ok(Self::File(path.into()));
+        }
+        if text.contains("://") { fetchable(text).map(Self::Url) } else { Ok(Self::File(text.into())) }
+    }
+}
+
+/// An address that may be fetched: https, or http on loopback; no credentials in it.
+pub(in crate::identity) fn fetchable(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|e| format!("is not an address: {e}"))?;
+    let loopback = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold credentials".into());
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        _ => Err("must be https (http is only for loopback)".into()),
+    }
+}
+
+/// An address that other modules' settings name and that is fetched by the same rules as key sets.
+///
+/// # Errors
+///
+/// What is wrong with it, for the operator.
+pub fn check_address(text: &str) -> Result<Url, String> {
+    fetchable(text)
+}
+
+/// Address or file of a key set that another module's settings name.
+///
+/// # Errors
+///
+/// What is wrong with it, for the operator.
+pub fn check_key_place(text: &str) -> Result<(), String> {
+    KeyPlace::parse(text).map(drop)
+}

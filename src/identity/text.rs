@@ -1,0 +1,73 @@
+//! Text of a claim as it may be kept: non-blank, bounded, without anything that a log or terminal would obey.
+
+/// Longest claim, in characters.
+pub(super) const MAX_CHARS: usize = 1024;
+
+/// Whether `text` may be an identifier: 1 to 1024 characters, not all blank, no control, format or separator character.
+pub(super) fn is_clean(text: &str) -> bool {
+    if text.is_ascii() {
+        return text.len() <= MAX_CHARS
+            && text.bytes().any(|b| b != b' ')
+            && text.bytes().all(|b| (0x20..0x7f).contains(&b));
+    }
+    let mut blank = true;
+    for (i, c) in text.chars().enumerate() {
+        if i >= MAX_CHARS || c.is_control() || is_format(c) {
+            return false;
+        }
+        blank &= c.is_whitespace();
+    }
+    !blank
+}
+
+/// Unicode general category Cf, and the line and paragraph separators.
+fn is_format(c: char) -> bool {
+    matches!(u32::from(c),
+        0xad | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2 | 0x180e
+        | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xfff9..=0xfffb
+        | 0x110bd | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a
+        | 0xe0001 | 0xe0020..=0xe007f)
+}
+
+/// Whether `text` fits `pattern`, in which `*` stands for any run of characters.
+pub(super) fn matches_pattern(pattern: &str, text: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let tail = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+    }
+    text.ends_with(tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_hold_nothing_that_a_terminal_obeys() {
+        for text in ["alice", "Zoë", "a b", "日本語", "spiffe://td/ns/a", &"x".repeat(1024)] {
+            assert!(is_clean(text), "{text}");
+        }
+        for text in ["", " ", "\u{3000}", "a\0b", "a\r\nb", "\u{202e}x", "\x1b[31m", "a\u{200b}", "a\u{7f}", "é\u{85}"]
+        {
+            assert!(!is_clean(text), "{text:?}");
+        }
+        assert!(!is_clean(&"x".repeat(1025)));
+        assert!(!is_clean(&"é".repeat(1025)));
+    }
+
+    #[test]
+    fn a_star_stands_for_any_run_of_characters() {
+        for (pattern, text) in
+            [("*", ""), ("*", "x"), ("partner-*", "partner-a"), ("*-ro", "x-ro"), ("a*b*c", "a1b2b3c")]
+        {
+            assert!(matches_pattern(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("partner-*", "admin"), ("a", "ab"), ("a*a", "a"), ("a*b*c", "acb"), ("", "x")] {
+            assert!(!matches_pattern(pattern, text), "{pattern} {text}");
+        }
+    }
+}

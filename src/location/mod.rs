@@ -1,0 +1,253 @@
+//! Where an address is: country, city, autonomous system and kind of network, from databases and lists in memory.
+//!
+//! Looking up never waits, never touches a file and never fails a request: what cannot be known is a `Fact` like any other.
+//! What the subject's own past says of the place (known, new, impossible travel) is not known here and left open.
+
+mod databases;
+mod lists;
+mod settings;
+mod sources;
+
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use maxminddb::MaxMindDbError;
+use moka::sync::Cache;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use self::settings::{DatabaseSettings, ListSettings, Networks, Settings};
+use self::{
+    databases::{AnonymousRow, AsnRow, CityRow},
+    lists::NamedNetworks,
+    sources::{Source, Sources},
+};
+use crate::domain::{
+    Fact, NetworkKind, Place, Unavailable, UnixTime,
+    metric::{self, Counter, Page},
+};
+
+/// Knows places. One for the process; files are looked after in the background.
+#[derive(Debug)]
+pub struct Locator {
+    settings: Settings,
+    configured: bool,
+    named: NamedNetworks,
+    allowed: Vec<Arc<str>>,
+    expected: Vec<Arc<str>>,
+    sources: ArcSwap<Sources>,
+    /// Grows with each change of a file: what was cached before is not used any more.
+    generation: AtomicU64,
+    cache: Cache<IpAddr, Cached>,
+    counters: Counters,
+}
+
+#[derive(Clone, Debug)]
+struct Cached {
+    generation: u64,
+    /// `Err`: a database is damaged where this address is.
+    place: Result<Arc<Place>, Unavailable>,
+}
+
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub hits: Counter,
+    pub misses: Counter,
+    /// Look-ups that a damaged database made impossible.
+    pub damaged: Counter,
+    pub reloads: Counter,
+    pub reload_failures: Counter,
+}
+
+impl Locator {
+    /// Reads what is configured. Never fails: a file that is broken or missing makes places unavailable until it is not. Blocks
+    /// while reading.
+    pub fn open(settings: Settings) -> Arc<Self> {
+        let mut sources = Sources::new(&settings);
+        let first = sources.refresh();
+        let codes = |countries: &[String]| countries.iter().map(|code| code.as_str().into()).collect();
+        let locator = Self {
+            configured: settings.is_configured(),
+            named: NamedNetworks::new(&settings),
+            allowed: codes(&settings.allowed_countries),
+            expected: codes(&settings.expected_countries),
+            sources: ArcSwap::from_pointee(sources),
+            generation: AtomicU64::new(1),
+            cache: Cache::builder().max_capacity(settings.cache_entries).build(),
+            counters: Counters::default(),
+            settings,
+        };
+        locator.count(first);
+        Arc::new(locator)
+    }
+
+    /// Looks after the files until cancelled.
+    pub fn watch(self: &Arc<Self>, cancel: CancellationToken) -> JoinHandle<()> {
+        let locator = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(locator.settings.reload_every.get());
+            while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
+                let reloading = Arc::clone(&locator);
+                if tokio::task::spawn_blocking(move || reloading.reload()).await.is_err() {
+                    tracing::error!("reading location files panicked");
+                }
+            }
+        })
+    }
+
+    /// Reads the files that changed, now. Blocks. Says whether any did.
+    pub fn reload(&self) -> bool {
+        let mut sources = Sources::clone(&self.sources.load());
+        let refresh = sources.refresh();
+        self.count(refresh);
+        if refresh.changed + refresh.failed == 0 {
+            return false;
+        }
+        self.sources.store(Arc::new(sources));
+        self.generation.fetch_add(1, Ordering::Release);
+        refresh.changed > 0
+    }
+
+    fn count(&self, refresh: sources::Refresh) {
+        self.counters.reloads.add(refresh.changed as u64);
+        self.counters.reload_failures.add(refresh.failed as u64);
+    }
+
+    /// The place of a client. `None`: Envoy names no address.
+    pub fn locate(&self, client: Option<IpAddr>, now: UnixTime) -> Fact<Place> {
+        if !self.configured {
+            return Fact::NotAsked;
+        }
+        let Some(address) = client.map(|address| address.to_canonical()) else { return Fact::Absent };
+        let generation = self.generation();
+        let cached = match self.cache.get(&address).filter(|cached| cached.generation == generation) {
+            Some(cached) => {
+                self.counters.hits.increment();
+                cached
+            }
+            None => {
+                self.counters.misses.increment();
+                let cached = Cached { generation, place: self.look_up(address).map(Arc::new) };
+                self.cache.insert(address, cached.clone());
+                cached
+            }
+        };
+        match cached.place {
+            Ok(place) => Fact::known(Place::clone(&place), now),
+            Err(why) => Fact::Unavailable(why),
+        }
+    }
+
+    fn look_up(&self, address: IpAddr) -> Result<Place, Unavailable> {
+        let sources = self.sources.load();
+        if !sources.is_complete() {
+            return Err(Unavailable::Malformed);
+        }
+        self.read(&sources, address).map_err(|error| {
+            self.counters.damaged.increment();
+            tracing::warn!(%error, "a location database is damaged");
+            Unavailable::Malformed
+        })
+    }
+
+    fn read(&self, sources: &Sources, address: IpAddr) -> Result<Place, MaxMindDbError> {
+        let row = |source: &Source<databases::Database>| source.content.clone();
+        let city = row(&sources.city);
+        let city: CityRow<'_> = city.as_ref().map_or(Ok(None), |city| city.look_up(address))?.unwrap_or_default();
+        let asn: Option<AsnRow> = row(&sources.asn).map_or(Ok(None), |asn| asn.look_up(address))?;
+        let asn = asn.and_then(|row| row.autonomous_system_number);
+        let anonymous: Option<AnonymousRow> = row(&sources.anonymous).map_or(Ok(None), |rows| rows.look_up(address))?;
+        let network = self.network(sources, address, asn, &anonymous.unwrap_or_default());
+        let ours = matches!(network, NetworkKind::Corporate | NetworkKind::Private);
+        let country = city.country();
+        let listed = |countries: &[Arc<str>]| {
+            ours || countries.is_empty() || country.as_ref().is_some_and(|country| countries.contains(country))
+        };
+        Ok(Place {
+            city: city.city(),
+            position: city.position(),
+            accuracy_km: city.location.accuracy_radius,
+            asn,
+            network,
+            known_networks: self.named.names(address, asn),
+            allowed: listed(&self.allowed),
+            unusual: !listed(&self.expected),
+            impossible_travel: false,
+            known_to_subject: None,
+            country: country.clone(),
+        })
+    }
+
+    /// The first that applies: what is ours, then what hides most.
+    fn network(&self, sources: &Sources, address: IpAddr, asn: Option<u32>, row: &AnonymousRow) -> NetworkKind {
+        let within = |lists: &[Source<lists::PrefixSet>]| {
+            lists.iter().filter_map(|list| list.content.as_ref()).any(|list| list.contains(address))
+        };
+        let vpn = row.is_anonymous_vpn || row.is_public_proxy || row.is_residential_proxy;
+        if self.named.is_corporate(address, asn) {
+            NetworkKind::Corporate
+        } else if is_private(address) {
+            NetworkKind::Private
+        } else if row.is_tor_exit_node || within(&sources.tor) {
+            NetworkKind::Tor
+        } else if vpn || within(&sources.vpn) {
+            NetworkKind::Vpn
+        } else if row.is_hosting_provider || within(&sources.hosting) {
+            NetworkKind::Hosting
+        } else if row.is_anonymous {
+            NetworkKind::Vpn
+        } else {
+            NetworkKind::Ordinary
+        }
+    }
+
+    /// Grows with each change of what places are made from.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Configured files that cannot be used as they are now, and why; for the status page and `doctor`.
+    pub fn problems(&self) -> Vec<(PathBuf, String)> {
+        self.sources.load().problems()
+    }
+
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+/// Private, loopback, link-local, carrier-grade and unique-local addresses: no database knows them.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+impl metric::Source for Locator {
+    fn collect(&self, page: &mut Page) {
+        let cache = "Look-ups of places by where they were answered from";
+        page.counter("countersign_location_lookups", cache, &[("from", "cache")], &self.counters.hits);
+        page.counter("countersign_location_lookups", cache, &[("from", "databases")], &self.counters.misses);
+        page.counter("countersign_location_damaged", "Look-ups in a damaged database", &[], &self.counters.damaged);
+        let reloads = "Location files read, by outcome";
+        page.counter("countersign_location_reloads", reloads, &[("outcome", "read")], &self.counters.reloads);
+        page.counter("countersign_location_reloads", reloads, &[("outcome", "failed")], &self.counters.reload_failures);
+        let broken = self.problems().len() as f64;
+        page.gauge("countersign_location_files_broken", "Configured location files of no use now", &[], broken);
+    }
+}

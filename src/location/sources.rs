@@ -1,0 +1,186 @@
+//! The files that places come from: read whole, swapped whole. A changed file that is broken leaves the last good one in use.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::{
+    databases::{self, ANONYMOUS, ASN, CITY, Database},
+    lists::{MAX_FEED, PrefixSet},
+    settings::Settings,
+};
+
+/// Everything read from files at one time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sources {
+    pub(super) city: Source<Database>,
+    pub(super) asn: Source<Database>,
+    pub(super) anonymous: Source<Database>,
+    pub(super) vpn: Vec<Source<PrefixSet>>,
+    pub(super) hosting: Vec<Source<PrefixSet>>,
+    pub(super) tor: Vec<Source<PrefixSet>>,
+}
+
+/// One file.
+#[derive(Debug)]
+pub(super) struct Source<T> {
+    /// `None`: not configured.
+    pub(super) path: Option<PathBuf>,
+    /// The last good content.
+    pub(super) content: Option<Arc<T>>,
+    /// What the file looked like when it was read last, good or not.
+    stamp: Option<Stamp>,
+    /// What was wrong with it then.
+    pub(super) problem: Option<String>,
+}
+
+impl<T> Clone for Source<T> {
+    fn clone(&self) -> Self {
+        let (path, content) = (self.path.clone(), self.content.clone());
+        Self { path, content, stamp: self.stamp, problem: self.problem.clone() }
+    }
+}
+
+impl<T> Default for Source<T> {
+    fn default() -> Self {
+        Self { path: None, content: None, stamp: None, problem: None }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    inode: u64,
+}
+
+/// What a look at the files brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refresh {
+    pub(super) changed: usize,
+    pub(super) failed: usize,
+}
+
+impl Sources {
+    /// Named, not read yet.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let list = |paths: &[PathBuf]| paths.iter().map(|path| Source::at(Some(path))).collect();
+        Self {
+            city: Source::at(settings.databases.city.as_ref()),
+            asn: Source::at(settings.databases.asn.as_ref()),
+            anonymous: Source::at(settings.databases.anonymous.as_ref()),
+            vpn: list(&settings.lists.vpn),
+            hosting: list(&settings.lists.hosting),
+            tor: list(&settings.lists.tor),
+        }
+    }
+
+    /// Reads the files that changed since the last look. Blocks.
+    pub(super) fn refresh(&mut self) -> Refresh {
+        let mut refresh = Refresh::default();
+        for (database, wanted) in [(&mut self.city, CITY), (&mut self.asn, ASN), (&mut self.anonymous, ANONYMOUS)] {
+            refresh.add(database.refresh(|path| open_database(path, wanted)));
+        }
+        for list in self.vpn.iter_mut().chain(&mut self.hosting).chain(&mut self.tor) {
+            refresh.add(list.refresh(read_list));
+        }
+        refresh
+    }
+
+    /// Whether every configured file has been read at least once.
+    pub(super) fn is_complete(&self) -> bool {
+        [&self.city, &self.asn, &self.anonymous].into_iter().all(Source::is_complete)
+            && self.lists().all(Source::is_complete)
+    }
+
+    /// Files and what is wrong with them now.
+    pub(super) fn problems(&self) -> Vec<(PathBuf, String)> {
+        let databases = [&self.city, &self.asn, &self.anonymous].into_iter().filter_map(Source::told);
+        databases.chain(self.lists().filter_map(Source::told)).collect()
+    }
+
+    fn lists(&self) -> impl Iterator<Item = &Source<PrefixSet>> {
+        self.vpn.iter().chain(&self.hosting).chain(&self.tor)
+    }
+}
+
+impl<T> Source<T> {
+    fn at(path: Option<&PathBuf>) -> Self {
+        Self { path: path.cloned(), ..Self::default() }
+    }
+
+    /// `None`: nothing changed. `Some(ok)`: it did, and could be read or not.
+    fn refresh(&mut self, read: impl FnOnce(&Path) -> Result<T, String>) -> Option<bool> {
+        let path = self.path.as_deref()?;
+        let stamp = Stamp::of(path).ok();
+        if stamp.is_some() && stamp == self.stamp {
+            return None;
+        }
+        self.stamp = stamp;
+        match read(path) {
+            Ok(content) => {
+                self.content = Some(Arc::new(content));
+                self.problem = None;
+                Some(true)
+            }
+            // A file that is still away is no news.
+            Err(problem) if self.problem.as_ref() == Some(&problem) => None,
+            Err(problem) => {
+                tracing::warn!(path = %path.display(), %problem, kept = self.content.is_some(), "a location file is of no use");
+                self.problem = Some(problem);
+                Some(false)
+            }
+        }
+    }
+
+    const fn is_complete(&self) -> bool {
+        self.path.is_none() || self.content.is_some()
+    }
+
+    fn told(&self) -> Option<(PathBuf, String)> {
+        self.path.clone().zip(self.problem.clone())
+    }
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = fs::metadata(path)?;
+        Ok(Self { length: metadata.len(), modified: metadata.modified().ok(), inode: metadata.ino() })
+    }
+}
+
+impl Refresh {
+    const fn add(&mut self, one: Option<bool>) {
+        match one {
+            Some(true) => self.changed += 1,
+            Some(false) => self.failed += 1,
+            None => {}
+        }
+    }
+}
+
+fn open_database(path: &Path, wanted: &[&str]) -> Result<Database, String> {
+    Database::open(path, wanted).map_err(|error: databases::Error| error.to_string())
+}
+
+/// A feed in which no line is good is no feed: somebody saved an error page.
+fn read_list(path: &Path) -> Result<PrefixSet, String> {
+    let length = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
+    if length > MAX_FEED {
+        return Err(format!("is larger than {MAX_FEED} octets"));
+    }
+    let octets = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut set = PrefixSet::default();
+    let bad = set.read(&String::from_utf8_lossy(&octets));
+    if bad.count > 0 && set.len() == 0 {
+        return Err(format!("holds no network; line {} is the first that is none", bad.first));
+    }
+    if bad.count > 0 {
+        tracing::warn!(path = %path.display(), lines = bad.count, first = bad.first, "bad lines of a list were skipped");
+    }
+    Ok(set)
+}

@@ -1,0 +1,293 @@
+//! Notices of security events: accounts that are disabled, authentications that must be renewed, risk that others saw.
+//!
+//! Written by signals, held in memory by every replica, pushed by the store's feed. While the feed is live a check costs
+//! a look into memory, or less where there are none; while it is not, each check asks the store; when that is silent too,
+//! memory answers for [`Notices::start`]'s `max_staleness` at most. Must never take "could not look" for "nothing there".
+
+mod held;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::held::Held;
+pub use self::held::{Aspect, Kind, Word};
+use crate::{
+    clock::Clock,
+    domain::{
+        DeviceId, Fact, Identity, Notice, Unavailable, UnixTime,
+        metric::{Counter, Page, Source},
+    },
+    store::{FeedEvent, Liveness, Store, StoreError, StoreErrorKind, keys},
+};
+
+/// Keys read in one trip of a scan.
+const PAGE: usize = 500;
+
+/// The notices this replica knows of, and the way to those it does not.
+#[derive(Debug)]
+pub struct Notices {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    held: Held,
+    liveness: Liveness,
+    /// Everything there is has been read since the feed was last connected.
+    whole: AtomicBool,
+    base: Instant,
+    /// The last sign of life of the feed while memory was whole, in milliseconds after `base`.
+    heard: AtomicU64,
+    max_staleness: Duration,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    asked: Counter,
+    stale: Counter,
+    unanswered: Counter,
+    restored: Counter,
+}
+
+impl Notices {
+    /// Follows the store's feed until cancelled.
+    pub fn start(store: Arc<dyn Store>, clock: Clock, max_staleness: Duration, cancel: CancellationToken) -> Arc<Self> {
+        let notices = Arc::new(Self {
+            store,
+            clock,
+            held: Held::default(),
+            liveness: Liveness::default(),
+            whole: AtomicBool::new(false),
+            base: Instant::now(),
+            heard: AtomicU64::new(0),
+            max_staleness,
+            counters: Counters::default(),
+        });
+        let listener = Arc::clone(&notices);
+        tokio::spawn(async move { cancel.run_until_cancelled(listener.listen()).await });
+        notices
+    }
+
+    /// What is said of the token's subject and session and of the device; `login` is the key that the session has here.
+    /// Never `Absent`: nothing said is known too.
+    pub async fn check(
+        &self,
+        identity: &Identity,
+        (login, device): (&str, Option<&DeviceId>),
+        now: UnixTime,
+        deadline: Instant,
+    ) -> Fact<Notice> {
+        let live = self.liveness.is_live() && !self.held.is_full();
+        if live && self.held.is_empty() {
+            return Fact::known(Notice::default(), now);
+        }
+        let about = about(identity, login, device);
+        let remembered = self.held.look(&about, now);
+        match remembered {
+            Some(notice) if live => Fact::known(notice, now),
+            remembered => self.ask(&about, remembered, deadline).await,
+        }
+    }
+
+    /// Says something of somebody, unless something newer was said. Says whether it was new.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not acknowledge it: then nothing was promised.
+    pub async fn say(
+        &self,
+        (kind, id): (Kind, &str),
+        word: Word,
+        at: UnixTime,
+        life: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        let key = keys::notice(word.aspect().as_str(), kind.as_str(), id);
+        let said = self.store.raise(&key, &word.render(at), life).await?;
+        // Until the feed has told of it, checks here ask the store.
+        self.held.suspect(word.aspect(), kind, id);
+        if !self.liveness.is_live() {
+            return Ok(said);
+        }
+        self.settle(&[key]).await?;
+        Ok(said)
+    }
+
+    /// Reads the keys of one check in one trip.
+    async fn ask(&self, about: &[(Kind, &str)], remembered: Option<Notice>, deadline: Instant) -> Fact<Notice> {
+        self.counters.asked.increment();
+        let wanted: Vec<String> = about
+            .iter()
+            .flat_map(|(kind, id)| Aspect::of(*kind).map(|aspect| keys::notice(aspect.as_str(), kind.as_str(), id)))
+            .collect();
+        let entries = match tokio::time::timeout_at(deadline, self.store.read(&wanted)).await {
+            Ok(Ok(entries)) => entries,
+            Ok(Err(error)) => return self.unanswered(remembered, error.unavailable()),
+            Err(_) => return self.unanswered(remembered, Unavailable::Timeout),
+        };
+        let now = self.clock.now();
+        let mut notice = Notice::default();
+        for (key, entry) in wanted.iter().zip(entries) {
+            let Some((aspect, ..)) = held::parse_key(key) else { continue };
+            match entry.map(|held| held.map(|held| Word::parse(aspect, &held.value))) {
+                Ok(None) => {}
+                Ok(Some(Some((word, at)))) => notice = notice.and(word.notice(at)),
+                Ok(Some(None)) | Err(_) => return Fact::Unavailable(Unavailable::Malformed),
+            }
+        }
+        Fact::known(notice, now)
+    }
+
+    /// The store does not answer: memory does, for a moment.
+    fn unanswered(&self, remembered: Option<Notice>, why: Unavailable) -> Fact<Notice> {
+        let heard = self.base + Duration::from_millis(self.heard.load(Ordering::Acquire));
+        match remembered {
+            Some(notice) if heard > self.base && heard.elapsed() < self.max_staleness && !self.held.is_full() => {
+                self.counters.stale.increment();
+                Fact::known(notice, self.clock.now())
+            }
+            _ => {
+                self.counters.unanswered.increment();
+                Fact::Unavailable(why)
+            }
+        }
+    }
+
+    async fn listen(&self) {
+        loop {
+            let mut feed = self.store.feed();
+            while let Some(event) = feed.recv().await {
+                self.hear(event).await;
+            }
+            // The feed fell behind: nothing that was heard counts any more.
+            self.liveness.end();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn hear(&self, event: FeedEvent) {
+        self.liveness.observe(&event);
+        match event {
+            FeedEvent::Connected { .. } | FeedEvent::Flushed => {
+                self.liveness.end();
+                self.whole.store(false, Ordering::Release);
+                self.catch_up().await;
+            }
+            FeedEvent::Changed(changed) => {
+                let ours: Vec<_> = changed.into_iter().filter(|key| held::parse_key(key).is_some()).collect();
+                for (aspect, kind, id) in ours.iter().filter_map(|key| held::parse_key(key)) {
+                    self.held.suspect(aspect, kind, id);
+                }
+                // What cannot be read stays suspect: checks ask for themselves.
+                if !ours.is_empty() && self.settle(&ours).await.is_err() {
+                    tracing::debug!("notices could not be read; checks ask the store");
+                }
+            }
+            FeedEvent::Alive(_) if !self.whole.load(Ordering::Acquire) => self.catch_up().await,
+            FeedEvent::Alive(as_of) => self.mark(as_of),
+            FeedEvent::Lost => {}
+        }
+    }
+
+    /// Reads everything; then memory is whole again. Where that fails it is tried again at the next sign of life.
+    async fn catch_up(&self) {
+        let since = Instant::now();
+        match self.scan().await {
+            Ok(()) => {
+                self.whole.store(true, Ordering::Release);
+                self.liveness.begin(since);
+                self.mark(since);
+            }
+            // Until then checks ask.
+            Err(error) => tracing::warn!(%error, "notices could not be read"),
+        }
+    }
+
+    async fn scan(&self) -> Result<(), StoreError> {
+        let mut cursor = String::new();
+        let mut found = Vec::new();
+        loop {
+            let (page, next) = self.store.scan(keys::NOTICE, &cursor, PAGE).await?;
+            let ours: Vec<_> = page.into_iter().filter(|key| held::parse_key(key).is_some()).collect();
+            self.settle(&ours).await?;
+            found.extend(ours);
+            match next {
+                Some(next) => cursor = next,
+                None => break,
+            }
+        }
+        for (key, value, life) in self.held.missing(&found, self.clock.now()) {
+            // A store that came back empty is given back what was said.
+            if self.store.create(&key, value.as_bytes(), life).await? {
+                self.counters.restored.increment();
+            }
+            self.settle(&[key]).await?;
+        }
+        self.held.mark_whole();
+        Ok(())
+    }
+
+    /// Takes what the store holds at `found` into memory.
+    async fn settle(&self, found: &[String]) -> Result<(), StoreError> {
+        let entries = self.store.read(found).await?;
+        let now = self.clock.now();
+        for (key, entry) in found.iter().zip(entries) {
+            let Some((aspect, kind, id)) = held::parse_key(key) else { continue };
+            let said = match entry {
+                Ok(None) => Some(None),
+                Ok(Some(held)) => Word::parse(aspect, &held.value)
+                    .map(|(word, at)| Some(held::Said { word, at, ends: held.life.map(|life| now.plus(life)) })),
+                Err(error) if error.kind == StoreErrorKind::Malformed => None,
+                Err(error) => return Err(error),
+            };
+            match said {
+                Some(said) => self.held.put(aspect, kind, id, said),
+                None => tracing::warn!(aspect = aspect.as_str(), "a notice cannot be read: answered with 503"),
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&self, as_of: Instant) {
+        let millis = as_of.saturating_duration_since(self.base).as_millis();
+        self.heard.store(u64::try_from(millis).unwrap_or(u64::MAX).max(1), Ordering::Release);
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.liveness.is_live()
+    }
+}
+
+/// Of whom a request's notices may be. No allocation.
+fn about<'a>(
+    identity: &'a Identity,
+    login: &'a str,
+    device: Option<&'a DeviceId>,
+) -> smallvec::SmallVec<[(Kind, &'a str); 5]> {
+    let named = device.into_iter().chain(identity.device.as_ref().filter(|owed| Some(*owed) != device));
+    let (subject, session) = (identity.subject.as_str(), identity.session.as_str());
+    [(Kind::Subject, subject), (Kind::Session, session), (Kind::Login, login)]
+        .into_iter()
+        .chain(named.map(|device| (Kind::Device, device.as_str())))
+        .collect()
+}
+
+impl Source for Notices {
+    fn collect(&self, page: &mut Page) {
+        const NAME: &str = "countersign_notice_checks";
+        const HELP: &str = "Checks whose notices of security events memory alone did not answer";
+        let Counters { asked, stale, unanswered, restored } = &self.counters;
+        for (outcome, counter) in [("asked", asked), ("stale", stale), ("unanswered", unanswered)] {
+            page.counter(NAME, HELP, &[("outcome", outcome)], counter);
+        }
+        let help = "Notices written back to a store that had lost them";
+        page.counter("countersign_notices_restored", help, &[], restored);
+        let help = "Notices of security events in memory";
+        page.gauge("countersign_notices", help, &[], self.held.len() as f64);
+    }
+}

@@ -1,0 +1,258 @@
+//! One check from beginning to end: read → authenticate → route → gather → decide → take quota → record.
+//!
+//! The only place where facts of different stages meet. Nothing here judges: what a missing fact means stands in
+//! `decision::posture`.
+
+mod behavior;
+mod counters;
+mod gather;
+mod outcome;
+mod request;
+mod session;
+
+use std::{hash::BuildHasher as _, sync::Arc, time::Instant as Stopwatch};
+
+use arc_swap::ArcSwap;
+use foldhash::quality::FixedState;
+use rand::Rng as _;
+use tokio::time::Instant;
+
+pub use self::{counters::Counters, outcome::Outcome};
+use self::{counters::Stage, outcome::Beside};
+use crate::{
+    assertion::{Assertions, Subject},
+    behavior::Behaviors,
+    clock::Clock,
+    decision::{self, LiveFacts, Permit},
+    device::Devices,
+    domain::{
+        AccessRequest, DecisionId, Fact, Facts, Unavailable, UnixTime,
+        metric::{Page, Source},
+    },
+    identity::{self, Authenticator},
+    location::Locator,
+    notice::Notices,
+    policy::Rules,
+    quota::Quotas,
+    revocation::Revocations,
+    session::Sessions,
+    telemetry::{
+        audit::{AuditRecord, Auditor},
+        trace::{Span, TraceParent, Tracer},
+    },
+    wire::check::CheckView,
+};
+
+/// Everything a check needs, put together by `app`.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub clock: Clock,
+    pub authenticator: Arc<Authenticator>,
+    pub revocations: Arc<Revocations>,
+    pub notices: Arc<Notices>,
+    pub sessions: Arc<Sessions>,
+    pub devices: Arc<Devices>,
+    pub locator: Arc<Locator>,
+    /// `None`: risk is not scored, and nobody's behaviour is looked at.
+    pub behaviors: Option<Arc<Behaviors>>,
+    pub quotas: Arc<Quotas>,
+    pub rules: Arc<ArcSwap<Rules>>,
+    pub assertions: Arc<Assertions>,
+    pub auditor: Arc<Auditor>,
+    pub tracer: Arc<Tracer>,
+    pub counters: Arc<Counters>,
+    /// How many proxies of ours append to `X-Forwarded-For`; `None`: the client is the peer of the connection.
+    pub trusted_hops: Option<usize>,
+}
+
+impl Pipeline {
+    /// Answers one CheckRequest. Never fails: what goes wrong is a fact, and facts are decided on.
+    pub async fn check(&self, message: &[u8], deadline: Instant) -> Outcome {
+        let started = Stopwatch::now();
+        let now = self.clock.now();
+        let id = decision_id(now);
+        let rules = self.rules.load();
+        let Ok(view) = CheckView::parse(message) else {
+            return self
+                .judge(nothing_known(now, request::unreadable(id)), &rules, Beside::default(), started, deadline)
+                .await;
+        };
+        let span = self.span(&view, id);
+        let mut beside = Beside { trace: span.as_deref().map(Span::trace_id), span, ..Beside::default() };
+        beside.remove = view.http.as_ref().map(request::headers_to_remove).unwrap_or_default();
+
+        let mut facts = nothing_known(now, request::read(&view, id, self.trusted_hops));
+        self.gather(&view, &mut facts, &mut beside, &rules, deadline).await;
+        self.admit(&mut facts, &mut beside, deadline).await;
+        let mut outcome = self.judge(facts, &rules, beside, started, deadline).await;
+        if let Some(mut span) = outcome.beside.span.take() {
+            span.note("verdict", outcome.decision().verdict.as_str());
+            span.note("reason", outcome.decision().reason.map_or("none", decision::Reason::code));
+        }
+        outcome
+    }
+
+    fn span(&self, view: &CheckView<'_>, id: DecisionId) -> Option<Box<Span>> {
+        if !self.tracer.is_on() {
+            return None;
+        }
+        let parent = view.http.as_ref().and_then(|http| http.value("traceparent"));
+        let parent = parent.and_then(|text| std::str::from_utf8(text).ok()).and_then(TraceParent::parse);
+        self.tracer.begin(parent, id).map(Box::new)
+    }
+
+    /// What [`Pipeline::check`] would answer now, without taking quota, recording or counting anything.
+    pub async fn explain(&self, message: &[u8], deadline: Instant) -> (Facts, decision::Decision) {
+        let now = self.clock.now();
+        let id = decision_id(now);
+        let rules = self.rules.load();
+        let mut facts = nothing_known(now, request::unreadable(id));
+        if let Ok(view) = CheckView::parse(message) {
+            facts.request = request::read(&view, id, self.trusted_hops);
+            self.gather(&view, &mut facts, &mut Beside::default(), &rules, deadline).await;
+        }
+        let decision = decision::decide(&facts, &rules);
+        (*facts, decision)
+    }
+
+    /// The answer when too many checks are under way: refused without looking, 503.
+    pub async fn shed(&self, message: &[u8]) -> Outcome {
+        self.counters.shed();
+        self.refuse_unlooked(message, Unavailable::Overloaded).await
+    }
+
+    /// The answer after a panic in a check: refused, 503.
+    pub async fn panicked(&self, message: &[u8]) -> Outcome {
+        self.counters.panicked();
+        self.refuse_unlooked(message, Unavailable::Internal).await
+    }
+
+    /// Counts an outcome and hands its record to the audit. The answer has been written from it by now.
+    pub fn record(&self, outcome: Outcome) {
+        let Outcome { facts, ending, rules, beside, started, .. } = outcome;
+        let allowed = ending.is_ok();
+        let decision = ending.map_or_else(|refusal| refusal, Permit::into_decision);
+        if allowed && let (Some(device), Some(who)) = (facts.device.value(), facts.identity()) {
+            self.devices.note_seen(device, &who.subject, facts.now);
+        }
+        let took = started.elapsed();
+        self.counters.count(&decision);
+        self.counters.time(Stage::Total, took);
+        self.auditor.record(AuditRecord {
+            facts,
+            decision,
+            rules,
+            latency: took,
+            trace_id: beside.trace,
+            detail: beside.detail.map(identity::Detail::as_str),
+            risk_event: beside.risk_event,
+            shadow: None,
+        });
+    }
+
+    async fn refuse_unlooked(&self, message: &[u8], why: Unavailable) -> Outcome {
+        let now = self.clock.now();
+        let id = decision_id(now);
+        let request = CheckView::parse(message)
+            .map_or_else(|_| request::unreadable(id), |view| request::read(&view, id, self.trusted_hops));
+        let mut facts = nothing_known(now, request);
+        facts.credential = Fact::Unavailable(why);
+        self.judge(facts, &self.rules.load(), Beside::default(), Stopwatch::now(), Instant::now()).await
+    }
+
+    /// Decides on live facts, and takes the quota where only that is missing.
+    async fn judge(
+        &self,
+        mut facts: Box<Facts>,
+        rules: &Rules,
+        mut beside: Beside,
+        started: Stopwatch,
+        deadline: Instant,
+    ) -> Outcome {
+        let deciding = beside.stage("decide");
+        let ending = match decision::assess(LiveFacts::gathered(&facts), rules) {
+            decision::Outcome::Permit(permit) => Ok(permit),
+            decision::Outcome::Refusal(refusal) => Err(refusal),
+            decision::Outcome::Pending(pending) => {
+                let stage = Stopwatch::now();
+                let _traced = beside.stage("quota");
+                facts.quota = Box::pin(self.quotas.take(pending.wanted(), &facts, deadline)).await;
+                self.counters.time(Stage::Quota, stage.elapsed());
+                pending.settle(&facts.quota)
+            }
+        };
+        let ending = ending.and_then(|permit| self.audited(permit));
+        let decision = ending.as_ref().map_or_else(|refusal| &**refusal, Permit::decision);
+        beside.risk_event = self.learn(beside.observed.take(), decision);
+        drop(deciding);
+        if let Some(visit) = beside.visit.take() {
+            self.settle(&visit, &facts, decision);
+        }
+        let signing = beside.stage("assertion");
+        beside.assertion = ending.as_ref().ok().and_then(|permit| self.assertion(&facts, permit.decision(), rules));
+        drop(signing);
+        Outcome { facts, ending, rules: Arc::clone(rules.version()), beside, started }
+    }
+
+    /// The signed statement for the upstream: who asks, as it was judged.
+    fn assertion(&self, facts: &Facts, decision: &decision::Decision, rules: &Rules) -> Option<Arc<str>> {
+        let identity = facts.caller().filter(|_| self.assertions.is_enabled())?;
+        let device = decision::known_device(facts);
+        let subject = Subject {
+            identity: Arc::clone(identity),
+            session: identity.session.clone(),
+            device: device.map(|device| device.id.clone()),
+            trust_level: decision.trust.level,
+            risk_level: decision.risk.level,
+            audience: self.assertions.audience(&facts.request.host),
+            policy: decision.policy.clone(),
+            restrictions: decision.restrictions,
+            rules: FixedState::default().hash_one(rules.version()),
+        };
+        self.assertions.assertion(&subject, facts.now)
+    }
+
+    /// Where a record must be written or there is no access, an audit that has no room is a refusal.
+    fn audited(&self, permit: Permit) -> Result<Permit, Box<decision::Decision>> {
+        if self.auditor.must_refuse(permit.decision().audit_required) {
+            return Err(Box::new(decision::Decision::refusal(decision::Reason::AuditUnavailable)));
+        }
+        Ok(permit)
+    }
+}
+
+impl Source for Pipeline {
+    fn collect(&self, page: &mut Page) {
+        self.counters.collect(page);
+        self.quotas.counters().collect(page);
+        self.devices.collect(page);
+        self.notices.collect(page);
+        self.sessions.collect(page);
+        if let Some(behaviors) = &self.behaviors {
+            behaviors.collect(page);
+        }
+    }
+}
+
+/// The facts of a request that nothing was looked up for.
+///
+/// Boxed, as decisions are: both are large, and pass through many hands.
+fn nothing_known(now: UnixTime, request: AccessRequest) -> Box<Facts> {
+    Box::new(Facts {
+        now,
+        request,
+        credential: Fact::Absent,
+        workload: Fact::Absent,
+        revocation: Fact::NotAsked,
+        notice: Fact::NotAsked,
+        device: Fact::NotAsked,
+        place: Fact::NotAsked,
+        behavior: Fact::NotAsked,
+        session: Fact::NotAsked,
+        quota: Fact::NotAsked,
+    })
+}
+
+fn decision_id(now: UnixTime) -> DecisionId {
+    DecisionId::new(now.as_millis(), rand::rng().random())
+}

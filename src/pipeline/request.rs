@@ -1,0 +1,187 @@
+//! From Envoy's attributes to an [`AccessRequest`]: canonical, bounded, free of secrets.
+//!
+//! What cannot be read becomes a problem inside the request, for the decision to refuse; nothing fails here.
+
+use std::{net::IpAddr, sync::Arc};
+
+use smallvec::SmallVec;
+
+use crate::{
+    domain::{
+        AccessRequest, Classification, ClientKind, DecisionId, Method, RouteExtensions, Transport, TrustLevel,
+        host::canonical_host,
+        path::{PathProblem, canonical_path},
+    },
+    wire::check::{CheckView, HttpView},
+};
+
+/// Headers by which a client might talk an upstream into another path or method. Never read, removed on allow.
+const OVERRIDES: [&str; 9] = [
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-forwarded-uri",
+    "x-forwarded-path",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-envoy-upstream-stream-duration-ms",
+];
+
+/// Builds the request of one check. `trusted_hops` of `None`: the client is the peer of the connection.
+pub(super) fn read(view: &CheckView<'_>, id: DecisionId, trusted_hops: Option<usize>) -> AccessRequest {
+    let Some(http) = &view.http else { return tcp(view, id) };
+    let host = canonical_host(text(http.host));
+    let path = match canonical_path(&String::from_utf8_lossy(http.path)) {
+        Ok(path) => Ok(Arc::from(path)),
+        Err(problem) => Err(problem),
+    };
+    AccessRequest {
+        id,
+        transport: Transport::Http,
+        method: std::str::from_utf8(http.method).map_or_else(|_| Method::Other("?".into()), Method::parse),
+        path: if host.is_none() && !http.host.is_empty() { Err(PathProblem::Unreadable) } else { path },
+        host: Arc::from(host.unwrap_or_default()),
+        client: client_address(view, http, trusted_hops),
+        encrypted: http.scheme.eq_ignore_ascii_case(b"https") || !view.source.principal.is_empty(),
+        client_kind: client_kind(http),
+        long_lived: is_long_lived(http),
+        extensions: extensions(view),
+        justification: justification(http),
+        device_sent: http.value("x-device-id").is_some() || http.value("x-device-fingerprint").is_some(),
+        destination: principal(view.destination.principal),
+    }
+}
+
+/// The request of a check whose message could not be read at all.
+pub(super) fn unreadable(id: DecisionId) -> AccessRequest {
+    let mut request = tcp(&CheckView::default(), id);
+    request.transport = Transport::Http;
+    request.path = Err(PathProblem::Unreadable);
+    request
+}
+
+fn tcp(view: &CheckView<'_>, id: DecisionId) -> AccessRequest {
+    AccessRequest {
+        id,
+        transport: Transport::Tcp,
+        method: Method::Other("".into()),
+        host: "".into(),
+        path: Ok("".into()),
+        client: parse_address(view.source.address),
+        encrypted: !view.source.principal.is_empty(),
+        client_kind: ClientKind::Api,
+        long_lived: true,
+        extensions: extensions(view),
+        justification: None,
+        device_sent: false,
+        destination: principal(view.destination.principal),
+    }
+}
+
+/// Names to remove from an allowed request: whatever begins with `x-zt-` in either spelling, and the overrides.
+pub(super) fn headers_to_remove(http: &HttpView<'_>) -> SmallVec<[Box<str>; 2]> {
+    let mut names: SmallVec<[Box<str>; 2]> = SmallVec::new();
+    for header in http.headers() {
+        if (is_ours(header.name) || is_override(header.name))
+            && let Ok(name) = std::str::from_utf8(header.name)
+            && !names.iter().any(|known| known.eq_ignore_ascii_case(name))
+        {
+            names.push(name.to_ascii_lowercase().into());
+        }
+    }
+    names
+}
+
+/// `x-zt-…`, with `-` and `_` taken for one another as many upstreams do.
+fn is_ours(name: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"x-zt-";
+    name.len() >= PREFIX.len()
+        && name.iter().zip(PREFIX).all(|(octet, expected)| match octet {
+            b'_' => *expected == b'-',
+            other => other.eq_ignore_ascii_case(expected),
+        })
+}
+
+fn is_override(name: &[u8]) -> bool {
+    name.first().is_some_and(|first| first.eq_ignore_ascii_case(&b'x'))
+        && OVERRIDES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+fn client_address(view: &CheckView<'_>, http: &HttpView<'_>, trusted_hops: Option<usize>) -> Option<IpAddr> {
+    let Some(hops) = trusted_hops.filter(|hops| *hops > 0) else { return parse_address(view.source.address) };
+    // Several lines read as one list, in order; only what our own proxies appended, on the right, is believed.
+    let lines = http.values("x-forwarded-for");
+    let mut addresses = lines.iter().rev().flat_map(|line| line.rsplit(|octet| *octet == b','));
+    parse_address(addresses.nth(hops - 1)?.trim_ascii())
+}
+
+fn parse_address(address: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(address).ok()?.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+fn client_kind(http: &HttpView<'_>) -> ClientKind {
+    let content_type = http.value("content-type").unwrap_or_default();
+    if starts_with(content_type, b"application/grpc-web") {
+        return ClientKind::GrpcWeb;
+    }
+    if starts_with(content_type, b"application/grpc") {
+        return ClientKind::Grpc;
+    }
+    let navigates = http.value("sec-fetch-mode").is_none_or(|mode| mode == b"navigate");
+    let wants_html = http.value("accept").is_some_and(|accept| starts_with(accept, b"text/html"));
+    if navigates && wants_html { ClientKind::Browser } else { ClientKind::Api }
+}
+
+fn is_long_lived(http: &HttpView<'_>) -> bool {
+    http.value("upgrade").is_some()
+        || http.method == b"CONNECT"
+        || http.value("content-type").is_some_and(|kind| starts_with(kind, b"application/grpc"))
+        || http.value("accept").is_some_and(|accept| starts_with(accept, b"text/event-stream"))
+}
+
+fn extensions(view: &CheckView<'_>) -> RouteExtensions {
+    let mut extensions = RouteExtensions::default();
+    if view.extensions.is_empty() {
+        return extensions;
+    }
+    let named = |name: &'static str| view.extension(name).map(text).filter(|value| !value.is_empty());
+    extensions.policy = named("policy").map(Arc::from);
+    extensions.resource = named("resource").map(Arc::from);
+    extensions.segment = named("segment").map(Arc::from);
+    if let Some(word) = named("data_classification") {
+        extensions.data_classification = Classification::parse(word);
+        if extensions.data_classification.is_none() {
+            extensions.malformed = Some("data_classification".into());
+        }
+    }
+    if let Some(word) = named("min_trust_level") {
+        extensions.min_trust_level = TrustLevel::parse(word);
+        if extensions.min_trust_level.is_none() {
+            extensions.malformed = Some("min_trust_level".into());
+        }
+    }
+    extensions
+}
+
+/// Ten to 512 printable characters, else as if none were given.
+fn justification(http: &HttpView<'_>) -> Option<Arc<str>> {
+    let given = std::str::from_utf8(http.value("x-access-justification")?).ok()?.trim();
+    let length = given.chars().count();
+    let printable = given.chars().all(|c| !c.is_control());
+    ((10..=512).contains(&length) && printable).then(|| given.into())
+}
+
+fn principal(octets: &[u8]) -> Option<Arc<str>> {
+    let text = text(octets);
+    (!text.is_empty()).then(|| text.into())
+}
+
+/// Text, or nothing where the octets are none: what is not text matches no rule.
+fn text(octets: &[u8]) -> &str {
+    std::str::from_utf8(octets).unwrap_or("\u{fffd}")
+}
+
+fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
+    value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}

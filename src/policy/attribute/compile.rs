@@ -1,0 +1,144 @@
+//! From the text of Cedar files to policies that were validated against a schema. Every problem with its line.
+
+use std::{collections::BTreeSet, str::FromStr, sync::Arc};
+
+use cedar_policy::{Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+
+use crate::{
+    document::{Diagnostic, Mark, Severity, Source},
+    policy::load::SourceFile,
+};
+
+/// The schema that comes with the program.
+pub const SCHEMA: &str = include_str!("countersign.cedarschema");
+
+/// What attribute policies are made of.
+#[derive(Debug)]
+pub(in crate::policy) struct Texts<'f> {
+    pub(in crate::policy) policies: Vec<&'f SourceFile>,
+    pub(in crate::policy) schema: Option<&'f SourceFile>,
+    pub(in crate::policy) entities: Option<&'f SourceFile>,
+}
+
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) policies: Vec<Policy>,
+    pub(super) entities: Entities,
+    pub(super) actions: Entities,
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+struct Compiler {
+    problems: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+    ids: BTreeSet<String>,
+}
+
+pub(super) fn compile(texts: &Texts<'_>) -> Result<Compiled, Vec<Diagnostic>> {
+    let mut compiler = Compiler { problems: Vec::new(), warnings: Vec::new(), ids: BTreeSet::new() };
+    let own = SourceFile::new("countersign.cedarschema", SCHEMA);
+    let schema = compiler.schema(texts.schema.unwrap_or(&own));
+    let policies = texts.policies.iter().flat_map(|file| compiler.policies(file, schema.as_ref())).collect();
+    let entities =
+        texts.entities.and_then(|file| compiler.entities(file, schema.as_ref())).unwrap_or_else(Entities::empty);
+    let actions = schema.as_ref().and_then(|schema| schema.action_entities().ok()).unwrap_or_else(Entities::empty);
+    let Compiler { problems, warnings, .. } = compiler;
+    if problems.is_empty() { Ok(Compiled { policies, entities, actions, warnings }) } else { Err(problems) }
+}
+
+impl Compiler {
+    fn schema(&mut self, file: &SourceFile) -> Option<Schema> {
+        match Schema::from_cedarschema_str(&file.text) {
+            Ok((schema, _)) => Some(schema),
+            Err(error) => {
+                self.tell(file, &error, Severity::Error);
+                None
+            }
+        }
+    }
+
+    fn policies(&mut self, file: &SourceFile, schema: Option<&Schema>) -> Vec<Policy> {
+        let set = match PolicySet::from_str(&file.text) {
+            Ok(set) => set,
+            Err(errors) => {
+                errors.iter().for_each(|error| self.tell(file, error, Severity::Error));
+                return Vec::new();
+            }
+        };
+        if set.templates().next().is_some() {
+            self.problem(file, 0, "templates (`?principal`, `?resource`) are never linked here".to_owned(), None);
+        }
+        if let Some(schema) = schema {
+            self.validate(file, &set, schema);
+        }
+        set.policies().map(|policy| self.named(file, policy)).collect()
+    }
+
+    /// The policy under the id its author gave it: annotations do not become ids by themselves.
+    fn named(&mut self, file: &SourceFile, policy: &Policy) -> Policy {
+        let stem = file.name.rsplit('/').next().unwrap_or_default().trim_end_matches(".cedar");
+        let id = policy.annotation("id").map_or_else(|| format!("{stem}.{}", policy.id()), str::to_owned);
+        if !self.ids.insert(id.clone()) {
+            let offset = file.text.rfind(&format!("\"{id}\"")).unwrap_or(0);
+            self.problem(file, offset, format!("the attribute policy id `{id}` is taken"), None);
+        }
+        policy.new_id(PolicyId::new(id))
+    }
+
+    fn validate(&mut self, file: &SourceFile, set: &PolicySet, schema: &Schema) {
+        let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
+        result.validation_errors().for_each(|error| self.tell(file, error, Severity::Error));
+        result.validation_warnings().for_each(|warning| self.tell(file, warning, Severity::Warning));
+    }
+
+    fn entities(&mut self, file: &SourceFile, schema: Option<&Schema>) -> Option<Entities> {
+        // Without the actions of the schema: those are added once, beside these.
+        Entities::from_json_str(&file.text, schema).map_err(|error| self.tell(file, &error, Severity::Error)).ok()
+    }
+
+    fn tell(&mut self, file: &SourceFile, error: &dyn miette::Diagnostic, severity: Severity) {
+        let offset = error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
+        let message = chain(error);
+        let hint = error.help().map(|help| help.to_string());
+        match severity {
+            Severity::Error => self.problem(file, offset, message, hint),
+            Severity::Warning => self.warnings.push(diagnostic(file, offset, message, hint, severity)),
+        }
+    }
+
+    /// One problem for each place: Cedar tells it once for every kind of request. The first in the alphabet stays.
+    fn problem(&mut self, file: &SourceFile, offset: usize, message: String, hint: Option<String>) {
+        let problem = diagnostic(file, offset, message, hint, Severity::Error);
+        match self.problems.iter_mut().find(|known| known.at == problem.at) {
+            Some(known) if known.message <= problem.message => {}
+            Some(known) => *known = problem,
+            None => self.problems.push(problem),
+        }
+    }
+}
+
+fn diagnostic(
+    file: &SourceFile,
+    offset: usize,
+    message: String,
+    hint: Option<String>,
+    severity: Severity,
+) -> Diagnostic {
+    let source = Source::new(Arc::clone(&file.name), Arc::clone(&file.text));
+    let mark = Mark::at(&source, offset..offset + 1);
+    Diagnostic { severity, at: mark, path: String::new(), message, hint }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn miette::Diagnostic) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        source = cause.source();
+    }
+    message.replace('\n', " ")
+}

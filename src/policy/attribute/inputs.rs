@@ -1,0 +1,263 @@
+//! What attribute policies may read of a request, each value by name, and as the bytes of a memo's key.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use cedar_policy::RestrictedExpression;
+use serde_json::Value as Json;
+
+use crate::{
+    domain::{AuthMethod, Identity, Method, Permission, SubjectKind},
+    policy::model::Resource,
+};
+
+/// One request as attribute policies see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub identity: &'a Identity,
+    pub multi_factor: bool,
+    pub resource: &'a Resource,
+    /// With what the route adds.
+    pub classification: Option<&'static str>,
+    pub method: &'a Method,
+    pub host: &'a str,
+    pub path: &'a str,
+    pub address: Option<IpAddr>,
+    /// 0 to 10, rounded up.
+    pub risk: i64,
+    pub risk_level: &'static str,
+    /// 0 to 100, rounded down.
+    pub trust: i64,
+    pub trust_level: &'static str,
+    pub device: &'static str,
+    pub device_managed: Option<bool>,
+    pub device_compliant: Option<bool>,
+    pub country: Option<&'a str>,
+    pub network: &'static str,
+    pub encrypted: bool,
+    pub signed: bool,
+    pub justified: bool,
+    /// 0 to 23, UTC.
+    pub hour: i64,
+}
+
+/// A value that a policy may read.
+#[derive(Debug)]
+pub(super) enum Input<'a> {
+    Flag(bool),
+    Whole(i64),
+    Text(&'a str),
+    Address(IpAddr),
+    Texts(Vec<&'a str>),
+    Claim(&'a Json),
+}
+
+impl<'a> Question<'a> {
+    pub(super) fn principal(&self, name: &str) -> Option<Input<'a>> {
+        let identity = self.identity;
+        Some(match name {
+            "issuer" => Input::Text(identity.issuer.as_str()),
+            "client" => Input::Text(identity.client_id.as_deref()?),
+            "methods" => Input::Texts(identity.methods.iter().map(AuthMethod::as_str).collect()),
+            "multi_factor" => Input::Flag(self.multi_factor),
+            "scopes" => Input::Texts(identity.scopes.iter().map(|scope| &**scope).collect()),
+            "permissions" => Input::Texts(identity.permissions.iter().map(Permission::as_str).collect()),
+            claim => Input::Claim(identity.attributes.get(claim)?),
+        })
+    }
+
+    pub(super) fn resource(&self, name: &str) -> Option<Input<'a>> {
+        Some(match name {
+            "classification" => Input::Text(self.classification?),
+            "permission" => Input::Text(self.resource.permission.as_deref()?),
+            "policy" => Input::Text(self.resource.policy.as_ref()?.as_str()),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn context(&self, name: &str) -> Option<Input<'a>> {
+        Some(match name {
+            "method" => Input::Text(self.method.as_str()),
+            "host" => Input::Text(self.host),
+            "path" => Input::Text(self.path),
+            "address" => Input::Address(self.address?),
+            "risk" => Input::Whole(self.risk),
+            "risk_level" => Input::Text(self.risk_level),
+            "trust" => Input::Whole(self.trust),
+            "trust_level" => Input::Text(self.trust_level),
+            "device" => Input::Text(self.device),
+            "device_managed" => Input::Flag(self.device_managed?),
+            "device_compliant" => Input::Flag(self.device_compliant?),
+            "country" => Input::Text(self.country?),
+            "network" => Input::Text(self.network),
+            "encrypted" => Input::Flag(self.encrypted),
+            "signed" => Input::Flag(self.signed),
+            "justified" => Input::Flag(self.justified),
+            "hour" => Input::Whole(self.hour),
+            _ => return None,
+        })
+    }
+
+    pub(super) const fn kind(&self) -> &'static str {
+        match self.identity.kind {
+            SubjectKind::Person => "User",
+            SubjectKind::Service => "Service",
+        }
+    }
+}
+
+/// Names of all inputs, for policies that use a variable whole.
+pub(super) const PRINCIPAL: [&str; 6] = ["issuer", "client", "methods", "multi_factor", "scopes", "permissions"];
+pub(super) const RESOURCE: [&str; 3] = ["classification", "permission", "policy"];
+pub(super) const CONTEXT: [&str; 17] = [
+    "method",
+    "host",
+    "path",
+    "address",
+    "risk",
+    "risk_level",
+    "trust",
+    "trust_level",
+    "device",
+    "device_managed",
+    "device_compliant",
+    "country",
+    "network",
+    "encrypted",
+    "signed",
+    "justified",
+    "hour",
+];
+
+impl Input<'_> {
+    /// Appends the value so that different values are different octets, wherever they stand.
+    pub(super) fn write(input: Option<&Self>, key: &mut impl Extend<u8>) {
+        match input {
+            None => key.extend([0]),
+            Some(Self::Flag(flag)) => key.extend([1, u8::from(*flag)]),
+            Some(Self::Whole(number)) => {
+                key.extend([2]);
+                key.extend(number.to_be_bytes());
+            }
+            Some(Self::Text(text)) => {
+                key.extend([3]);
+                write_text(text, key);
+            }
+            Some(Self::Address(IpAddr::V4(address))) => {
+                key.extend([4]);
+                key.extend(address.octets());
+            }
+            Some(Self::Address(IpAddr::V6(address))) => {
+                key.extend([5]);
+                key.extend(address.octets());
+            }
+            Some(Self::Texts(texts)) => {
+                key.extend([6]);
+                key.extend((texts.len() as u64).to_be_bytes());
+                texts.iter().for_each(|text| write_text(text, key));
+            }
+            Some(Self::Claim(json)) => {
+                key.extend([7]);
+                write_text(&json.to_string(), key);
+            }
+        }
+    }
+
+    /// As Cedar takes it; `None` for a claim of a shape that Cedar has no word for.
+    pub(super) fn express(&self) -> Option<RestrictedExpression> {
+        Some(match self {
+            Self::Flag(flag) => RestrictedExpression::new_bool(*flag),
+            Self::Whole(number) => RestrictedExpression::new_long(*number),
+            Self::Text(text) => RestrictedExpression::new_string((*text).to_owned()),
+            Self::Address(address) => RestrictedExpression::new_ip(address.to_string()),
+            Self::Texts(texts) => RestrictedExpression::new_set(
+                texts.iter().map(|text| RestrictedExpression::new_string((*text).to_owned())),
+            ),
+            Self::Claim(json) => claim(json)?,
+        })
+    }
+}
+
+pub(super) fn write_text(text: &str, key: &mut impl Extend<u8>) {
+    key.extend((text.len() as u64).to_be_bytes());
+    key.extend(text.bytes());
+}
+
+fn claim(json: &Json) -> Option<RestrictedExpression> {
+    Some(match json {
+        Json::Bool(flag) => RestrictedExpression::new_bool(*flag),
+        Json::Number(number) => RestrictedExpression::new_long(number.as_i64()?),
+        Json::String(text) => RestrictedExpression::new_string(text.clone()),
+        Json::Array(items) => RestrictedExpression::new_set(items.iter().map(claim).collect::<Option<Vec<_>>>()?),
+        Json::Object(_) | Json::Null => return None,
+    })
+}
+
+/// Names that policies read, per variable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reads {
+    /// The principal itself is compared, or used whole.
+    pub(super) subject: bool,
+    pub(super) principal: Vec<Arc<str>>,
+    pub(super) resource: Vec<Arc<str>>,
+    pub(super) context: Vec<Arc<str>>,
+}
+
+impl Reads {
+    /// Adds what a policy reads, from its JSON form: a variable is read by attribute, or else as a whole.
+    pub(super) fn add(&mut self, json: &Json) {
+        match json {
+            Json::Object(node) => node.iter().for_each(|(operator, operand)| self.operation(operator, operand)),
+            Json::Array(items) => items.iter().for_each(|item| self.add(item)),
+            _ => {}
+        }
+    }
+
+    fn operation(&mut self, operator: &str, operand: &Json) {
+        let variable = operand.get("left").and_then(|left| left.get("Var")).and_then(Json::as_str);
+        match (operator, variable, operand.get("attr").and_then(Json::as_str)) {
+            ("." | "has", Some(variable), Some(name)) => self.name(variable, name),
+            // Type and ancestors are part of every key: kind, roles, resource.
+            ("in", Some("principal" | "resource" | "action"), _) => {
+                operand.get("right").into_iter().for_each(|right| self.add(right));
+            }
+            ("is", Some("principal" | "resource"), _) => {
+                operand.get("in").into_iter().for_each(|inner| self.add(inner));
+            }
+            ("Var", ..) => self.whole(operand.as_str().unwrap_or_default()),
+            _ => self.add(operand),
+        }
+    }
+
+    fn name(&mut self, variable: &str, name: &str) {
+        let names = match variable {
+            "principal" => &mut self.principal,
+            "resource" => &mut self.resource,
+            "context" => &mut self.context,
+            _ => return,
+        };
+        if !names.iter().any(|known| &**known == name) {
+            names.push(name.into());
+        }
+    }
+
+    fn whole(&mut self, variable: &str) {
+        let all: &[&str] = match variable {
+            "principal" => {
+                self.subject = true;
+                &PRINCIPAL
+            }
+            "resource" => &RESOURCE,
+            "context" => &CONTEXT,
+            _ => &[],
+        };
+        all.iter().for_each(|name| self.name(variable, name));
+    }
+}
+
+/// Attributes by name, as Cedar takes them.
+pub(super) fn express<'a>(
+    names: &[Arc<str>],
+    read: impl Fn(&str) -> Option<Input<'a>>,
+) -> BTreeMap<String, RestrictedExpression> {
+    names.iter().filter_map(|name| Some((name.to_string(), read(name)?.express()?))).collect()
+}

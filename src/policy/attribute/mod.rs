@@ -1,0 +1,233 @@
+//! Attribute policies in Cedar: validated against a schema when loaded, sliced by scope, remembered by what they read.
+//!
+//! A verdict is a pure function of exactly the inputs that the policies read, so it is remembered under those. A policy
+//! that fails to evaluate might have been a `forbid`: any error refuses.
+
+mod compile;
+mod inputs;
+
+use std::{collections::HashSet, str::FromStr, sync::Arc};
+
+use cedar_policy::{
+    ActionConstraint, Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
+    Request, Response,
+};
+use moka::sync::Cache;
+use smallvec::SmallVec;
+
+pub use compile::SCHEMA;
+pub(super) use compile::Texts;
+pub use inputs::Question;
+
+use self::inputs::{Input, Reads, express, write_text};
+use super::model::Options;
+use crate::{document::Diagnostic, domain::RuleId};
+
+/// How many verdicts, and how many slices, are remembered.
+const VERDICTS: u64 = 65_536;
+const SLICES: u64 = 4_096;
+
+/// What attribute policies say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttributeVerdict {
+    /// The determining policy.
+    Permit(RuleId),
+    /// Nobody permits, nobody forbids.
+    Silent,
+    Forbid(RuleId),
+    /// A policy failed to evaluate.
+    Failed(RuleId),
+}
+
+/// Compiled attribute policies, with their memory.
+#[derive(Debug)]
+pub struct AttributePolicies {
+    policies: Vec<Policy>,
+    reads: Reads,
+    /// Entities of the hierarchy and of the schema's actions.
+    base: Vec<Entity>,
+    /// Some entity of the hierarchy is a caller: who asks matters beyond roles.
+    callers: bool,
+    warnings: Vec<Diagnostic>,
+    slices: Cache<Box<[u8]>, Arc<PolicySet>>,
+    verdicts: Cache<Box<[u8]>, AttributeVerdict>,
+}
+
+/// Keys are built on the stack where they are short.
+type Key = SmallVec<[u8; 256]>;
+
+impl AttributePolicies {
+    /// # Errors
+    ///
+    /// Every problem of the texts.
+    pub(super) fn compile(texts: &Texts<'_>, _options: Options) -> Result<Self, Vec<Diagnostic>> {
+        let compile::Compiled { policies, entities, actions, warnings } = compile::compile(texts)?;
+        let mut reads = Reads::default();
+        for policy in &policies {
+            match policy.to_json() {
+                Ok(json) => json.get("conditions").into_iter().for_each(|conditions| reads.add(conditions)),
+                // What cannot be looked into may read everything.
+                Err(_) => ["principal", "resource", "context"]
+                    .iter()
+                    .for_each(|variable| reads.add(&serde_json::json!([{ "Var": variable }]))),
+            }
+            // A scope that names one caller reads who asks.
+            reads.subject |= matches!(policy.principal_constraint(), cedar_policy::PrincipalConstraint::Eq(_));
+        }
+        let given: HashSet<EntityUid> = entities.iter().map(Entity::uid).collect();
+        let callers = given.iter().any(|uid| matches!(uid.type_name().basename(), "User" | "Service"));
+        let more = actions.iter().filter(|action| !given.contains(&action.uid()));
+        let base = entities.iter().chain(more).cloned().collect();
+        let (slices, verdicts) = (Cache::new(SLICES), Cache::new(VERDICTS));
+        Ok(Self { policies, reads, base, callers, warnings, slices, verdicts })
+    }
+
+    pub(super) fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    /// How many policies there are.
+    pub fn len(&self) -> usize {
+        self.policies.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.policies.is_empty()
+    }
+
+    /// What the policies say of one request: remembered, or evaluated.
+    pub fn verdict(&self, question: &Question<'_>) -> AttributeVerdict {
+        let mut key = Key::new();
+        scope_key(question, &mut key);
+        let scope = key.len();
+        self.inputs_key(question, &mut key);
+        if let Some(known) = self.verdicts.get(&key[..]) {
+            return known;
+        }
+        let verdict = self.evaluate(question, &key[..scope]);
+        self.verdicts.insert(key.into_boxed_slice(), verdict.clone());
+        verdict
+    }
+
+    /// What is read beyond kind, roles, action and resource.
+    fn inputs_key(&self, question: &Question<'_>, key: &mut Key) {
+        if self.reads.subject || self.callers {
+            write_text(question.identity.issuer.as_str(), key);
+            write_text(question.identity.subject.as_str(), key);
+        }
+        for name in &self.reads.principal {
+            Input::write(question.principal(name).as_ref(), key);
+        }
+        for name in &self.reads.resource {
+            Input::write(question.resource(name).as_ref(), key);
+        }
+        for name in &self.reads.context {
+            Input::write(question.context(name).as_ref(), key);
+        }
+    }
+
+    fn evaluate(&self, question: &Question<'_>, scope: &[u8]) -> AttributeVerdict {
+        let failed = || AttributeVerdict::Failed("attribute-policies".into());
+        let Some((request, entities)) = self.ask(question) else { return failed() };
+        let slice = match self.slices.get(scope) {
+            Some(slice) => slice,
+            None => {
+                let Some(slice) = self.slice(&request, &entities) else { return failed() };
+                let slice = Arc::new(slice);
+                self.slices.insert(scope.into(), Arc::clone(&slice));
+                slice
+            }
+        };
+        told(&Authorizer::new().is_authorized(&request, &slice, &entities))
+    }
+
+    /// The request and its entities; `None` where Cedar cannot take them.
+    fn ask(&self, question: &Question<'_>) -> Option<(Request, Entities)> {
+        let principal = uid(question.kind(), question.identity.subject.as_str())?;
+        let action = uid("Action", question.method.as_str())?;
+        let resource = uid("Resource", &question.resource.id)?;
+        let context = express(&self.reads.context, |name| question.context(name));
+        let context = Context::from_pairs(context).ok()?;
+        let roles: HashSet<EntityUid> =
+            question.identity.roles.iter().map(|role| uid("Role", role.as_str())).collect::<Option<_>>()?;
+        let known = |wanted: &EntityUid| self.base.iter().any(|entity| entity.uid() == *wanted);
+        let bare =
+            roles.iter().filter(|role| !known(role)).cloned().map(|role| Entity::new_no_attrs(role, HashSet::new()));
+        let own = [
+            (principal.clone(), express(&self.reads.principal, |name| question.principal(name)), roles.clone()),
+            (resource.clone(), express(&self.reads.resource, |name| question.resource(name)), HashSet::new()),
+        ];
+        let mut entities: Vec<Entity> = bare.collect();
+        for (uid, attributes, parents) in own {
+            let given = self.base.iter().find(|entity| entity.uid() == uid).cloned();
+            let (mut all, mut above) =
+                given.map(Entity::into_inner).map(|(_, attributes, parents)| (attributes, parents)).unwrap_or_default();
+            all.extend(attributes);
+            above.extend(parents);
+            entities.push(Entity::new(uid, all, above).ok()?);
+        }
+        entities.extend(self.base.iter().filter(|entity| ![&principal, &resource].contains(&&entity.uid())).cloned());
+        let request = Request::new(principal, action, resource, context, None).ok()?;
+        Some((request, Entities::from_entities(entities, None).ok()?))
+    }
+
+    /// The policies whose scope can match: the others never contribute and never fail.
+    fn slice(&self, request: &Request, entities: &Entities) -> Option<PolicySet> {
+        let (principal, action, resource) = (request.principal()?, request.action()?, request.resource()?);
+        let within = |inner: &EntityUid, outer: &EntityUid| inner == outer || entities.is_ancestor_of(outer, inner);
+        let of = |is: &EntityTypeName, who: &EntityUid| who.type_name() == is;
+        let matching = self.policies.iter().filter(|policy| {
+            use cedar_policy::{PrincipalConstraint as P, ResourceConstraint as R};
+            let who = match policy.principal_constraint() {
+                P::Any => true,
+                P::Eq(one) => one == *principal,
+                P::In(group) => within(principal, &group),
+                P::Is(kind) => of(&kind, principal),
+                P::IsIn(kind, group) => of(&kind, principal) && within(principal, &group),
+            };
+            let what = match policy.resource_constraint() {
+                R::Any => true,
+                R::Eq(one) => one == *resource,
+                R::In(group) => within(resource, &group),
+                R::Is(kind) => of(&kind, resource),
+                R::IsIn(kind, group) => of(&kind, resource) && within(resource, &group),
+            };
+            let how = match policy.action_constraint() {
+                ActionConstraint::Any => true,
+                ActionConstraint::Eq(one) => one == *action,
+                ActionConstraint::In(groups) => groups.iter().any(|group| within(action, group)),
+            };
+            // INVARIANT: where a scope names one caller, the key holds who asks only in its second part.
+            (who || matches!(policy.principal_constraint(), P::Eq(_)) || self.callers) && what && how
+        });
+        PolicySet::from_policies(matching.cloned()).ok()
+    }
+}
+
+/// Kind, roles, action and resource: what scopes are matched by.
+fn scope_key(question: &Question<'_>, key: &mut Key) {
+    write_text(question.kind(), key);
+    write_text(question.method.as_str(), key);
+    write_text(&question.resource.id, key);
+    key.extend((question.identity.roles.len() as u64).to_be_bytes());
+    question.identity.roles.iter().for_each(|role| write_text(role.as_str(), key));
+}
+
+fn told(response: &Response) -> AttributeVerdict {
+    let diagnostics = response.diagnostics();
+    if let Some(error) = diagnostics.errors().next() {
+        let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
+        return AttributeVerdict::Failed(error.policy_id().to_string().into());
+    }
+    // Smallest first, so that equal inputs name equal reasons.
+    let first = diagnostics.reason().map(ToString::to_string).min().map(RuleId::from);
+    match (response.decision(), first) {
+        (cedar_policy::Decision::Allow, Some(id)) => AttributeVerdict::Permit(id),
+        (cedar_policy::Decision::Deny, Some(id)) => AttributeVerdict::Forbid(id),
+        (_, None) => AttributeVerdict::Silent,
+    }
+}
+
+fn uid(kind: &str, id: &str) -> Option<EntityUid> {
+    Some(EntityUid::from_type_name_and_id(EntityTypeName::from_str(kind).ok()?, EntityId::new(id)))
+}

@@ -1,0 +1,365 @@
+//! Reads rules from the text of their files: all files merged into one set, or every problem with its line.
+//!
+//! Opens nothing: the caller hands in names and text, YAML and Cedar alike. What loads is enforced or handed on as a
+//! named restriction; what is not understood is refused, never skipped.
+
+mod convert;
+mod raw;
+mod warnings;
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    attribute::{self, AttributePolicies},
+    build::{self, List, Part},
+    model::{Defaults, Guard, Options, Policy, RuleSet, SessionRule},
+    rules::Rules,
+};
+use crate::document::{Diagnostic, Document, Mark, Node, Problem, Source, Value, closest};
+
+/// One file of rules: its name (a path, for messages and for `cedar:` to refer to) and its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFile {
+    pub name: Arc<str>,
+    pub text: Arc<str>,
+}
+
+impl SourceFile {
+    pub fn new(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+
+    /// YAML of rules, as opposed to Cedar's files beside it.
+    pub fn is_yaml(&self) -> bool {
+        self.name.ends_with(".yaml") || self.name.ends_with(".yml")
+    }
+}
+
+/// Rules that loaded, and what is odd about them.
+#[derive(Debug)]
+pub struct Loaded {
+    pub rules: Rules,
+    pub warnings: Vec<Diagnostic>,
+}
+
+const SECTIONS: [&str; 7] = ["defaults", "guards", "sessions", "resources", "roles", "policies", "cedar"];
+
+/// Loads rules from all `files` together.
+///
+/// # Errors
+///
+/// Every problem of every file, in the order a reader meets them.
+pub fn load(files: &[SourceFile], options: Options) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut loader = Loader::default();
+    let documents: Vec<Document> = files.iter().filter_map(|file| loader.parse(file)).collect();
+    for document in &documents {
+        loader.document(document);
+    }
+    let attributes = loader.attributes(files, options);
+    loader.finish(files, attributes, options)
+}
+
+/// Where an item of a list was written.
+#[derive(Clone, Debug)]
+struct Origin<'d> {
+    node: &'d Node,
+    path: String,
+}
+
+#[derive(Default)]
+struct Loader<'d> {
+    set: RuleSet,
+    problems: Vec<Diagnostic>,
+    guards: Vec<Origin<'d>>,
+    sessions: Vec<Origin<'d>>,
+    resources: Vec<Origin<'d>>,
+    policies: Vec<Origin<'d>>,
+    roles: BTreeMap<Arc<str>, Origin<'d>>,
+    defaults: Option<Mark>,
+    /// Some file has a `guards:` section, be it an empty one.
+    guards_given: bool,
+    /// The same of `sessions:`.
+    sessions_given: bool,
+    cedar: Option<(raw::Cedar, Origin<'d>)>,
+}
+
+impl<'d> Loader<'d> {
+    fn parse(&mut self, file: &SourceFile) -> Option<Document> {
+        if !file.is_yaml() {
+            return None;
+        }
+        Document::parse(file.name.clone(), file.text.clone()).map_err(|problem| self.problems.push(problem)).ok()
+    }
+
+    fn document(&mut self, document: &'d Document) {
+        let root = &document.root;
+        // Cases of `policy test` lie beside the rules they test.
+        if root.get("cases").is_some() {
+            return;
+        }
+        if !matches!(root.value, Value::Map(_) | Value::Null) {
+            let message = format!("expected a map, found {}", root.kind());
+            self.problems.push(Diagnostic::error(root.at.clone(), "", message));
+        }
+        for entry in root.entries() {
+            let origin = Origin { node: &entry.node, path: entry.key.to_string() };
+            match &*entry.key {
+                "defaults" => self.defaults(&origin),
+                "guards" => {
+                    self.guards_given = true;
+                    self.list(&origin, Self::guard);
+                }
+                "sessions" => {
+                    self.sessions_given = true;
+                    self.list(&origin, Self::session);
+                }
+                "resources" => self.list(&origin, Self::resource),
+                "policies" => self.list(&origin, Self::policy),
+                "roles" => self.role_map(&origin),
+                "cedar" => self.cedar(origin),
+                other => {
+                    let hint = closest(other, SECTIONS).map_or_else(
+                        || format!("known here: {}", SECTIONS.join(", ")),
+                        |near| format!("did you mean `{near}`?"),
+                    );
+                    let problem = Diagnostic::error(entry.key_at.clone(), other, format!("unknown key `{other}`"));
+                    self.problems.push(problem.hint(hint));
+                }
+            }
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&mut self, origin: &Origin<'_>) -> Option<T> {
+        origin.node.read_into(&origin.path, &mut self.problems)
+    }
+
+    fn tell(&mut self, origin: &Origin<'_>, problems: Vec<Problem>) {
+        self.problems.extend(problems.into_iter().map(|problem| origin.node.diagnose(&origin.path, problem)));
+    }
+
+    fn defaults(&mut self, origin: &Origin<'d>) {
+        if let Some(before) = self.defaults.replace(origin.node.at.clone()) {
+            let message = format!("`defaults` are given in {before} already");
+            self.problems.push(Diagnostic::error(origin.node.at.clone(), "defaults", message));
+        }
+        let Some(raw) = self.read::<raw::Defaults>(origin) else { return };
+        let own = Defaults::default();
+        self.set.defaults = Defaults {
+            min_trust_level: raw.min_trust_level.unwrap_or(own.min_trust_level),
+            device: raw.device.unwrap_or(own.device),
+        };
+    }
+
+    fn list(&mut self, origin: &Origin<'d>, item: fn(&mut Self, Origin<'d>)) {
+        match &origin.node.value {
+            Value::List(items) => {
+                for (i, node) in items.iter().enumerate() {
+                    item(self, Origin { node, path: format!("{}[{i}]", origin.path) });
+                }
+            }
+            Value::Null => {}
+            _ => {
+                let message = format!("expected a list, found {}", origin.node.kind());
+                self.problems.push(Diagnostic::error(origin.node.at.clone(), origin.path.clone(), message));
+            }
+        }
+    }
+
+    fn guard(&mut self, origin: Origin<'d>) {
+        if let Some(raw) = self.read::<raw::Guard>(&origin) {
+            self.set.guards.push(convert::guard(&raw));
+            self.guards.push(origin);
+        }
+    }
+
+    fn session(&mut self, origin: Origin<'d>) {
+        if let Some(raw) = self.read::<raw::Session>(&origin) {
+            let mut problems = Vec::new();
+            self.set.sessions.push(convert::session(&raw, &mut problems));
+            self.tell(&origin, problems);
+            self.sessions.push(origin);
+        }
+    }
+
+    fn resource(&mut self, origin: Origin<'d>) {
+        if let Some(raw) = self.read::<raw::Resource>(&origin) {
+            let mut problems = Vec::new();
+            self.set.resources.push(convert::resource(&raw, &mut problems));
+            self.tell(&origin, problems);
+            self.resources.push(origin);
+        }
+    }
+
+    fn policy(&mut self, origin: Origin<'d>) {
+        if let Some(raw) = self.read::<raw::Policy>(&origin) {
+            let mut problems = Vec::new();
+            self.set.policies.push(convert::policy(&raw, &mut problems));
+            self.tell(&origin, problems);
+            self.policies.push(origin);
+        } else if let Some(Value::Text(id)) = origin.node.get("id").map(|id| &id.value) {
+            // Its own problems have been told, and these rules will not load: who names it is not at fault.
+            self.set.policies.push(Policy::new(id));
+            self.policies.push(origin);
+        }
+    }
+
+    fn role_map(&mut self, origin: &Origin<'d>) {
+        if !matches!(origin.node.value, Value::Map(_) | Value::Null) {
+            let message = format!("expected a map of roles, found {}", origin.node.kind());
+            self.problems.push(Diagnostic::error(origin.node.at.clone(), "roles", message));
+        }
+        for entry in origin.node.entries() {
+            let origin = Origin { node: &entry.node, path: format!("roles.{}", entry.key) };
+            if let Some(before) = self.roles.get(&entry.key) {
+                let message = format!("the role `{}` is defined in {} already", entry.key, before.node.at);
+                self.problems.push(Diagnostic::error(entry.key_at.clone(), origin.path, message));
+            } else if let Some(permissions) = self.read::<Vec<String>>(&origin) {
+                let permissions = permissions.into_iter().map(Into::into).collect();
+                self.set.roles.insert(entry.key.clone(), permissions);
+                self.roles.insert(entry.key.clone(), origin);
+            }
+        }
+    }
+
+    fn cedar(&mut self, origin: Origin<'d>) {
+        if let Some((_, before)) = &self.cedar {
+            let message = format!("`cedar` is given in {} already", before.node.at);
+            self.problems.push(Diagnostic::error(origin.node.at.clone(), "cedar", message));
+        } else if let Some(raw) = self.read::<raw::Cedar>(&origin) {
+            self.cedar = Some((raw, origin));
+        }
+    }
+
+    /// The attribute policies that `cedar:` names, where there is such a section.
+    fn attributes(&mut self, files: &[SourceFile], options: Options) -> Option<AttributePolicies> {
+        let (raw, origin) = self.cedar.take()?;
+        let base = origin.node.at.source.name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let named = |name: &str| {
+            let path = resolve(base, name);
+            let below = format!("{path}/");
+            move |file: &&SourceFile| resolve("", &file.name) == path || resolve("", &file.name).starts_with(&below)
+        };
+        let mut missing = |key: &str, name: &str| {
+            let message = format!("there is no file `{name}` beside the rules");
+            self.problems.push(origin.node.diagnose(&origin.path, Problem::error(key, message)));
+        };
+        let policies: Vec<_> =
+            files.iter().filter(named(&raw.policies)).filter(|file| file.name.ends_with(".cedar")).collect();
+        if policies.is_empty() {
+            missing("policies", &raw.policies);
+        }
+        let mut one = |key: &str, name: &Option<String>| {
+            let name = name.as_ref()?;
+            let file = files.iter().find(named(name));
+            if file.is_none() {
+                missing(key, name);
+            }
+            file
+        };
+        let (schema, entities) = (one("schema", &raw.schema), one("entities", &raw.entities));
+        let texts = attribute::Texts { policies, schema, entities };
+        AttributePolicies::compile(&texts, options).map_err(|found| self.problems.extend(found)).ok()
+    }
+
+    fn finish(
+        mut self,
+        files: &[SourceFile],
+        attributes: Option<AttributePolicies>,
+        options: Options,
+    ) -> Result<Loaded, Vec<Diagnostic>> {
+        if !self.guards_given {
+            self.set.guards = Guard::defaults();
+        }
+        if !self.sessions_given {
+            self.set.sessions = SessionRule::defaults();
+        }
+        let mut warnings = attributes.as_ref().map(|policies| policies.warnings().to_vec()).unwrap_or_default();
+        let set = std::mem::take(&mut self.set);
+        let built = Rules::build(&version(files), set, attributes, options);
+        match built {
+            Ok(rules) if self.problems.is_empty() => {
+                warnings.extend(warnings::of(&rules, &self));
+                Diagnostic::sort(&mut warnings);
+                Ok(Loaded { rules, warnings })
+            }
+            Ok(_) => Err(self.sorted()),
+            Err(found) => {
+                let told: Vec<_> = found.into_iter().map(|problem| self.place(problem)).collect();
+                self.problems.extend(told);
+                Err(self.sorted())
+            }
+        }
+    }
+
+    fn sorted(mut self) -> Vec<Diagnostic> {
+        Diagnostic::sort(&mut self.problems);
+        self.problems
+    }
+
+    /// Gives a problem of the merged set its file and line back.
+    fn place(&self, problem: build::Problem) -> Diagnostic {
+        let build::Problem { part, message, hint } = problem;
+        let mut relative = Problem::error(written(&part), message);
+        relative.hint = hint;
+        match self.origin(&part) {
+            Some(origin) => origin.node.diagnose(&origin.path, relative),
+            // The default guards stand in no file.
+            None => Diagnostic::error(Mark::whole(Source::new("rules", "")), relative.path, relative.message),
+        }
+    }
+
+    fn origin(&self, part: &Part) -> Option<&Origin<'d>> {
+        match part.list {
+            List::Guards => self.guards.get(part.position),
+            List::Sessions => self.sessions.get(part.position),
+            List::Resources => self.resources.get(part.position),
+            List::Policies => self.policies.get(part.position),
+            List::Roles => self.roles.values().nth(part.position),
+        }
+    }
+}
+
+/// The path of a part within its item, as files write it.
+fn written(part: &Part) -> String {
+    let mut path = match part.field {
+        "paths" | "methods" | "hosts" => format!("match.{}", part.field),
+        "risk_at_least" => "when.risk_at_least".to_owned(),
+        "min_trust_score" | "max_risk" => format!("conditions.{}", part.field),
+        field => field.to_owned(),
+    };
+    if let Some(item) = part.item {
+        // Writing into a `String` cannot fail.
+        let _ = write!(path, "[{item}]");
+    }
+    path
+}
+
+/// `name` relative to `base`, without `.`, `..` and doubled or final slashes.
+fn resolve(base: &str, name: &str) -> String {
+    let whole = if name.starts_with('/') || base.is_empty() { name.to_owned() } else { format!("{base}/{name}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        if part == ".." && parts.last().is_some_and(|last| *last != "..") {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    let root = if whole.starts_with('/') { "/" } else { "" };
+    format!("{root}{}", parts.join("/"))
+}
+
+/// A digest of names and texts: equal rules, equal version.
+fn version(files: &[SourceFile]) -> String {
+    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for file in files {
+        let name = file.name.rsplit('/').next().unwrap_or_default();
+        for part in [name, &*file.text] {
+            digest.update(&(part.len() as u64).to_be_bytes());
+            digest.update(part.as_bytes());
+        }
+    }
+    hex::encode(&digest.finish().as_ref()[..8])
+}

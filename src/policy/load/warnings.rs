@@ -1,0 +1,129 @@
+//! Rules that load and probably do not say what was meant: unreachable, unbound, or not to be met as things are.
+
+use std::collections::HashSet;
+
+use super::{Loader, Origin};
+use crate::{
+    document::{Diagnostic, Problem},
+    domain::{Method, PolicyId, RiskModel},
+    policy::{
+        Rules,
+        model::{Access, ActionKind, AllowedLocation, Policy, Resource, SessionRule, When},
+        route::Route,
+    },
+};
+
+pub(super) fn of(rules: &Rules, loader: &Loader<'_>) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut warn = |origin: &Origin<'_>, path: &str, message: String| {
+        found.push(origin.node.diagnose(&origin.path, Problem::warning(path, message)));
+    };
+    // The default guards stand in no file: only those that were written have an origin.
+    for (guard, origin) in rules.guards().iter().zip(&loader.guards) {
+        guard_warnings(rules, &guard.when, |path, message| warn(origin, path, message));
+    }
+    for (rule, origin) in rules.sessions().iter().zip(&loader.sessions) {
+        guard_warnings(rules, &rule.when.request, |path, message| warn(origin, path, message));
+        session_warnings(rules, rule, |path, message| warn(origin, path, message));
+    }
+    for (resource, origin) in rules.resources().iter().zip(&loader.resources) {
+        resource_warnings(rules, resource, |path, message| warn(origin, path, message));
+    }
+    let bound: HashSet<&PolicyId> = rules.resources().iter().filter_map(|resource| resource.policy.as_ref()).collect();
+    for (policy, origin) in rules.policies().iter().zip(&loader.policies) {
+        if !bound.contains(&policy.id) {
+            let message = "unbound: no resource names this policy, only a route's `policy` extension could";
+            warn(origin, "id", message.to_owned());
+        }
+        policy_warnings(rules, policy, |path, message| warn(origin, path, message));
+    }
+    found
+}
+
+fn session_warnings(rules: &Rules, rule: &SessionRule, mut warn: impl FnMut(&str, String)) {
+    let options = rules.options();
+    if (rule.when.place_changed && !options.countries) || (rule.when.network_changed && !options.location) {
+        warn("when", "never applies: places are not looked up, or there is no database of countries".to_owned());
+    }
+    if options.risk_model == RiskModel::None && (rule.when.risk_above_ceiling || rule.when.anomaly.is_some()) {
+        warn("when", "never applies: every risk is 0 (`risk.model: none`)".to_owned());
+    }
+}
+
+fn guard_warnings(rules: &Rules, when: &When, mut warn: impl FnMut(&str, String)) {
+    let options = rules.options();
+    if !options.location && (when.location.is_some() || when.network.is_some()) {
+        warn(
+            "when",
+            "never applies: places are not looked up (`location` is off, or has neither databases nor networks)"
+                .to_owned(),
+        );
+    }
+    let reads_risk = when.risk_at_least.is_some_and(|least| least > 0.0) || when.risk_level.is_some();
+    if options.risk_model == RiskModel::None && reads_risk {
+        warn("when", "never applies: every risk is 0 (`risk.model: none`)".to_owned());
+    }
+}
+
+fn resource_warnings(rules: &Rules, resource: &Resource, mut warn: impl FnMut(&str, String)) {
+    let nothing_grants = resource.access == Access::Authorized
+        && resource.permission.is_none()
+        && resource.policy.is_none()
+        && rules.attribute_policies().is_none();
+    if nothing_grants {
+        let message =
+            "nothing can ever grant access: name a `permission` or a `policy`, or write `access: authenticated`";
+        warn("", message.to_owned());
+    }
+    for (i, path) in resource.paths.iter().enumerate() {
+        if !reachable(rules, resource, path) {
+            warn(&format!("match.paths[{i}]"), "unreachable: more specific rules take every request".to_owned());
+        }
+    }
+    let Some(policy) = resource.policy.as_ref().and_then(|id| rules.policy(id.as_str())) else { return };
+    let covered = &policy.conditions.data_classification;
+    if !covered.is_empty() && !resource.data_classification.is_some_and(|own| covered.contains(&own)) {
+        let own = resource.data_classification.map_or("none", |own| own.as_str());
+        let message = format!("can never be met: the policy does not cover this resource's classification ({own})");
+        warn("policy", message);
+    }
+}
+
+/// Whether some request that the path, hosts and methods describe is decided by this resource.
+fn reachable(rules: &Rules, resource: &Resource, path: &str) -> bool {
+    let sample =
+        |segment: &str| if segment.starts_with('{') || segment == "**" { "~any~".into() } else { segment.to_owned() };
+    let path = path.split('/').map(sample).collect::<Vec<_>>().join("/");
+    let path = crate::domain::path::canonical_path(&path).map(std::borrow::Cow::into_owned).unwrap_or_default();
+    let methods = resource.methods.as_deref().unwrap_or(&Method::COMMON);
+    let mut hosts = resource.hosts.iter().map(|host| &**host).chain(resource.hosts.is_empty().then_some("~any~"));
+    hosts.any(|host| {
+        let own = |found: &Resource| found.id == resource.id;
+        methods.iter().any(|method| matches!(rules.route(host, &path, method), Route::Resource(found) if own(found)))
+    })
+}
+
+fn policy_warnings(rules: &Rules, policy: &Policy, mut warn: impl FnMut(&str, String)) {
+    let options = rules.options();
+    let places = &policy.conditions.allowed_locations;
+    let met = |place: &AllowedLocation| match place {
+        AllowedLocation::Cidr(_) => true,
+        AllowedLocation::Country(_) => options.location && options.countries,
+        _ => options.location,
+    };
+    if !places.is_empty() && !places.iter().any(met) {
+        let message = "can never be met: places are not looked up, or there is no database of countries";
+        warn("conditions.allowed_locations", message.to_owned());
+    }
+    if options.risk_model == RiskModel::None && policy.conditions.max_risk.is_some() {
+        warn("conditions.max_risk", "always met: every risk is 0 (`risk.model: none`)".to_owned());
+    }
+    let denies = policy.actions.contains(&ActionKind::Deny);
+    if denies && policy.actions.len() > 1 {
+        warn("actions", "`deny` is always the answer: the other actions are unreachable".to_owned());
+    }
+    let bare = policy.constraints == crate::policy::model::Constraints::default();
+    if policy.actions.contains(&ActionKind::ConditionalAllow) && bare {
+        warn("actions", "`conditional_allow` without constraints or requirements is a plain `allow`".to_owned());
+    }
+}

@@ -1,0 +1,69 @@
+//! What revocation counts about itself.
+
+use crate::domain::metric::{Counter, Gauge, Histogram, Page, Source};
+
+use super::{Revocations, State};
+
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Checks that asked the store.
+    pub asked: Counter,
+    /// Checks that passed on what was known before the store fell silent.
+    pub stale: Counter,
+    /// Checks that could not be answered.
+    pub unanswered: Counter,
+    /// Checks refused because the store came back empty.
+    pub refused: Counter,
+    /// Times the feed's connection was lost.
+    pub lost: Counter,
+    /// Times the store came back without what it held.
+    pub emptied: Counter,
+    /// Remembered revocations written back.
+    pub restored: Counter,
+    /// Revocations written here that no replica of the store acknowledged in time.
+    pub unreplicated: Counter,
+    /// From a write to the store to its effect here.
+    pub lag: Histogram,
+    /// The last of those, in seconds.
+    pub last_lag: Gauge,
+}
+
+impl Source for Revocations {
+    fn collect(&self, page: &mut Page) {
+        let counters = &self.counters;
+        for (outcome, counter) in [
+            ("asked", &counters.asked),
+            ("stale", &counters.stale),
+            ("unanswered", &counters.unanswered),
+            ("refused", &counters.refused),
+        ] {
+            let help = "Checks that memory alone did not answer";
+            page.counter("countersign_revocation_checks", help, &[("outcome", outcome)], counter);
+        }
+        for state in State::ALL {
+            let value = f64::from(u8::from(self.state() == state));
+            page.gauge(
+                "countersign_revocation_state",
+                "What is known here against the store",
+                &[("state", state.as_str())],
+                value,
+            );
+        }
+        page.gauge("countersign_revocations_known", "Revocations held in memory", &[], self.len() as f64);
+        page.counter("countersign_revocation_feed_lost", "Times the feed was lost", &[], &counters.lost);
+        page.counter("countersign_revocation_store_emptied", "Times the store came back empty", &[], &counters.emptied);
+        page.counter(
+            "countersign_revocations_restored",
+            "Remembered revocations written back",
+            &[],
+            &counters.restored,
+        );
+        page.counter(
+            "countersign_revocations_unreplicated",
+            "Revocations written here that no replica of the store acknowledged in time",
+            &[],
+            &counters.unreplicated,
+        );
+        page.histogram("revocation_lag_seconds", "From a write to its effect here", &[], &counters.lag);
+    }
+}

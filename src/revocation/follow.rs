@@ -1,0 +1,258 @@
+//! Follows the store's feed: what is pushed is read at once and remembered; after each connection everything is scanned.
+//!
+//! One task. It never waits for the store with events unheard: readings, scans and writes run beside the listening.
+
+use std::{collections::HashMap, pin::Pin, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Revocations,
+    canary::Canary,
+    scan::{self, Scanned},
+};
+use crate::{
+    domain::RevocationKind,
+    store::{FeedEvent, keys},
+};
+
+/// Before a reading that failed is tried again, with up to as much again at random.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Revocations read in one round trip.
+const BATCH: usize = 512;
+
+type Running<'a, T> = Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>;
+
+/// What the feed told of, and whether it told of the revocation's key last.
+type Dirty = HashMap<(RevocationKind, Box<str>), bool>;
+
+pub(super) async fn follow(revocations: Arc<Revocations>, cancel: CancellationToken) {
+    let mut follower = Follower {
+        revocations: &revocations,
+        dirty: Dirty::new(),
+        canary: Canary::new(*revocations.settings.canary_interval),
+        scans: 0,
+        alive: Instant::now(),
+        failing: false,
+    };
+    let listening = async {
+        loop {
+            follower.listen(revocations.store.feed()).await;
+            // Too far behind: what was told is lost.
+            follower.lose();
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = listening => {}
+    }
+    revocations.liveness.end();
+}
+
+struct Follower<'a> {
+    revocations: &'a Revocations,
+    dirty: Dirty,
+    canary: Canary,
+    /// Scans begun so far.
+    scans: u64,
+    /// Up to when the feed has told everything.
+    alive: Instant,
+    /// The last scan failed, and has been told of.
+    failing: bool,
+}
+
+impl<'a> Follower<'a> {
+    async fn listen(&mut self, mut feed: mpsc::Receiver<FeedEvent>) {
+        let (mut scanning, mut reading, mut probing): (Running<'_, _>, Running<'_, _>, Running<'_, _>) =
+            (None, None, None);
+        let mut purging = tokio::time::interval(Duration::from_secs(30));
+        let mut ticking = tokio::time::interval(self.canary.interval());
+        ticking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if reading.is_none() && (self.canary.is_heard() || !self.dirty.is_empty()) {
+                reading = Some(self.read());
+            }
+            tokio::select! {
+                event = feed.recv() => match event {
+                    None => return,
+                    Some(event) => match self.hear(event) {
+                        Next::Scan => scanning = Some(self.scan(Duration::ZERO)),
+                        Next::Stop => (scanning, reading) = (None, None),
+                        Next::Listen => {}
+                    },
+                },
+                left = wait(&mut reading) => {
+                    reading = None;
+                    if self.has_read(left) {
+                        scanning = Some(self.scan(Duration::ZERO));
+                    }
+                }
+                result = wait(&mut scanning) => {
+                    scanning = match result {
+                        Ok(scanned) => { self.has_scanned(scanned); None }
+                        Err(error) => {
+                            if !std::mem::replace(&mut self.failing, true) {
+                                tracing::warn!(%error, "reading the revocations failed; trying again");
+                            }
+                            Some(self.scan(RETRY))
+                        }
+                    };
+                }
+                _ = ticking.tick(), if probing.is_none() => {
+                    if self.canary.is_deaf(self.revocations.max_staleness()) {
+                        tracing::error!("the feed says it is alive and does not tell of our own write: not believed");
+                        self.lose();
+                    }
+                    probing = Some(self.probe());
+                }
+                restored = wait(&mut probing) => {
+                    probing = None;
+                    if restored {
+                        scanning = Some(self.scan(Duration::ZERO));
+                    }
+                }
+                _ = purging.tick() => self.revocations.known.purge(self.revocations.clock.now()),
+            }
+        }
+    }
+
+    fn hear(&mut self, event: FeedEvent) -> Next {
+        let revocations = self.revocations;
+        revocations.liveness.observe(&event);
+        match event {
+            FeedEvent::Connected { .. } => {
+                revocations.known.turn();
+                self.alive = Instant::now();
+                self.dirty.extend(revocations.known.pending().into_iter().map(|at| (at, false)));
+                Next::Scan
+            }
+            FeedEvent::Changed(keys) => {
+                keys.iter().for_each(|key| self.changed(key));
+                Next::Listen
+            }
+            // What is remembered stays true; what was lost is written back.
+            FeedEvent::Flushed => Next::Scan,
+            FeedEvent::Alive(as_of) => {
+                self.alive = as_of;
+                Next::Listen
+            }
+            FeedEvent::Lost => {
+                revocations.counters.lost.increment();
+                self.lose();
+                Next::Stop
+            }
+        }
+    }
+
+    fn lose(&mut self) {
+        self.revocations.liveness.end();
+        self.revocations.known.turn();
+    }
+
+    fn changed(&mut self, key: &str) {
+        if key == self.canary.key() {
+            return self.canary.hear();
+        }
+        let revoked = keys::parse_revocation(keys::REVOKED, key).map(|at| (at, true));
+        let told = revoked.or_else(|| keys::parse_revocation(keys::REINSTATED, key).map(|at| (at, false)));
+        if let Some(((kind, id), newer)) = told {
+            self.revocations.known.suspect(kind, id);
+            self.dirty.insert((kind, id.into()), newer);
+        }
+    }
+
+    /// Reads some of what the feed told of. Gives back what could not be read, or was overtaken.
+    fn read(&mut self) -> Pin<Box<dyn Future<Output = Dirty> + Send + 'a>> {
+        let revocations = self.revocations;
+        let some: Vec<_> = self.dirty.keys().take(BATCH).cloned().collect();
+        let batch: Dirty = some.into_iter().filter_map(|at| self.dirty.remove_entry(&at)).collect();
+        let canary = self.canary.take_heard();
+        Box::pin(async move {
+            match scan::read(revocations, &batch, canary.as_ref().map(|heard| heard.key.as_str())).await {
+                Ok(overtaken) => {
+                    if let Some(heard) = canary {
+                        let lag = heard.sent.elapsed();
+                        revocations.counters.lag.observe(lag);
+                        revocations.counters.last_lag.set(lag.as_secs_f64());
+                    }
+                    overtaken
+                }
+                Err(_) => {
+                    tokio::time::sleep(RETRY.mul_f64(1.0 + rand::random::<f64>())).await;
+                    batch
+                }
+            }
+        })
+    }
+
+    /// After a reading. What is left of it is read again, with whatever was told meanwhile. Says whether a feed that was
+    /// not believed proved right again, so that a scan is due.
+    fn has_read(&mut self, left: Dirty) -> bool {
+        for (at, newer) in left {
+            self.dirty.entry(at).or_insert(newer);
+        }
+        self.canary.proved()
+    }
+
+    fn scan(
+        &mut self,
+        delay: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<Scanned, crate::store::StoreError>> + Send + 'a>> {
+        self.scans += 1;
+        let (revocations, scan) = (self.revocations, self.scans);
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            scan::scan(revocations, scan).await
+        })
+    }
+
+    fn has_scanned(&mut self, scanned: Scanned) {
+        let revocations = self.revocations;
+        self.failing = false;
+        revocations.known.mark_whole();
+        revocations.scanned.store(true, Ordering::Release);
+        revocations.silent.store(false, Ordering::Release);
+        if self.canary.is_believed() {
+            revocations.known.renew();
+            revocations.liveness.begin(self.alive);
+        }
+        tracing::info!(
+            found = scanned.found,
+            restored = scanned.restored,
+            state = revocations.state().as_str(),
+            "revocations read"
+        );
+    }
+
+    /// Sends the canary, and looks whether a refusal is over. Says whether it is.
+    fn probe(&mut self) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        let (revocations, key) = (self.revocations, self.canary.send());
+        let acknowledged = self.canary.acknowledgement();
+        Box::pin(async move {
+            if revocations.store.write(&key, b"1", Some(Duration::from_secs(60))).await.is_ok() {
+                acknowledged.store(true, Ordering::Release);
+            }
+            revocations.refusing.load(Ordering::Acquire) && scan::is_restored(revocations).await
+        })
+    }
+}
+
+enum Next {
+    Listen,
+    Scan,
+    Stop,
+}
+
+/// Waits for what is running; for ever where nothing is.
+async fn wait<T>(running: &mut Running<'_, T>) -> T {
+    match running {
+        Some(running) => running.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,324 @@
+//! The revocations this replica knows, in memory. Nothing is ever evicted, and nothing is forgotten because its key is
+//! gone: only a reinstatement takes a revocation back, or the end of the longest life a token can have.
+
+use std::{
+    hash::BuildHasher,
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use foldhash::{HashMap, HashMapExt, fast::RandomState};
+use parking_lot::RwLock;
+
+use super::standing::{Scope, Standing};
+use crate::{
+    domain::{DeviceId, Identity, RevocationKind, UnixTime},
+    store::{Ticket, Tickets},
+};
+
+/// Locks per kind: writers hold one for nanoseconds, and seldom the one a reader wants.
+const SHARDS: usize = 16;
+
+type Shard = RwLock<HashMap<Box<str>, Mark>>;
+
+#[derive(Debug)]
+pub(super) struct Known {
+    kinds: [[Shard; SHARDS]; RevocationKind::ALL.len()],
+    hasher: RandomState,
+    /// Grows whenever an answer of "not revoked" may have become wrong.
+    generation: AtomicU64,
+    tickets: Tickets,
+    entries: AtomicUsize,
+    limit: usize,
+    full: AtomicBool,
+}
+
+/// What is known at one id.
+#[derive(Clone, Debug, Default)]
+struct Mark {
+    revoked: Option<Remembered>,
+    /// The feed said that something changed, and it has not been read yet.
+    pending: bool,
+    /// There is a key, and it cannot be read.
+    unreadable: bool,
+}
+
+/// A revocation that was seen.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Remembered {
+    pub(super) scope: Scope,
+    pub(super) reason: Box<str>,
+    /// When it is forgotten; `None`: not while its key stands.
+    until: Option<UnixTime>,
+    key: KeyLife,
+    /// The last scan that found its key.
+    scan: u64,
+}
+
+/// What should be left of the key behind a remembered revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyLife {
+    Endless,
+    Until(UnixTime),
+    /// It has ended or was deleted.
+    Gone,
+}
+
+/// What memory says about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Clear,
+    Revoked(RevocationKind),
+    /// The store must be asked.
+    Ask,
+}
+
+/// A remembered revocation whose key is not there although it should be.
+#[derive(Clone, Debug)]
+pub(super) struct Missing {
+    pub(super) kind: RevocationKind,
+    pub(super) id: Box<str>,
+    pub(super) value: String,
+    pub(super) life: Option<Duration>,
+}
+
+impl Known {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            kinds: std::array::from_fn(|_| std::array::from_fn(|_| RwLock::new(HashMap::new()))),
+            hasher: RandomState::default(),
+            generation: AtomicU64::new(1),
+            tickets: Tickets::default(),
+            entries: AtomicUsize::new(0),
+            limit,
+            full: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// A revocation could not be kept: memory is not the whole truth any more.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// Every slot is looked at again: a feed has come back.
+    pub(super) fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What memory says of a token and the device its request names.
+    pub(super) fn look(&self, identity: &Identity, device: Option<&DeviceId>, now: UnixTime) -> Look {
+        let mut look = Look::Clear;
+        for (kind, id) in subjects(identity, device) {
+            let shard = self.shard(kind, id).read();
+            let Some(mark) = shard.get(id) else { continue };
+            match &mark.revoked {
+                Some(revoked) if revoked.applies(identity, now) => return Look::Revoked(kind),
+                Some(_) | None if mark.pending || mark.unreadable => look = Look::Ask,
+                Some(_) | None => {}
+            }
+        }
+        look
+    }
+
+    /// Taken before a reading is sent, shown when its result is to be kept.
+    pub(super) fn ticket(&self, kind: RevocationKind, id: &str) -> Ticket {
+        self.tickets.ticket((kind, id))
+    }
+
+    /// A connection came or went: no reading sent before is kept.
+    pub(super) fn turn(&self) {
+        self.tickets.turn();
+        self.renew();
+    }
+
+    /// Something changed at this id: until it is read, memory does not answer for it.
+    pub(super) fn suspect(&self, kind: RevocationKind, id: &str) {
+        self.tickets.tell((kind, id));
+        self.change(kind, id, |mark| mark.pending = true);
+    }
+
+    /// What was read at this id. Discarded when the feed told of it, or was lost, after the reading was sent.
+    pub(super) fn settle(&self, kind: RevocationKind, id: &str, standing: &Standing, seen: Seen) -> bool {
+        let mut kept = false;
+        self.change(kind, id, |mark| {
+            kept = self.ticket(kind, id) == seen.ticket;
+            if kept {
+                mark.settle(standing, seen);
+            }
+        });
+        kept
+    }
+
+    /// Remembered revocations that `scan` did not find although their keys have time left.
+    pub(super) fn missing(&self, scan: u64, now: UnixTime) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        self.each(|kind, id, mark| {
+            let Some(revoked) = mark.revoked.as_ref().filter(|revoked| revoked.scan != scan) else { return };
+            let life = match revoked.key {
+                KeyLife::Endless => None,
+                KeyLife::Until(ends) if ends > now => Some(ends.since(now)),
+                KeyLife::Until(_) | KeyLife::Gone => return,
+            };
+            missing.push(Missing { kind, id: id.into(), value: revoked.value(), life });
+        });
+        missing
+    }
+
+    /// Ids whose last read failed or has not come yet.
+    pub(super) fn pending(&self) -> Vec<(RevocationKind, Box<str>)> {
+        let mut pending = Vec::new();
+        self.each(|kind, id, mark| {
+            if mark.pending {
+                pending.push((kind, id.into()));
+            }
+        });
+        pending
+    }
+
+    /// Forgets what no token can be revoked by any more.
+    pub(super) fn purge(&self, now: UnixTime) {
+        for shard in self.kinds.iter().flatten() {
+            shard.write().retain(|_, mark| {
+                if mark.revoked.as_ref().is_some_and(|revoked| revoked.is_over(now)) {
+                    mark.revoked = None;
+                }
+                let kept = !mark.is_empty();
+                if !kept {
+                    self.entries.fetch_sub(1, Ordering::Relaxed);
+                }
+                kept
+            });
+        }
+    }
+
+    /// After a scan that found room for everything.
+    pub(super) fn mark_whole(&self) {
+        self.full.store(self.len() >= self.limit, Ordering::Release);
+    }
+
+    fn change(&self, kind: RevocationKind, id: &str, change: impl FnOnce(&mut Mark)) {
+        let mut shard = self.shard(kind, id).write();
+        let old = shard.get_mut(id);
+        let is_new = old.is_none();
+        let mut fresh = Mark::default();
+        let mark = old.unwrap_or(&mut fresh);
+        change(mark);
+        let (empty, worse) = (mark.is_empty(), mark.pending || mark.unreadable || mark.revoked.is_some());
+        if is_new && !empty {
+            if self.entries.fetch_add(1, Ordering::Relaxed) < self.limit {
+                shard.insert(id.into(), fresh);
+            } else {
+                self.entries.fetch_sub(1, Ordering::Relaxed);
+                self.full.store(true, Ordering::Release);
+            }
+        } else if !is_new && empty {
+            shard.remove(id);
+            self.entries.fetch_sub(1, Ordering::Relaxed);
+        }
+        // After the map: whoever sees the new generation sees the entry too.
+        if worse {
+            self.renew();
+        }
+    }
+
+    fn each(&self, mut visit: impl FnMut(RevocationKind, &str, &Mark)) {
+        for (kind, shards) in RevocationKind::ALL.into_iter().zip(&self.kinds) {
+            for shard in shards {
+                shard.read().iter().for_each(|(id, mark)| visit(kind, id, mark));
+            }
+        }
+    }
+
+    fn shard(&self, kind: RevocationKind, id: &str) -> &Shard {
+        &self.kinds[kind as usize][self.hasher.hash_one(id) as usize % SHARDS]
+    }
+}
+
+/// The moment of a reading.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) now: UnixTime,
+    pub(super) max_lifetime: Duration,
+    pub(super) scan: u64,
+    pub(super) ticket: Ticket,
+}
+
+impl Mark {
+    fn settle(&mut self, standing: &Standing, seen: Seen) {
+        self.pending = false;
+        self.unreadable = matches!(standing, Standing::Unreadable);
+        match standing {
+            Standing::Revoked { scope, reason, life } => {
+                let until = life.map(|life| seen.now.plus(life.max(seen.max_lifetime)));
+                let key = life.map_or(KeyLife::Endless, |life| KeyLife::Until(seen.now.plus(life)));
+                let new = Remembered { scope: *scope, reason: reason.clone(), until, key, scan: seen.scan };
+                self.revoked = Some(match self.revoked.take() {
+                    Some(old) => new.merge(&old),
+                    None => new,
+                });
+            }
+            Standing::Reinstated => self.revoked = None,
+            Standing::Nothing => {
+                if let Some(revoked) = &mut self.revoked {
+                    revoked.key = KeyLife::Gone;
+                    revoked.until.get_or_insert(seen.now.plus(seen.max_lifetime));
+                }
+            }
+            Standing::Unreadable => {}
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.revoked.is_none() && !self.pending && !self.unreadable
+    }
+}
+
+impl Remembered {
+    fn applies(&self, identity: &Identity, now: UnixTime) -> bool {
+        !self.is_over(now) && self.scope.covers(identity)
+    }
+
+    fn is_over(&self, now: UnixTime) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
+    /// A later reading never narrows what was revoked, nor shortens how long it is remembered.
+    fn merge(self, old: &Self) -> Self {
+        Self {
+            scope: self.scope.max(old.scope),
+            until: self.until.map(|new| old.until.map_or(new, |old| new.max(old))),
+            ..self
+        }
+    }
+
+    /// What its key held, near enough to write it back.
+    fn value(&self) -> String {
+        match self.scope {
+            Scope::IssuedUntil(secs) => secs.to_string(),
+            Scope::Everything => self.reason.to_string(),
+        }
+    }
+}
+
+/// What can be revoked about a request.
+pub(super) fn subjects<'a>(
+    identity: &'a Identity,
+    device: Option<&'a DeviceId>,
+) -> impl Iterator<Item = (RevocationKind, &'a str)> {
+    let claimed = identity.device.as_ref().filter(|claimed| Some(*claimed) != device);
+    [
+        (RevocationKind::Token, identity.token_id.as_str()),
+        (RevocationKind::Session, identity.session.as_str()),
+        (RevocationKind::Subject, identity.subject.as_str()),
+    ]
+    .into_iter()
+    .chain(device.into_iter().chain(claimed).map(|device| (RevocationKind::Device, device.as_str())))
+}

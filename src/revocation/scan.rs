@@ -1,0 +1,213 @@
+//! Reading revocations from the store: those that were told of, all there are, and what to do when some are gone.
+
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable as _};
+
+use super::{
+    OnLoss, Revocations,
+    known::Missing,
+    standing::{Standing, judge},
+};
+use crate::{
+    domain::RevocationKind,
+    store::{StoreError, Ticket, keys},
+};
+
+/// Keys asked for in one page of a scan.
+const PAGE: usize = 1000;
+
+/// How the values begin that replicas write to [`keys::CANARY`]; a random number follows, so that a new one shows.
+/// What somebody wrote by hand begins otherwise, and ends a refusal.
+const OURS: &[u8] = b"countersign:";
+
+/// Readings of a key that is overtaken again and again, before checks are left to ask for themselves.
+const ROUNDS: usize = 5;
+
+type At = (RevocationKind, Box<str>);
+
+/// One answer that is late must not be the end of a scan over a million keys: its page is asked for again.
+fn patience() -> ExponentialBuilder {
+    let (first, longest) = (Duration::from_millis(20), Duration::from_millis(500));
+    ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).with_max_times(5).with_jitter()
+}
+
+/// What a scan brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scanned {
+    pub(super) found: usize,
+    /// Revocations that were remembered here and gone there.
+    pub(super) restored: usize,
+}
+
+/// Reads what the feed told of, and the key of a canary with it. Gives back what was overtaken: the follower knows
+/// whether there is news of it, and which of its keys was told of last.
+pub(super) async fn read(
+    revocations: &Revocations,
+    batch: &HashMap<At, bool>,
+    canary: Option<&str>,
+) -> Result<HashMap<At, bool>, StoreError> {
+    let told: Vec<_> = batch.iter().map(|((kind, id), newer)| (*kind, &**id, *newer)).collect();
+    let Settled { outdone, overtaken } = settle(revocations, &told, canary, 0).await?;
+    // A reinstatement that a newer revocation has outdone must not count at somebody's next scan.
+    if !outdone.is_empty() {
+        revocations.store.delete(&outdone).await?;
+    }
+    Ok(overtaken.into_iter().map(|(kind, id, newer)| ((kind, id.into()), newer)).collect())
+}
+
+/// Reads everything under `cs:revoked:`, then looks at what is remembered and was not found.
+pub(super) async fn scan(revocations: &Revocations, scan: u64) -> Result<Scanned, StoreError> {
+    let (mut cursor, mut found) = (String::new(), 0);
+    loop {
+        let scan_page = || revocations.store.scan(keys::REVOKED, &cursor, PAGE);
+        let (page, next) = scan_page.retry(patience()).when(StoreError::is_transient).await?;
+        let told: Vec<_> = page
+            .iter()
+            .filter_map(|key| keys::parse_revocation(keys::REVOKED, key))
+            .map(|(kind, id)| (kind, id, false))
+            .collect();
+        found += told.len();
+        let settle_page = || settle_all(revocations, &told, scan);
+        settle_page.retry(patience()).when(StoreError::is_transient).await?;
+        match next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    let restored = restore(revocations, scan).await?;
+    look_for_canary(revocations).await?;
+    Ok(Scanned { found, restored })
+}
+
+/// Whether somebody has said that the data is back (see [`OnLoss::Refuse`]), or has brought it back, canary and all.
+pub(super) async fn is_restored(revocations: &Revocations) -> bool {
+    let Ok(Some(canary)) = canary(revocations).await else { return false };
+    let restored = !canary.starts_with(OURS) || revocations.canary.lock().as_ref() == Some(&canary);
+    if restored {
+        tracing::warn!("`{}` is back: serving again", keys::CANARY);
+        *revocations.canary.lock() = Some(canary);
+        revocations.refusing.store(false, Ordering::Release);
+    }
+    restored
+}
+
+/// A revocation that was told of, and whether its own key was the last to be.
+type Told<'i> = (RevocationKind, &'i str, bool);
+
+/// What became of one reading.
+struct Settled<'i> {
+    /// Keys of reinstatements that were read beside a newer revocation. One that was not seen may be newer still.
+    outdone: Vec<String>,
+    /// News came while the answer was on its way: it counts for nothing.
+    overtaken: Vec<Told<'i>>,
+}
+
+/// Reads both keys of each, in one round trip, and takes them into memory.
+async fn settle<'i>(
+    revocations: &Revocations,
+    told: &[Told<'i>],
+    extra: Option<&str>,
+    scan: u64,
+) -> Result<Settled<'i>, StoreError> {
+    let tickets: Vec<Ticket> = told.iter().map(|(kind, id, _)| revocations.known.ticket(*kind, id)).collect();
+    let mut wanted: Vec<_> =
+        told.iter().flat_map(|(kind, id, _)| [keys::revoked(*kind, id), keys::reinstated(*kind, id)]).collect();
+    wanted.extend(extra.map(str::to_owned));
+    let entries = revocations.store.read(&wanted).await?;
+    let (mut outdone, mut overtaken) = (Vec::new(), Vec::new());
+    for ((at, pair), ticket) in told.iter().zip(entries.chunks_exact(2)).zip(tickets) {
+        let (kind, id, newer) = *at;
+        let standing = judge(kind, &pair[0], &pair[1], newer);
+        if standing == Standing::Unreadable {
+            tracing::warn!(kind = kind.as_str(), "a revocation's key cannot be read: answered with 503");
+        }
+        if !revocations.known.settle(kind, id, &standing, revocations.seen(ticket, scan)) {
+            overtaken.push(*at);
+        } else if newer && matches!(standing, Standing::Revoked { .. }) && matches!(pair[1], Ok(Some(_))) {
+            outdone.push(keys::reinstated(kind, id));
+        }
+    }
+    Ok(Settled { outdone, overtaken })
+}
+
+/// As [`settle`], for a page of a scan: what was overtaken is read again.
+async fn settle_all(revocations: &Revocations, told: &[Told<'_>], scan: u64) -> Result<(), StoreError> {
+    let mut left = told.to_vec();
+    for _ in 0..ROUNDS {
+        left = settle(revocations, &left, None, scan).await?.overtaken;
+        if left.is_empty() {
+            return Ok(());
+        }
+    }
+    left.iter().for_each(|(kind, id, _)| revocations.known.suspect(*kind, id));
+    Ok(())
+}
+
+/// Writes back what is remembered, should be there, and is not.
+async fn restore(revocations: &Revocations, scan: u64) -> Result<usize, StoreError> {
+    let missing = revocations.known.missing(scan, revocations.clock.now());
+    let mut restored = 0;
+    for chunk in missing.chunks(PAGE) {
+        let told: Vec<_> = chunk.iter().map(|missing| (missing.kind, &*missing.id, false)).collect();
+        let settled = reread(revocations, &told).await?;
+        for (Missing { kind, id, value, life }, standing) in chunk.iter().zip(settled) {
+            if standing == Standing::Nothing
+                && revocations.store.create(&keys::revoked(*kind, id), value.as_bytes(), *life).await?
+            {
+                restored += 1;
+            }
+        }
+    }
+    if restored > 0 {
+        tracing::error!(restored, "the store had lost revocations; they were written back");
+        revocations.counters.restored.add(restored as u64);
+    }
+    Ok(restored)
+}
+
+/// As [`settle`], but what is gone is not taken for deleted: it is about to be written back.
+async fn reread(revocations: &Revocations, told: &[(RevocationKind, &str, bool)]) -> Result<Vec<Standing>, StoreError> {
+    let tickets: Vec<Ticket> = told.iter().map(|(kind, id, _)| revocations.known.ticket(*kind, id)).collect();
+    let subjects: Vec<_> = told.iter().map(|(kind, id, _)| (*kind, *id)).collect();
+    let standings = revocations.standings(&subjects).await?;
+    for (((kind, id), standing), ticket) in subjects.iter().zip(&standings).zip(tickets) {
+        if *standing != Standing::Nothing {
+            revocations.known.settle(*kind, id, standing, revocations.seen(ticket, 0));
+        }
+    }
+    Ok(standings)
+}
+
+/// Notices a store that came back empty: its canary is gone, or somebody has made a new one.
+async fn look_for_canary(revocations: &Revocations) -> Result<(), StoreError> {
+    let (found, known) = (canary(revocations).await?, revocations.canary.lock().clone());
+    let emptied = match (&found, &known) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(found), Some(known)) => found != known && found.starts_with(OURS),
+    };
+    let found = match found {
+        Some(found) => found,
+        None => {
+            let fresh = [OURS, format!("{:016x}", rand::random::<u64>()).as_bytes()].concat();
+            revocations.store.create(keys::CANARY, &fresh, None).await?;
+            canary(revocations).await?.unwrap_or(fresh)
+        }
+    };
+    let refuse = revocations.settings.on_loss == OnLoss::Refuse;
+    if emptied {
+        tracing::error!(on_loss = ?revocations.settings.on_loss, "the store came back empty");
+        revocations.counters.emptied.increment();
+        revocations.refusing.store(refuse, Ordering::Release);
+    }
+    if !(emptied && refuse) {
+        *revocations.canary.lock() = Some(found);
+    }
+    Ok(())
+}
+
+async fn canary(revocations: &Revocations) -> Result<Option<Vec<u8>>, StoreError> {
+    let entry = revocations.store.read(&[keys::CANARY.to_owned()]).await?.pop();
+    Ok(entry.transpose()?.flatten().map(|held| held.value))
+}

@@ -1,0 +1,158 @@
+//! Writing revocations: what the admin API, the command line and signals call.
+
+use std::time::Duration;
+
+use super::{
+    Revocations,
+    standing::{DELETED, Scope, Standing, judge},
+};
+use crate::{
+    domain::{RevocationKind, UnixTime},
+    store::{StoreError, StoreErrorKind, keys},
+};
+
+/// Longest id that is written, in octets: that of a claim.
+const MAX_ID: usize = 4096;
+
+/// One revocation as the store holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    pub kind: RevocationKind,
+    pub id: String,
+    /// The reason; empty where it was not given, or where the value is a time.
+    pub reason: String,
+    /// Of a subject: tokens issued at or before this time. `None`: every token.
+    pub issued_until: Option<UnixTime>,
+    /// What is left of it; `None`: it has no end.
+    pub life: Option<Duration>,
+    /// The key cannot be read: whatever it names is answered with 503.
+    pub unreadable: bool,
+}
+
+impl Revocations {
+    /// Revokes. A subject: every token issued up to now; its reason is then only for the audit record. Without `life`,
+    /// a token, session or subject is revoked for the longest life a token can have, a device until it is reinstated.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not acknowledge it: then nothing was promised. An empty or over-long id is refused.
+    pub async fn revoke(
+        &self,
+        kind: RevocationKind,
+        id: &str,
+        reason: &str,
+        life: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        checked(id)?;
+        let life = life.or(match kind {
+            RevocationKind::Device => None,
+            RevocationKind::Token | RevocationKind::Session | RevocationKind::Subject => {
+                Some(*self.settings.max_lifetime)
+            }
+        });
+        let (value, scope) = match kind {
+            RevocationKind::Subject => {
+                let now = self.clock.now().as_secs();
+                (now.to_string(), Scope::IssuedUntil(now))
+            }
+            RevocationKind::Token | RevocationKind::Session | RevocationKind::Device => {
+                (reason.to_owned(), Scope::Everything)
+            }
+        };
+        let ticket = self.known.ticket(kind, id);
+        let replicated = self.store.write_replicated(&keys::revoked(kind, id), value.as_bytes(), life).await?;
+        if replicated == Some(false) {
+            self.counters.unreplicated.increment();
+            tracing::warn!(
+                kind = kind.as_str(),
+                "no replica of the store has acknowledged a revocation: a failover now could lose it where nobody has heard of it"
+            );
+        }
+        // Known here at once, unless the feed has told of it already. An earlier reinstatement's key goes.
+        let standing = Standing::Revoked { scope, reason: value.into(), life };
+        self.known.settle(kind, id, &standing, self.seen(ticket, 0));
+        self.store.delete(&[keys::reinstated(kind, id)]).await?;
+        Ok(())
+    }
+
+    /// Revokes every token of a subject that was issued at or before `until`, and never fewer than were before.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not acknowledge it: then nothing was promised. An empty or over-long id is refused.
+    pub async fn revoke_until(&self, subject: &str, until: UnixTime) -> Result<(), StoreError> {
+        checked(subject)?;
+        let (kind, secs, life) = (RevocationKind::Subject, until.as_secs(), Some(*self.settings.max_lifetime));
+        let ticket = self.known.ticket(kind, subject);
+        let value = secs.to_string();
+        if self.store.raise(&keys::revoked(kind, subject), &value, life).await? {
+            let standing = Standing::Revoked { scope: Scope::IssuedUntil(secs), reason: value.into(), life };
+            self.known.settle(kind, subject, &standing, self.seen(ticket, 0));
+            self.store.delete(&[keys::reinstated(kind, subject)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a revocation back, on every replica. Says whether the store held one.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not acknowledge it.
+    pub async fn reinstate(&self, kind: RevocationKind, id: &str) -> Result<bool, StoreError> {
+        checked(id)?;
+        // Replicas that are away remember the revocation for so long at most.
+        let life = Some(*self.settings.max_lifetime);
+        let ticket = self.known.ticket(kind, id);
+        self.store.write(&keys::reinstated(kind, id), DELETED, life).await?;
+        let was_there = self.store.delete(&[keys::revoked(kind, id)]).await? > 0;
+        self.known.settle(kind, id, &Standing::Reinstated, self.seen(ticket, 0));
+        Ok(was_there)
+    }
+
+    /// A page of what the store holds, of one kind or of all. An empty cursor begins; `None` ends.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not answer.
+    pub async fn list(
+        &self,
+        kind: Option<RevocationKind>,
+        cursor: &str,
+        count: usize,
+    ) -> Result<(Vec<Listed>, Option<String>), StoreError> {
+        let prefix = kind.map_or(keys::REVOKED.to_owned(), |kind| keys::revoked(kind, ""));
+        let (found, next) = self.store.scan(&prefix, cursor, count).await?;
+        let entries = self.store.read(&found).await?;
+        let listed = found
+            .iter()
+            .zip(&entries)
+            .filter_map(|(key, entry)| {
+                let (kind, id) = keys::parse_revocation(keys::REVOKED, key)?;
+                listed(kind, id, &judge(kind, entry, &Ok(None), true))
+            })
+            .collect();
+        Ok((listed, next))
+    }
+}
+
+fn listed(kind: RevocationKind, id: &str, standing: &Standing) -> Option<Listed> {
+    let id = id.to_owned();
+    let blank = Listed { kind, id, reason: String::new(), issued_until: None, life: None, unreadable: false };
+    match standing {
+        Standing::Nothing | Standing::Reinstated => None,
+        Standing::Unreadable => Some(Listed { unreadable: true, ..blank }),
+        Standing::Revoked { scope: Scope::IssuedUntil(secs), life, .. } => {
+            Some(Listed { issued_until: Some(UnixTime::from_secs(*secs)), life: *life, ..blank })
+        }
+        Standing::Revoked { scope: Scope::Everything, reason, life } => {
+            Some(Listed { reason: reason.to_string(), life: *life, ..blank })
+        }
+    }
+}
+
+fn checked(id: &str) -> Result<(), StoreError> {
+    match id.len() {
+        1..=MAX_ID => Ok(()),
+        _ => Err(StoreError::new(StoreErrorKind::Refused, format!("an id has 1 to {MAX_ID} octets"))),
+    }
+}

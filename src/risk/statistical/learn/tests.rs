@@ -1,0 +1,211 @@
+//! One test per rule of learning: what an attacker would teach us, and does not.
+
+use crate::risk::statistical::{
+    Action, Engine, Event, Key, Term,
+    delta::Field,
+    epoch::Epoch,
+    event::{Device, Strength},
+    fixture::{DAY, MONDAY, acquainted, alice, pass, score, thief},
+    learn::Outcome,
+};
+
+fn knows_device(engine: &Engine, device: &str) -> bool {
+    engine.profile(Key::of("alice")).is_some_and(|profile| profile.knows_device(Key::of(device).0))
+}
+
+fn sessions(engine: &Engine) -> f64 {
+    engine.profile(Key::of("alice")).map_or(0.0, |profile| profile.sessions(Epoch::of(MONDAY)))
+}
+
+#[test]
+fn a_password_alone_never_teaches_a_device_or_a_network() {
+    let mut engine = acquainted();
+    let first = score(&engine, &thief(MONDAY, "x0"));
+    let network = engine.assess(&thief(MONDAY, "x0")).evidence.nats(Term::Network);
+    for attempt in 0..500 {
+        let event = thief(MONDAY + f64::from(attempt) * 600.0, &format!("x{attempt}"));
+        pass(&mut engine, &event, Outcome::Allowed);
+    }
+    assert!(!knows_device(&engine, "elsewhere"));
+    let last = thief(MONDAY + 500.0 * 600.0, "later");
+    assert!(engine.assess(&last).evidence.nats(Term::Network) >= network - 0.1);
+    assert!(score(&engine, &last) > first - 1.5, "worn down from {first} to {}", score(&engine, &last));
+}
+
+#[test]
+fn a_password_on_the_known_device_from_a_new_network_teaches_no_network() {
+    let mut engine = acquainted();
+    let copied = |n: i32| Event {
+        device: alice(0.0, "").device,
+        agent: alice(0.0, "").agent,
+        ..thief(MONDAY + f64::from(n) * 900.0, &format!("c{n}"))
+    };
+    let before = engine.assess(&copied(0)).evidence.nats(Term::Network);
+    for n in 0..200 {
+        pass(&mut engine, &copied(n), Outcome::Allowed);
+    }
+    assert!(engine.assess(&copied(300)).evidence.nats(Term::Network) >= before - 0.1);
+}
+
+#[test]
+fn a_password_in_familiar_surroundings_teaches_a_little() {
+    let mut engine = acquainted();
+    let before = sessions(&engine);
+    pass(&mut engine, &Event { strength: Strength::Weak, ..alice(MONDAY, "weak") }, Outcome::Allowed);
+    let gained = sessions(&engine) - before;
+    assert!((0.2..0.4).contains(&gained), "{gained}");
+}
+
+#[test]
+fn refused_and_failed_requests_teach_nothing() {
+    for outcome in [Outcome::Denied, Outcome::StepUpFailed] {
+        let mut engine = acquainted();
+        let before = sessions(&engine);
+        for n in 0..50 {
+            let new = Device { id: Some(Key::of("new")), ..alice(0.0, "").device };
+            pass(&mut engine, &Event { device: new, ..alice(MONDAY + f64::from(n), &format!("n{n}")) }, outcome);
+        }
+        assert!(!knows_device(&engine, "new"));
+        assert_eq!(sessions(&engine), before);
+    }
+}
+
+#[test]
+fn a_stolen_session_teaches_nothing_though_its_authentication_was_strong() {
+    let mut engine = acquainted();
+    pass(&mut engine, &alice(MONDAY, "stolen"), Outcome::Allowed);
+    for n in 0..100 {
+        let event = Event { strength: Strength::Strong, ..thief(MONDAY + 60.0 + f64::from(n), "stolen") };
+        pass(&mut engine, &event, Outcome::Allowed);
+    }
+    assert!(!knows_device(&engine, "elsewhere"));
+}
+
+#[test]
+fn strong_authentication_over_the_refusal_line_teaches_nothing() {
+    let mut engine = acquainted();
+    let event = Event { anonymous: true, strength: Strength::Strong, ..thief(MONDAY, "phished") };
+    let jailbroken = Event { device: Device { jailbroken: true, ..event.device }, ..event };
+    assert!(pass(&mut engine, &jailbroken, Outcome::Allowed) >= engine.lines().deny);
+    assert!(!knows_device(&engine, "elsewhere"));
+}
+
+#[test]
+fn a_passed_step_up_teaches_and_quiets_its_context() {
+    let mut engine = acquainted();
+    let event = |n: f64| Event { strength: Strength::Strong, ..thief(MONDAY + n, "travel") };
+    let challenged = pass(&mut engine, &event(0.0), Outcome::StepUpPassed);
+    assert!(knows_device(&engine, "elsewhere"));
+    assert!(score(&engine, &event(30.0)) < challenged - 3.0);
+}
+
+#[test]
+fn a_session_cannot_talk_its_own_doubt_away() {
+    let mut engine = acquainted();
+    let new = Device { id: Some(Key::of("new")), ..alice(0.0, "").device };
+    let event = |n: f64| Event { device: new, ..alice(MONDAY + n, "fresh") };
+    let first = engine.assess(&event(0.0)).evidence.nats(Term::Device);
+    for n in 0..20 {
+        pass(&mut engine, &event(f64::from(n)), Outcome::Allowed);
+    }
+    assert!(knows_device(&engine, "new"), "strong authentication teaches the device");
+    let later = engine.assess(&event(30.0)).evidence.nats(Term::Device);
+    assert!(first > 0.0 && (later - first).abs() < 1e-6, "{first} became {later}");
+}
+
+#[test]
+fn a_thousand_requests_of_a_session_have_one_vote() {
+    let mut engine = acquainted();
+    let before = sessions(&engine);
+    for n in 0..1000 {
+        pass(&mut engine, &alice(MONDAY + f64::from(n), "bot"), Outcome::Allowed);
+    }
+    let gained = sessions(&engine) - before;
+    assert!(gained <= 1.1, "{gained}");
+}
+
+#[test]
+fn one_session_cannot_make_a_strange_action_a_habit() {
+    let strange = |n: f64, session: &str| Event { action: Action::of("POST", "/export"), ..alice(MONDAY + n, session) };
+    let mut engine = acquainted();
+    let naive = engine.assess(&strange(0.0, "a")).evidence.nats(Term::Behaviour);
+    for n in 0..300 {
+        pass(&mut engine, &strange(f64::from(n), "a"), Outcome::Allowed);
+    }
+    let next_day = engine.assess(&strange(DAY, "b")).evidence.nats(Term::Behaviour);
+    assert!(naive > 1.0 && next_day > naive * 0.4, "{naive} became {next_day}");
+}
+
+#[test]
+fn an_action_is_not_learned_while_behaviour_surprises() {
+    let mut engine = acquainted();
+    let teaches = |engine: &mut Engine, n: i32| {
+        let action = Action::of("GET", &format!("/secrets/area-{}", (b'a' + n as u8) as char));
+        let event = Event { action, ..alice(MONDAY + f64::from(n) * 2.0, "insider") };
+        let assessment = engine.assess(&event);
+        let learned = engine.learn(&event, &assessment, Outcome::Allowed);
+        let action = learned.profile.as_slice().iter().any(|delta| matches!(delta.field, Field::Action(_)));
+        (assessment.evidence.nats(Term::Behaviour), assessment.evidence.score(), action)
+    };
+    for n in 0..4 {
+        let (surprise, score, learned) = teaches(&mut engine, n);
+        assert!(score < engine.lines().deny || n > 2, "the refusal line is not what is tested here");
+        assert_eq!(learned, surprise < 4.0 && score < engine.lines().deny, "{n}: {surprise}");
+    }
+}
+
+#[test]
+fn a_step_up_clears_identity_but_not_behaviour() {
+    let mut engine = acquainted();
+    for n in 0..60 {
+        let action = Action::of("GET", &format!("/secrets/area-{n}"));
+        pass(&mut engine, &Event { action, ..alice(MONDAY + f64::from(n) * 2.0, "insider") }, Outcome::StepUpPassed);
+    }
+    let event = Event { action: Action::of("GET", "/secrets/area-3"), ..alice(MONDAY + 130.0, "insider") };
+    assert!(score(&engine, &event) >= engine.lines().deny);
+    let evidence = engine.assess(&event).evidence;
+    assert!(evidence.after_step_up(engine.model()).score() >= engine.lines().deny);
+}
+
+#[test]
+fn a_first_session_is_trusted_at_half_weight() {
+    let mut engine = acquainted();
+    let newcomer = Event { subject: Key::of("newcomer"), session: Key::of("first"), ..alice(MONDAY, "") };
+    pass(&mut engine, &newcomer, Outcome::Allowed);
+    let profile = engine.profile(Key::of("newcomer")).map(|profile| profile.sessions(Epoch::of(MONDAY)));
+    assert!(profile.is_some_and(|sessions| (0.45..0.55).contains(&sessions)), "{profile:?}");
+}
+
+#[test]
+fn a_failed_challenge_cannot_be_flushed_out_by_new_contexts() {
+    let mut engine = acquainted();
+    pass(&mut engine, &alice(MONDAY, "s"), Outcome::Allowed);
+    pass(&mut engine, &thief(MONDAY + 1.0, "s"), Outcome::StepUpFailed);
+    for n in 0..50 {
+        let device = Device { id: Some(Key::of(&format!("d{n}"))), ..thief(0.0, "").device };
+        pass(&mut engine, &Event { device, ..thief(MONDAY + 2.0 + f64::from(n), "s") }, Outcome::Challenged);
+    }
+    let again = engine.assess(&thief(MONDAY + 60.0, "s"));
+    assert_eq!(again.evidence.nats(Term::ChallengeFailed), engine.model().fail);
+}
+
+#[test]
+fn services_do_not_move_the_lines_of_people() {
+    let mut engine = acquainted();
+    let before = engine.globals().tops().sessions();
+    for n in 0..50 {
+        let event = Event { strength: Strength::Service, ..alice(MONDAY + f64::from(n), &format!("w{n}")) };
+        pass(&mut engine, &event, Outcome::Allowed);
+    }
+    assert_eq!(engine.globals().tops().sessions(), before);
+}
+
+#[test]
+fn one_subject_has_few_votes_a_day_on_the_lines() {
+    let mut engine = acquainted();
+    let before = engine.globals().tops().sessions();
+    for n in 0..500 {
+        pass(&mut engine, &alice(MONDAY + f64::from(n), &format!("v{n}")), Outcome::Allowed);
+    }
+    assert!(engine.globals().tops().sessions() - before <= 8);
+}

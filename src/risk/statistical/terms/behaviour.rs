@@ -1,0 +1,99 @@
+//! B, RATE and VOLUME: what is done, in which order, and how much of it.
+//!
+//! Access-pattern and sequence anomalies are one number: the surprise of each action given the role, the
+//! action before it and the user's own past, accumulated by a one-sided CUSUM that forgets within hours.
+
+use super::View;
+use crate::risk::statistical::{
+    delta::Scalar,
+    event::{Event, Strength},
+    globals::{Habit, Total},
+    profile::Pace,
+};
+
+/// Half-life of accumulated surprise, in seconds.
+const MEMORY: f64 = 3600.0;
+/// Decay times of the two request counts, in seconds.
+const FAST: f64 = 30.0;
+const SLOW: f64 = 1800.0;
+/// Decay time of the high marks, in seconds.
+const MARKS: f64 = 14.0 * 86_400.0;
+
+/// The pace after this request, and its nats.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Step {
+    /// The running quantities with this request counted.
+    pub pace: Pace,
+    /// Accumulated surprise.
+    pub behaviour: f64,
+    /// Requests of the last seconds against the user's own mark.
+    pub rate: f64,
+    /// Requests of the last half hour against the user's own mark.
+    pub volume: f64,
+}
+
+/// Counts this request into the running quantities.
+#[must_use]
+pub fn step(view: &View<'_>, event: &Event) -> Step {
+    let past = view.profile.pace();
+    let elapsed = if past.at > 0.0 { (event.now - past.at).max(0.0) } else { f64::INFINITY };
+    let kept = |value: f32, time: f64| f64::from(value) * (-elapsed / time).exp2();
+    let behaviour = (kept(past.surprise, MEMORY) + surprise(view, event)).max(0.0);
+    let (fast, slow) = (kept(past.fast, FAST) + 1.0, kept(past.slow, SLOW) + 1.0);
+    let (fast_mark, slow_mark) = (kept(past.fast_mark, MARKS), kept(past.slow_mark, MARKS));
+    let rate = (view.model.rate_gain * ((fast + 1.0) / (fast_mark + 4.0)).ln()).clamp(0.0, 3.0);
+    let volume = (view.model.volume_gain * ((slow + 4.0) / (slow_mark + 6.0)).ln()).clamp(0.0, 3.0);
+    let pace = Pace {
+        at: event.now.max(past.at),
+        surprise: behaviour as f32,
+        fast: fast as f32,
+        slow: slow as f32,
+        fast_mark: fast_mark as f32,
+        slow_mark: slow_mark as f32,
+    };
+    Step { pace, behaviour, rate, volume }
+}
+
+/// Surprise of one action in nats: positive when it fits neither the role nor the user.
+fn surprise(view: &View<'_>, event: &Event) -> f64 {
+    if event.strength == Strength::Service && view.sessions < 2.0 {
+        return 0.0;
+    }
+    let previous = view.binding.action;
+    let (key, today) = (event.action.key, view.today);
+    let anywhere = view.globals.anywhere(key, today);
+    if anywhere.total < 200.0 {
+        return 0.0;
+    }
+    let variety = view.globals.total(Total::Templates).max(10.0);
+    let p_global = smooth(anywhere, 1.0 / variety, 20.0);
+    let p_role = smooth(view.globals.in_role(event.roles, key, today), p_global, 10.0);
+    let p_after = smooth(view.globals.after(event.roles, previous, key, today), p_role, 8.0);
+    let own = Habit {
+        count: view.count(view.profile.actions.units(key)),
+        total: view.profile.scalar(Scalar::Actions, today),
+    };
+    let p_own = smooth(own, p_role, 12.0);
+    let p_user = 0.4 * p_after + 0.4 * p_own + 0.15 * p_role + 0.05 * p_global;
+    let p_attacker = view.model.b_new / variety + (1.0 - view.model.b_new) * p_global;
+    let high = if previous == key { view.model.b_repeat } else { view.model.b_high };
+    (p_attacker / p_user).ln().clamp(view.model.b_low, high)
+}
+
+/// A share, backed off to a wider one with the weight of `mass` observations.
+fn smooth(habit: Habit, wider: f64, mass: f64) -> f64 {
+    (habit.count + mass * wider) / (habit.total + mass)
+}
+
+/// The pace to keep: high marks rise a little with every request that may teach, and never jump.
+#[must_use]
+pub fn settle(pace: Pace, learning: bool) -> Pace {
+    if !learning {
+        return pace;
+    }
+    let rise = |mark: f32, value: f32| if value > mark { mark + RISE * (value - mark) } else { mark };
+    Pace { fast_mark: rise(pace.fast_mark, pace.fast), slow_mark: rise(pace.slow_mark, pace.slow), ..pace }
+}
+
+/// Share of the way that a mark rises towards a higher count, per request.
+const RISE: f32 = 0.15;

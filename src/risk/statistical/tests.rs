@@ -1,0 +1,195 @@
+//! Properties of the whole model: explanations tell the truth, runs repeat to the bit, replicas agree.
+
+use proptest::prelude::*;
+
+use super::{
+    Action, Engine, Event, Evidence, Key, Model, Profile, Term,
+    engine::Capacity,
+    event::{Device, Place, Strength},
+    fixture::{DAY, MONDAY, acquainted, alice, pass, score, thief},
+    learn::Outcome,
+};
+
+/// Requests of a few users, ordinary and strange, in an order that a seed decides.
+fn stream(seed: u64, length: usize) -> Vec<(Event, Outcome)> {
+    let mut state = seed | 1;
+    let mut next = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut now = MONDAY;
+    (0..length)
+        .map(|_| {
+            now += next(400) as f64;
+            let user = next(5);
+            let subject = Key(user + 1);
+            let session = subject.within(&format!("{}", (now / 7000.0) as u64 * 4 + next(2)));
+            let base = if next(8) == 0 { thief(now, "") } else { alice(now, "") };
+            let device = Device { id: [None, Some(Key(next(3) + 1))][(next(9) > 0) as usize], ..base.device };
+            let action = Action::of(["GET", "POST"][next(2) as usize], &format!("/a{}/b", next(9)));
+            let strength = [Strength::Weak, Strength::Strong, Strength::Service][next(3) as usize];
+            let place = [None, base.place][(next(6) > 0) as usize];
+            let event = Event { subject, session, device, action, strength, place, anonymous: next(9) == 0, ..base };
+            let outcomes = [Outcome::Allowed, Outcome::Challenged, Outcome::StepUpPassed, Outcome::StepUpFailed];
+            (event, if next(6) == 0 { outcomes[next(4) as usize] } else { Outcome::Allowed })
+        })
+        .collect()
+}
+
+fn small() -> Engine {
+    Engine::new(Model::default(), Capacity { profiles: 100, sessions: 500 })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn without_its_top_reason_a_request_scores_lower(nats in prop::array::uniform17(-5.0_f64..6.0)) {
+        let model = Model::default();
+        let evidence = Evidence::weigh(nats, &model);
+        if let Some(top) = evidence.reasons(&model)[0] {
+            prop_assert!(evidence.without(top.term, &model).score() < evidence.score());
+        }
+        for pair in evidence.reasons(&model).windows(2) {
+            if let [Some(first), Some(second)] = pair {
+                prop_assert!(first.nats >= second.nats);
+            }
+        }
+    }
+
+    #[test]
+    fn worse_evidence_never_lowers_the_score(nats in prop::array::uniform17(-5.0_f64..6.0), term in 0..Term::COUNT, more in 0.0_f64..4.0) {
+        let model = Model::default();
+        let mut worse = nats;
+        worse[term] += more;
+        prop_assert!(Evidence::weigh(worse, &model).score() >= Evidence::weigh(nats, &model).score());
+    }
+
+    #[test]
+    fn every_request_over_the_line_names_a_reason_that_counts(seed in any::<u64>()) {
+        let mut engine = small();
+        for (event, outcome) in stream(seed, 300) {
+            let assessment = engine.assess(&event);
+            let evidence = assessment.evidence;
+            prop_assert!(evidence.score().is_finite());
+            if engine.lines().risk(evidence.score()) >= 5.0 {
+                let top = evidence.reasons(engine.model())[0];
+                prop_assert!(top.is_some_and(|top| evidence.without(top.term, engine.model()).score() < evidence.score()));
+            }
+            engine.learn(&event, &assessment, outcome);
+        }
+    }
+
+    #[test]
+    fn the_same_stream_scores_the_same_to_the_bit(seed in any::<u64>()) {
+        let run = || {
+            let mut engine = small();
+            stream(seed, 200).iter().map(|(event, outcome)| pass(&mut engine, event, *outcome).to_bits()).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn deltas_commute(seed in any::<u64>(), turn in 0_usize..200) {
+        let mut engine = small();
+        let mut deltas = Vec::new();
+        for (event, outcome) in stream(seed, 120) {
+            let assessment = engine.assess(&event);
+            // Few enough values that no slot is evicted: eviction is where replicas may differ for a while.
+            let learned = engine.learn(&event, &assessment, outcome);
+            if event.subject == Key(1) {
+                deltas.extend(learned.profile.as_slice().iter().copied());
+            }
+        }
+        let totals = |order: &[super::delta::Delta]| {
+            let mut profile = Profile::default();
+            order.iter().for_each(|delta| profile.apply(*delta));
+            let mut all: Vec<String> = profile.deltas().map(|delta| format!("{:?}", (delta.field, delta.units))).collect();
+            all.sort();
+            all
+        };
+        let mut turned = deltas.clone();
+        turned.reverse();
+        let middle = turn % turned.len().max(1);
+        turned.rotate_left(middle);
+        prop_assert_eq!(totals(&deltas), totals(&turned));
+    }
+}
+
+#[test]
+fn a_profile_fits_in_a_kibibyte_and_everything_shared_in_one_megabyte() {
+    assert!(size_of::<Profile>() <= 1024, "{}", size_of::<Profile>());
+    assert!(acquainted().globals().bytes() < 1_000_000, "{}", acquainted().globals().bytes());
+}
+
+#[test]
+fn a_thief_is_challenged_and_alice_is_not() {
+    let engine = acquainted();
+    assert!(score(&engine, &thief(MONDAY, "x")) >= engine.lines().step);
+    assert!(score(&engine, &alice(MONDAY, "y")) < engine.lines().step - 2.0);
+}
+
+#[test]
+fn a_copied_token_is_seen_through_its_second_context() {
+    let mut engine = acquainted();
+    pass(&mut engine, &alice(MONDAY, "s"), Outcome::Allowed);
+    let copied = Event { strength: Strength::Strong, ..thief(MONDAY + 300.0, "s") };
+    let evidence = engine.assess(&copied).evidence;
+    assert_eq!(evidence.hypothesis(), super::Hypothesis::SessionTheft);
+    assert!(evidence.score() >= engine.lines().deny);
+}
+
+#[test]
+fn nothing_known_is_nothing_held_against_anybody() {
+    let mut engine = acquainted();
+    let bare = |now: f64, n: i32| Event {
+        address: None,
+        place: None,
+        asn: None,
+        subject: Key::of("bare"),
+        session: Key::of(&format!("bare{n}")),
+        ..alice(now, "")
+    };
+    for n in 0..10 {
+        pass(&mut engine, &bare(MONDAY + f64::from(n) * DAY, n), Outcome::Allowed);
+    }
+    let evidence = engine.assess(&bare(MONDAY + 11.0 * DAY, 11)).evidence;
+    assert_eq!(
+        (evidence.nats(Term::Network), evidence.nats(Term::Travel), evidence.nats(Term::Share)),
+        (0.0, 0.0, 0.0)
+    );
+    assert!(evidence.score() < engine.lines().step);
+}
+
+#[test]
+fn mapped_and_v6_addresses_have_networks() {
+    let at = |text: &str| Event { address: text.parse().ok(), ..alice(MONDAY, "a") }.network();
+    assert_eq!(at("::ffff:84.16.20.7"), at("84.16.20.99"));
+    assert_eq!(at("2001:db8:1::1"), at("2001:db8:1:2::9"));
+    assert_ne!(at("2001:db8:1::1"), at("2001:db8:2::1"));
+}
+
+#[test]
+fn a_known_egress_far_away_stays_quiet() {
+    let mut engine = acquainted();
+    let egress = |now: f64, session: &str| Event {
+        address: "203.0.113.5".parse().ok(),
+        asn: Some(64500),
+        place: Some(Place { country: *b"US", position: Some((40.7, -74.0)), radius_km: 10.0 }),
+        ..alice(now, session)
+    };
+    pass(&mut engine, &alice(MONDAY, "m"), Outcome::Allowed);
+    assert!(engine.assess(&egress(MONDAY + 600.0, "e0")).evidence.nats(Term::Travel) > 2.0);
+    pass(&mut engine, &egress(MONDAY + 600.0, "e0"), Outcome::StepUpPassed);
+    pass(&mut engine, &alice(MONDAY + 3600.0, "h"), Outcome::Allowed);
+    assert!(engine.assess(&egress(MONDAY + 4200.0, "e1")).evidence.nats(Term::Travel) < 0.5);
+}
+
+#[test]
+fn a_forgotten_subject_leaves_no_profile() {
+    let mut engine = acquainted();
+    assert!(engine.forget(Key::of("alice")));
+    assert!(engine.profile(Key::of("alice")).is_none() && !engine.forget(Key::of("alice")));
+}

@@ -1,0 +1,147 @@
+//! How many sessions a person may have at the same time. Asked when a session begins, and only where there is a limit.
+//!
+//! Each session is first written into its subject's index, then the index is read: of two that begin at the same moment
+//! on two replicas at least one sees both, and both count them in the same order.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Sessions, Visit, key::SessionKey, live::Live, record::Session, settings::OnExcess};
+use crate::{
+    domain::{Fact, Facts, Identity, Revocation, SessionState, SubjectKind, TrustLevel, Unavailable, UnixTime},
+    store::{StoreError, keys},
+};
+
+/// A session that has just begun may not have a record yet.
+const NEW: Duration = Duration::from_secs(60);
+
+/// A field of the index that is no session: how many were ever written there. Its counting also sets the index's life.
+const COUNT: &str = "count";
+
+/// One of a subject's sessions.
+struct Member {
+    key: SessionKey,
+    began: UnixTime,
+    record: Option<Session>,
+}
+
+impl Sessions {
+    /// Counts a session that begins, where there is a limit: refuses it in `facts`, or ends others and returns their
+    /// names in notices. What cannot be counted is `Unavailable`.
+    pub async fn admit(&self, visit: &mut Visit, facts: &mut Facts, deadline: Instant) -> Vec<String> {
+        let Some(limit) = self.settings.max_concurrent.filter(|_| visit.live.is_none()) else { return Vec::new() };
+        let clear = matches!(facts.revocation, Fact::Known { value: Revocation::Clear, .. });
+        let ended = facts.notice.value().is_some_and(|notice| notice.ended || notice.disabled);
+        let begins = matches!(facts.session, Fact::Absent | Fact::Known { .. });
+        let Some(identity) = facts.identity().filter(|identity| identity.kind == SubjectKind::Person).cloned() else {
+            return Vec::new();
+        };
+        if !clear || ended || !begins {
+            return Vec::new();
+        }
+        let counted = Box::pin(self.count(visit.key, limit as usize, facts.now));
+        match tokio::time::timeout_at(deadline, counted).await {
+            Ok(Ok(Counted::Fits(ended))) => ended,
+            Ok(Ok(Counted::Refused)) => {
+                facts.session = Fact::known(refused(&identity, facts.now), facts.now);
+                Vec::new()
+            }
+            Ok(Err(error)) => {
+                facts.session = Fact::Unavailable(error.unavailable());
+                Vec::new()
+            }
+            Err(_) => {
+                facts.session = Fact::Unavailable(Unavailable::Timeout);
+                Vec::new()
+            }
+        }
+    }
+
+    async fn count(&self, key: SessionKey, limit: usize, now: UnixTime) -> Result<Counted, StoreError> {
+        let (index, own) = (keys::session_index(&key.subject_text()), key.session_text());
+        let began = now.as_millis().to_string();
+        self.store.write_record(&index, &[(&own, &began)], &[]).await?;
+        self.store.add(&index, &[(COUNT, 1)], Some(self.settings.keep.get())).await?;
+        let (mut members, gone) = self.members(&index, key, now).await?;
+        members.sort_unstable_by_key(|member| (member.began, member.key));
+        let excess = members.len().saturating_sub(limit);
+        let mut leaving: Vec<String> = gone.iter().map(SessionKey::session_text).collect();
+        let mut counted = Counted::Fits(Vec::new());
+        if excess > 0 && self.settings.on_excess == OnExcess::Refuse {
+            if members.iter().position(|member| member.key == key).is_some_and(|position| position >= limit) {
+                leaving.push(own);
+                self.counters.refused.increment();
+                counted = Counted::Refused;
+            }
+        } else if excess > 0 {
+            let oldest: Vec<_> = members.into_iter().filter(|member| member.key != key).take(excess).collect();
+            leaving.extend(oldest.iter().map(|member| member.key.session_text()));
+            counted = Counted::Fits(oldest.into_iter().map(|member| self.make_room(member)).collect());
+        }
+        if !leaving.is_empty() {
+            let leaving: Vec<&str> = leaving.iter().map(String::as_str).collect();
+            self.store.write_record(&index, &[], &leaving).await?;
+        }
+        Ok(counted)
+    }
+
+    /// The subject's sessions that still run, and those that do not.
+    async fn members(
+        &self,
+        index: &str,
+        own: SessionKey,
+        now: UnixTime,
+    ) -> Result<(Vec<Member>, Vec<SessionKey>), StoreError> {
+        let fields = self.store.whole_record(index).await?.unwrap_or_default();
+        let known: Vec<(SessionKey, UnixTime)> = fields
+            .iter()
+            .filter_map(|(session, began)| Some((own.sibling(session)?, UnixTime::from_millis(began.parse().ok()?))))
+            .collect();
+        let wanted: Vec<String> = known.iter().map(|(key, _)| keys::session(&key.text())).collect();
+        let records = self.store.read(&wanted).await?;
+        let (mut members, mut gone) = (Vec::new(), Vec::new());
+        for ((key, began), record) in known.into_iter().zip(records) {
+            let record = record.ok().flatten().and_then(|held| Session::parse(&held.value));
+            let runs = match &record {
+                Some(session) => session.ended.is_none() && !self.is_over(session, now),
+                None => now.since(began) < NEW,
+            };
+            if runs || key == own {
+                members.push(Member { key, began, record });
+            } else {
+                gone.push(key);
+            }
+        }
+        Ok((members, gone))
+    }
+
+    fn is_over(&self, session: &Session, now: UnixTime) -> bool {
+        self.settings.idle.is_some_and(|idle| now.since(session.seen_at) > idle.get())
+    }
+
+    /// Ends a session for a newer one. Says its name in notices.
+    fn make_room(&self, member: Member) -> String {
+        let live = self.known.get(&member.key).or_else(|| Some(Arc::new(Live::new(member.key, member.record?))));
+        if let Some(live) = live {
+            live.with(|held| {
+                let why = held.session.ended.get_or_insert_with(|| "max_concurrent".into()).clone();
+                self.ended(&held.session, &why, false);
+            });
+            self.write_at_once(&live);
+        }
+        member.key.text()
+    }
+}
+
+/// What counting came to.
+enum Counted {
+    /// The names of those that were ended for it.
+    Fits(Vec<String>),
+    Refused,
+}
+
+fn refused(identity: &Identity, now: UnixTime) -> SessionState {
+    let begun = SessionState::begun(now, identity.issued_at, TrustLevel::Privileged);
+    SessionState { over_limit: true, ..begun }
+}

@@ -1,0 +1,100 @@
+//! A session in memory, shared by the checks of all threads. Locked for moments only, never across a wait.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    key::{Context, SessionKey},
+    record::Session,
+    settings::Settings,
+};
+use crate::domain::{SessionState, SubjectKind, UnixTime};
+
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) key: SessionKey,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) session: Session,
+    /// The connection of the feed during which the store was read last; 0: not at all.
+    epoch: u64,
+    /// The feed told of a change that was not read yet.
+    suspect: bool,
+    read_at: Instant,
+    /// The last use that is in the store, or on its way.
+    pub(super) written: UnixTime,
+}
+
+/// What memory says.
+#[derive(Debug)]
+pub(super) enum Look {
+    Known(SessionState),
+    /// The store must be read.
+    Read,
+}
+
+impl Live {
+    pub(super) fn new(key: SessionKey, session: Session) -> Self {
+        let written = session.seen_at;
+        let held = Held { session, epoch: 0, suspect: false, read_at: Instant::now(), written };
+        Self { key, held: Mutex::new(held) }
+    }
+
+    /// `fresh`: the present connection of the feed; `None`: there is none that may be believed.
+    pub(super) fn look(&self, fresh: Option<u64>, context: &Context, settings: &Settings, now: UnixTime) -> Look {
+        let held = self.held.lock();
+        if fresh != Some(held.epoch) || held.suspect || held.is_idle(settings, now) {
+            return Look::Read;
+        }
+        Look::Known(held.state(context, false))
+    }
+
+    pub(super) fn state(&self, context: &Context, settings: &Settings, now: UnixTime) -> SessionState {
+        let held = self.held.lock();
+        held.state(context, held.is_idle(settings, now))
+    }
+
+    pub(super) fn merge(&self, other: Session) {
+        self.held.lock().session.merge(other);
+    }
+
+    /// Read from the store at `read_at`; `current`: no change was told of meanwhile.
+    ///
+    /// Asked under the lock: a change is told before the session is suspected, so that one of the two sees the other.
+    pub(super) fn was_read(&self, epoch: u64, read_at: Instant, current: impl FnOnce() -> bool) {
+        let mut held = self.held.lock();
+        (held.epoch, held.read_at, held.suspect) = (epoch, read_at, !current());
+    }
+
+    pub(super) fn suspect(&self) {
+        self.held.lock().suspect = true;
+    }
+
+    pub(super) fn read_within(&self, limit: Duration) -> bool {
+        let held = self.held.lock();
+        held.epoch > 0 && held.read_at.elapsed() < limit
+    }
+
+    /// Works on the session, and says what came of it.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Held) -> T) -> T {
+        work(&mut self.held.lock())
+    }
+}
+
+impl Held {
+    fn state(&self, context: &Context, idle: bool) -> SessionState {
+        let mark = if self.session.contexts.is_empty() { None } else { self.session.mark(context.id()) };
+        self.session.state(mark, idle)
+    }
+
+    /// A person's session that nobody has used for too long.
+    fn is_idle(&self, settings: &Settings, now: UnixTime) -> bool {
+        let Some(idle) = settings.idle.filter(|_| self.session.kind == SubjectKind::Person) else { return false };
+        self.session.ended.is_none() && now.since(self.session.seen_at) > idle.get()
+    }
+}

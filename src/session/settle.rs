@@ -1,0 +1,171 @@
+//! What a decision means for the session it was made in: a beginning, newer evidence, a level, a challenge, an end.
+
+use std::sync::Arc;
+
+use super::{
+    Sessions, Visit,
+    live::{Held, Live},
+    record::Session,
+};
+use crate::{
+    decision::{Class, Decision, SessionEffect},
+    domain::{Facts, Identity, SessionStart, SubjectKind, UnixTime},
+};
+
+/// What came of a request, for its session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The session was ended just now; its name in notices, and why.
+    pub ended: Option<(String, Arc<str>)>,
+    /// A step-up that was asked for here has been passed just now.
+    pub passed: bool,
+    /// An authentication is asked for here, and has not been given.
+    pub challenged: bool,
+}
+
+/// How soon others must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Urgency {
+    None,
+    Behind,
+    AtOnce,
+}
+
+impl Sessions {
+    /// Remembers what `decision` means for the session. Waits for nothing.
+    pub fn settle(&self, visit: &Visit, facts: &Facts, decision: &Decision) -> Settled {
+        let Some(identity) = facts.identity() else { return Settled::default() };
+        let ends = decision.session == SessionEffect::End || facts.session.value().is_some_and(|known| known.ended);
+        // Nothing begins with credentials that do not hold, nor while what matters is unknown.
+        let holds =
+            !matches!(decision.class, Some(Class::Malformed | Class::Credentials | Class::Revoked | Class::Unknown));
+        if !(holds || ends) || facts.session.value().is_some_and(|known| known.over_limit) {
+            return Settled::default();
+        }
+        let (live, new) = match &visit.live {
+            Some(live) => (Arc::clone(live), false),
+            None => self.begin(visit, identity, facts, decision),
+        };
+        let (mut settled, urgency) = live.with(|held| {
+            let before = held.session.ended.is_some();
+            let mut settled = held.settle(visit, identity, facts, decision, ends);
+            if let (false, Some(why)) = (before, &held.session.ended) {
+                settled.ended = Some((visit.key.text(), Arc::clone(why)));
+                self.ended(&held.session, why, false);
+            }
+            let urgency = held.urgency(&settled, new, self.settings.write_interval.get(), facts.now);
+            (settled, urgency)
+        });
+        if settled.challenged && visit.context.carried.is_none() && identity.kind == SubjectKind::Person {
+            self.carry(visit, facts.now);
+        }
+        match urgency {
+            Urgency::None => {}
+            Urgency::Behind => self.write_behind(&live),
+            Urgency::AtOnce => self.write_at_once(&live),
+        }
+        if settled.passed {
+            self.counters.passed.increment();
+        }
+        if let Some((_, why)) = &settled.ended {
+            tracing::info!(%why, "a session was ended");
+        }
+        settled.challenged = decision.session == SessionEffect::Challenged;
+        settled
+    }
+
+    fn begin(&self, visit: &Visit, identity: &Identity, facts: &Facts, decision: &Decision) -> (Arc<Live>, bool) {
+        let mut new = false;
+        let live = self.known.get_with(visit.key, || {
+            new = true;
+            let judged = (decision.trust.raw_level, decision.trust.score, decision.risk.score);
+            let live = Live::new(visit.key, Session::begin(identity, start(facts), judged, facts.now));
+            // The store was just asked: it has none.
+            live.was_read(self.epoch(), tokio::time::Instant::now(), || true);
+            Arc::new(live)
+        });
+        if new {
+            self.counters.begun.increment();
+        }
+        (live, new)
+    }
+}
+
+fn start(facts: &Facts) -> SessionStart {
+    let place = facts.place.value();
+    SessionStart {
+        device: facts.device.value().map(|device| device.id.clone()),
+        country: place.and_then(|place| place.country.clone()),
+        asn: place.and_then(|place| place.asn),
+    }
+}
+
+impl Held {
+    fn settle(
+        &mut self,
+        visit: &Visit,
+        identity: &Identity,
+        facts: &Facts,
+        decision: &Decision,
+        ends: bool,
+    ) -> Settled {
+        let (session, now) = (&mut self.session, facts.now);
+        let mut settled = Settled::default();
+        if ends {
+            let why = || match &decision.rule {
+                Some(rule) if decision.session == SessionEffect::End => rule.as_str().into(),
+                _ => "idle".into(),
+            };
+            session.ended.get_or_insert_with(why);
+            return settled;
+        }
+        session.seen_at = session.seen_at.max(now);
+        session.verified_at = session.verified_at.max(identity.issued_at);
+        session.auth_time = session.auth_time.max(identity.auth_time);
+        session.methods = session.methods.union(identity.methods);
+        (session.trust, session.risk) = (decision.trust.score, decision.risk.score);
+        session.take_level(decision, now);
+        if let Some(carried) = visit.context.carried {
+            session.mark_mut(visit.context.id()).challenged_at.get_or_insert(carried);
+        }
+        match decision.session {
+            SessionEffect::Keep | SessionEffect::End => {}
+            SessionEffect::Challenged => {
+                let mark = session.mark_mut(visit.context.id());
+                settled.challenged = mark.challenged_at.is_none();
+                mark.challenged_at.get_or_insert(now);
+            }
+            SessionEffect::SteppedUp(methods, at) => {
+                session.mark_mut(visit.context.id()).passed = Some((methods, at));
+                session.verified_at = session.verified_at.max(at);
+                settled.passed = true;
+            }
+        }
+        settled
+    }
+
+    fn urgency(&mut self, settled: &Settled, new: bool, interval: std::time::Duration, now: UnixTime) -> Urgency {
+        if settled.challenged || settled.passed || settled.ended.is_some() {
+            self.written = now;
+            return Urgency::AtOnce;
+        }
+        if new || now.since(self.written) >= interval {
+            self.written = now;
+            return Urgency::Behind;
+        }
+        Urgency::None
+    }
+}
+
+impl Session {
+    /// The level that counted, and whether the score has been above it all the while.
+    fn take_level(&mut self, decision: &Decision, now: UnixTime) {
+        if decision.trust.level != self.level {
+            (self.level, self.level_since, self.rising_since) = (decision.trust.level, now, None);
+        } else if decision.trust.raw_level > self.level {
+            self.rising_since.get_or_insert(now);
+        } else {
+            self.rising_since = None;
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Sessions over a store in memory and a clock that is moved by hand: a whole life, and two replicas of one store.
+
+mod person;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::person::Person;
+use super::{Sessions, Settings, Slot, settings::OnExcess};
+use crate::{
+    clock::Clock,
+    decision::{Decision, Reason, decide},
+    domain::{AuthMethod, DeviceId, Fact, RiskModel, SubjectKind, TrustLevel, UnixTime},
+    policy::{
+        Options, RuleSet, Rules,
+        model::{Access, Resource, SessionOutcome, SessionRule, SessionWhen},
+    },
+    store::{Store, memory::Memory},
+};
+
+const START: UnixTime = UnixTime::from_secs(1_800_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// One replica. Several may share a store and a clock.
+struct Replica {
+    sessions: Arc<Sessions>,
+    clock: Clock,
+    rules: Rules,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+fn rules(sessions: Vec<SessionRule>) -> Rules {
+    let resource = |id: &str, level| Resource {
+        access: Access::Authenticated,
+        min_trust_level: Some(level),
+        ..Resource::new(id, &format!("/{id}"))
+    };
+    let set = RuleSet {
+        resources: vec![resource("work", TrustLevel::Untrusted)],
+        sessions,
+        ..RuleSet::with_default_guards()
+    };
+    let options = Options { risk_model: RiskModel::Fixed, ..Options::default() };
+    Rules::build("test", set, None, options).unwrap()
+}
+
+fn rule(when: SessionWhen, outcome: SessionOutcome) -> Vec<SessionRule> {
+    vec![SessionRule { id: "rule".into(), when, outcome }]
+}
+
+async fn replica(store: &Arc<dyn Store>, clock: &Clock, settings: Settings, rules: Rules) -> Replica {
+    let stop = CancellationToken::new();
+    let sessions = Sessions::start(Arc::clone(store), settings, clock.clone(), Duration::from_secs(5), stop.clone());
+    while !sessions.is_live() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Replica { sessions, clock: clock.clone(), rules, _stop: stop.drop_guard() }
+}
+
+async fn one(settings: Settings, rules: Rules) -> Replica {
+    let clock = Clock::manual(START);
+    let now = clock.clone();
+    let store: Arc<dyn Store> = Arc::new(Memory::new(move || now.now()));
+    replica(&store, &clock, settings, rules).await
+}
+
+impl Replica {
+    /// One request from beginning to end.
+    async fn ask(&self, person: &Person) -> Decision {
+        let now = self.clock.now();
+        let mut facts = person.facts(now);
+        let device = person.device.map(DeviceId::from);
+        let context = (device.as_ref(), person.place.value(), None);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let (fact, mut visit) = self.sessions.check(&person.identity, &Slot::default(), context, now, deadline).await;
+        facts.session = fact;
+        self.sessions.admit(&mut visit, &mut facts, deadline).await;
+        let decision = decide(&facts, &self.rules);
+        self.sessions.settle(&visit, &facts, &decision);
+        decision
+    }
+
+    async fn told(&self, person: &Person) -> String {
+        let decision = self.ask(person).await;
+        let verdict = decision.verdict.as_str();
+        decision.reason.map_or_else(|| verdict.to_owned(), |reason| format!("{verdict}:{reason}"))
+    }
+
+    async fn state(&self, person: &Person) -> crate::domain::SessionState {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let context = (None, None, None);
+        let (fact, _) = self.sessions.check(&person.identity, &Slot::default(), context, START, deadline).await;
+        fact.value().cloned().expect("known")
+    }
+
+    /// Until everything that was to be written is.
+    async fn written(&self) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn evidence_is_renewed_by_a_newer_token_and_by_nothing_else() {
+    let replica = one(Settings::default(), rules(Vec::new())).await;
+    let mut ann = Person::signed_in(START);
+    ann.identity.expires_at = START.plus(30 * HOUR);
+    // An hour at most where the token lives longer; half an hour is this level's own.
+    assert_eq!(replica.told(&ann).await, "allow");
+    replica.clock.advance(HOUR);
+    assert_eq!(replica.told(&ann).await, "allow");
+    replica.clock.advance(MINUTE);
+    let due = replica.ask(&ann).await;
+    assert_eq!(due.reason.map(Reason::code), Some("reverification_due"));
+    assert_eq!(due.step_up.unwrap().max_age, Some(300), "renewed by a new token or a new login");
+    let newer = ann.clone().refreshed(replica.clock.now());
+    assert_eq!(replica.told(&newer).await, "allow");
+    assert_eq!(replica.told(&ann).await, "allow", "the session was renewed, whichever token it is used with");
+    replica.clock.advance(25 * HOUR);
+    let day = replica.ask(&ann).await;
+    let session = replica.state(&ann).await;
+    assert_eq!(replica.clock.now().since(session.created_at), 26 * HOUR + MINUTE, "25 hours are 25 hours");
+    assert!(!day.is_allow());
+}
+
+#[tokio::test]
+async fn each_level_has_its_interval() {
+    for (methods, hours, interval) in [
+        (vec![AuthMethod::Password, AuthMethod::MfaTotp], 0, 1800),
+        (vec![AuthMethod::Password, AuthMethod::MfaTotp], 4, 900),
+        (vec![AuthMethod::Password, AuthMethod::MfaTotp], 8, 300),
+        (vec![AuthMethod::HardwareKey, AuthMethod::Biometric], 0, 3600),
+    ] {
+        let replica = one(Settings::default(), rules(Vec::new())).await;
+        let mut ann = Person::signed_in(START);
+        ann.identity.methods = methods.into_iter().collect();
+        ann.identity.auth_time = Some(START.minus(hours * HOUR));
+        // A token that lives shorter than any interval.
+        ann.identity.expires_at = START.plus(MINUTE);
+        let decision = replica.ask(&ann).await;
+        let next = decision.next_verification.expect("persons are verified again");
+        assert_eq!(next.since(START).as_secs(), interval, "{} at {hours} hours", decision.trust.level);
+    }
+}
+
+#[tokio::test]
+async fn a_place_is_asked_about_once_and_a_new_login_is_the_answer_also_as_a_new_session() {
+    let replica = one(Settings::default(), rules(Vec::new())).await;
+    let on_laptop = |now| Person { device: Some("laptop"), ..Person::signed_in(now) };
+    let abroad = on_laptop(START).from("NO", 1, true);
+    replica.clock.advance(MINUTE);
+    assert_eq!(replica.told(&abroad).await, "step-up:location_step_up");
+    assert_eq!(replica.told(&abroad).await, "step-up:location_step_up", "the same token is no answer");
+    replica.written().await;
+    replica.clock.advance(MINUTE);
+    let again = on_laptop(replica.clock.now()).from("NO", 1, true).session("s2");
+    assert_eq!(replica.told(&again).await, "allow");
+    replica.clock.advance(MINUTE);
+    assert_eq!(replica.told(&again).await, "allow", "then quiet");
+    let elsewhere = again.clone().from("CL", 2, true);
+    assert_eq!(replica.told(&elsewhere).await, "step-up:location_step_up", "another network is another context");
+    assert_eq!(replica.told(&again).await, "allow");
+}
+
+#[tokio::test]
+async fn each_outcome_of_a_rule() {
+    let moved = SessionWhen { place_changed: true, ..SessionWhen::default() };
+    let reduced = SessionOutcome::ReducePrivileges(crate::policy::Restrictions::READ_ONLY);
+    for (outcome, expected, after) in [
+        (SessionOutcome::Reauthenticate, "step-up:session_changed", "allow"),
+        (SessionOutcome::VerifyIdentity, "step-up:identity_unverified", "allow"),
+        (SessionOutcome::VerifyLocation, "step-up:location_unverified", "allow"),
+        (SessionOutcome::StepUpAuthentication, "step-up:session_step_up", "allow"),
+        (SessionOutcome::EndSession, "deny:session_ended", "deny:session_ended"),
+        (reduced, "allow", "allow"),
+    ] {
+        let replica = one(Settings::default(), rules(rule(moved, outcome))).await;
+        let home = Person::signed_in(START).from("NO", 1, false);
+        assert_eq!(replica.told(&home).await, "allow");
+        replica.clock.advance(MINUTE);
+        let away = home.clone().from("CL", 2, false);
+        let decision = replica.ask(&away).await;
+        assert_eq!(decision.reason.map_or("allow", |reason| reason.code()), expected.rsplit(':').next().unwrap());
+        assert_eq!(decision.restrictions.is_empty(), outcome != reduced);
+        replica.clock.advance(MINUTE);
+        let mut answered = away.refreshed(replica.clock.now());
+        answered.identity.auth_time = Some(replica.clock.now());
+        assert_eq!(replica.told(&answered).await, after, "{outcome:?}");
+        let at_home = if outcome == SessionOutcome::EndSession { "deny:session_ended" } else { "allow" };
+        assert_eq!(replica.told(&home).await, at_home, "{outcome:?}: ended is ended everywhere");
+    }
+}
+
+#[tokio::test]
+async fn a_level_falls_at_once_and_rises_with_time_or_a_new_login() {
+    let replica = one(Settings::default(), rules(Vec::new())).await;
+    let ann = Person::signed_in(START).from("NO", 1, false);
+    let mut tor = ann.clone();
+    if let Fact::Known { value, .. } = &mut tor.place {
+        value.network = crate::domain::NetworkKind::Vpn;
+    }
+    let level = async |person: &Person| replica.ask(person).await.trust.level;
+    replica.clock.advance(Duration::from_secs(10));
+    let usual = level(&ann).await;
+    replica.clock.advance(Duration::from_secs(10));
+    let fallen = level(&tor).await;
+    assert!(fallen < usual, "{fallen} {usual}");
+    replica.clock.advance(Duration::from_secs(10));
+    assert_eq!(level(&ann).await, fallen, "what it was a moment ago does not count yet");
+    replica.clock.advance(5 * MINUTE);
+    assert_eq!(level(&ann).await, usual, "it has lasted");
+    assert_eq!(level(&tor).await, fallen);
+    let mut anew = ann.clone();
+    replica.clock.advance(Duration::from_secs(1));
+    anew.identity.auth_time = Some(replica.clock.now());
+    assert_eq!(level(&anew).await, usual, "a new login lifts at once");
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_uses_ends_and_services_have_no_such_limit() {
+    let settings = Settings { idle: Some(HOUR.into()), ..Settings::default() };
+    let replica = one(settings, rules(Vec::new())).await;
+    let ann = Person::signed_in(START);
+    let mut robot = Person::signed_in(START);
+    (robot.identity.kind, robot.identity.subject) = (SubjectKind::Service, "robot".into());
+    assert_eq!(replica.told(&ann).await, "allow");
+    assert_eq!(replica.told(&robot).await, "allow");
+    for _ in 0..3 {
+        replica.clock.advance(50 * MINUTE);
+        assert_eq!(replica.told(&ann.clone().refreshed(replica.clock.now())).await, "allow");
+    }
+    replica.clock.advance(HOUR + MINUTE);
+    let back = ann.clone().refreshed(replica.clock.now());
+    assert_eq!(replica.told(&back).await, "deny:session_ended");
+    assert_eq!(replica.told(&back).await, "deny:session_ended");
+    assert_eq!(replica.told(&robot.refreshed(replica.clock.now())).await, "allow");
+}
+
+#[tokio::test]
+async fn two_replicas_agree_on_a_step_up_and_on_an_end() {
+    let clock = Clock::manual(START);
+    let now = clock.clone();
+    let store: Arc<dyn Store> = Arc::new(Memory::new(move || now.now()));
+    let moved = SessionWhen { device_changed: true, ..SessionWhen::default() };
+    let ends = || rules(rule(moved, SessionOutcome::EndSession));
+    let a = replica(&store, &clock, Settings::default(), ends()).await;
+    let b = replica(&store, &clock, Settings::default(), ends()).await;
+    let ann = Person { device: Some("laptop"), ..Person::signed_in(START).from("NO", 1, true) };
+    clock.advance(MINUTE);
+    assert_eq!(a.told(&ann).await, "step-up:location_step_up");
+    a.written().await;
+    clock.advance(Duration::from_secs(10));
+    let mut answered = ann.clone().refreshed(clock.now());
+    answered.identity.auth_time = Some(clock.now());
+    assert_eq!(b.told(&answered).await, "allow", "the challenge of one replica is known at the other");
+    b.written().await;
+    assert_eq!(a.told(&answered).await, "allow");
+    let old = ann.clone().refreshed(clock.now());
+    assert_eq!(a.told(&old).await, "allow", "the step-up that b saw counts here, with any token of the session");
+    let stolen = Person { device: Some("other"), ..answered.clone() };
+    assert_eq!(a.told(&stolen).await, "deny:session_ended");
+    a.written().await;
+    assert_eq!(b.told(&answered).await, "deny:session_ended");
+}
+
+#[tokio::test]
+async fn a_store_that_lost_its_sessions_is_given_them_back() {
+    let clock = Clock::manual(START);
+    let now = clock.clone();
+    let memory = Arc::new(Memory::new(move || now.now()));
+    let store: Arc<dyn Store> = memory;
+    let moved = SessionWhen { device_changed: true, ..SessionWhen::default() };
+    let a = replica(&store, &clock, Settings::default(), rules(rule(moved, SessionOutcome::EndSession))).await;
+    let ann = Person { device: Some("laptop"), ..Person::signed_in(START) };
+    assert_eq!(a.told(&ann).await, "allow");
+    assert_eq!(a.told(&Person { device: Some("other"), ..ann.clone() }).await, "deny:session_ended");
+    a.written().await;
+    let (found, _) = store.scan(crate::store::keys::SESSION, "", 100).await.unwrap();
+    assert_eq!(store.delete(&found).await.unwrap(), 1);
+    a.sessions.hear(&crate::store::FeedEvent::Flushed);
+    assert_eq!(a.told(&ann).await, "deny:session_ended", "this replica has not forgotten");
+    a.written().await;
+    assert_eq!(store.scan(crate::store::keys::SESSION, "", 100).await.unwrap().0, found, "written back");
+    let b = replica(&store, &clock, Settings::default(), rules(Vec::new())).await;
+    assert_eq!(b.told(&ann).await, "deny:session_ended");
+}
+
+#[tokio::test]
+async fn no_more_sessions_at_once_than_allowed() {
+    let limited = |on_excess| Settings { max_concurrent: Some(2), on_excess, ..Settings::default() };
+    let sign_in = |replica: &Replica, id: &str| Person::signed_in(replica.clock.now()).session(id);
+
+    let replica = one(limited(OnExcess::EndOldest), rules(Vec::new())).await;
+    let mut people = Vec::new();
+    for id in ["s1", "s2", "s3"] {
+        replica.clock.advance(MINUTE);
+        people.push(sign_in(&replica, id));
+        assert_eq!(replica.told(people.last().unwrap()).await, "allow", "{id}");
+        replica.written().await;
+    }
+    assert_eq!(replica.told(&people[0]).await, "deny:session_ended", "the oldest made room");
+    assert_eq!(replica.told(&people[1]).await, "allow");
+
+    let replica = one(limited(OnExcess::Refuse), rules(Vec::new())).await;
+    for (id, expected) in [("s1", "allow"), ("s2", "allow"), ("s3", "deny:too_many_sessions"), ("s1", "allow")] {
+        replica.clock.advance(MINUTE);
+        assert_eq!(replica.told(&sign_in(&replica, id)).await, expected, "{id}");
+        replica.written().await;
+    }
+}

@@ -1,0 +1,132 @@
+//! Writing sessions: in the background, from two bounded queues. What others must know goes first and is tried again.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Sessions, Visit, live::Live, record::Session};
+use crate::{
+    domain::UnixTime,
+    store::{StoreError, StoreErrorKind, keys},
+};
+
+/// Writes under way at the same time.
+const AT_ONCE: usize = 64;
+/// Before a failed write of what others must know is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How long the mark stands that tells other replicas to read again.
+const MARK_LIFE: Duration = Duration::from_secs(60);
+/// How long a question that was put to a subject in a context is carried over to a new session there.
+const CARRIED: Duration = Duration::from_secs(900);
+
+/// One write.
+#[derive(Clone, Debug)]
+pub(super) enum Job {
+    Record { live: Arc<Live>, tell: bool },
+    Challenge { key: String, at: UnixTime },
+}
+
+impl Sessions {
+    pub(super) fn write_behind(&self, live: &Arc<Live>) {
+        if self.behind.try_send(Job::Record { live: Arc::clone(live), tell: false }).is_err() {
+            self.counters.dropped.increment();
+        }
+    }
+
+    pub(super) fn write_at_once(&self, live: &Arc<Live>) {
+        self.send(Job::Record { live: Arc::clone(live), tell: true });
+    }
+
+    /// Keeps for the subject that it was asked in this context.
+    pub(super) fn carry(&self, visit: &Visit, at: UnixTime) {
+        self.send(Job::Challenge { key: visit.context.challenge_key(&visit.key), at });
+    }
+
+    fn send(&self, job: Job) {
+        if self.at_once.try_send(job).is_err() {
+            self.counters.lost.increment();
+            tracing::error!("what other replicas must know of a session found no room in the queue");
+        }
+    }
+
+    /// Writes until cancelled, and then what is left.
+    pub(super) async fn keep_writing(
+        &self,
+        mut now: mpsc::Receiver<Job>,
+        mut later: mpsc::Receiver<Job>,
+        cancel: CancellationToken,
+    ) {
+        let (mut failed, mut batch) = (VecDeque::new(), Vec::with_capacity(AT_ONCE));
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(job) = now.recv() => batch.push(job),
+                () = tokio::time::sleep(AGAIN), if !failed.is_empty() => {
+                    let count = failed.len().min(AT_ONCE);
+                    batch.extend(failed.drain(..count));
+                }
+                Some(job) = later.recv() => batch.push(job),
+            }
+            while batch.len() < AT_ONCE
+                && let Ok(job) = now.try_recv().or_else(|_| later.try_recv())
+            {
+                batch.push(job);
+            }
+            self.write_all(&mut batch, &mut failed).await;
+        }
+        while let Ok(job) = now.try_recv().or_else(|_| later.try_recv()) {
+            batch.push(job);
+        }
+        self.write_all(&mut batch, &mut failed).await;
+    }
+
+    async fn write_all(&self, batch: &mut Vec<Job>, failed: &mut VecDeque<Job>) {
+        let results = join_all(batch.iter().map(|job| self.write(job))).await;
+        for (job, result) in batch.drain(..).zip(results) {
+            let Err(error) = result else { continue };
+            self.counters.failed.increment();
+            let again = matches!(&job, Job::Record { tell: true, .. }) && error.is_transient();
+            if again && failed.len() < self.settings.queue {
+                failed.push_back(job);
+            } else if again {
+                self.counters.lost.increment();
+            }
+        }
+    }
+
+    async fn write(&self, job: &Job) -> Result<(), StoreError> {
+        match job {
+            Job::Challenge { key, at } => {
+                let value = at.as_millis().to_string();
+                self.store.create(key, value.as_bytes(), Some(CARRIED)).await.map(drop)
+            }
+            Job::Record { live, tell } => self.write_record(live, *tell).await,
+        }
+    }
+
+    /// Reads, takes in what others wrote, and writes: what one replica knows is never lost to another's silence.
+    pub(super) async fn write_record(&self, live: &Live, tell: bool) -> Result<(), StoreError> {
+        let text = live.key.text();
+        let key = keys::session(&text);
+        let entries = self.store.read(std::slice::from_ref(&key)).await?;
+        match entries.into_iter().next() {
+            Some(Ok(Some(held))) => match Session::parse(&held.value) {
+                Some(theirs) => live.merge(theirs),
+                None => return Err(StoreError::new(StoreErrorKind::Malformed, "not a session")),
+            },
+            Some(Err(error)) => return Err(error),
+            Some(Ok(None)) | None => {}
+        }
+        let value = live.with(|held| held.session.render());
+        self.store.write(&key, &value, Some(self.settings.keep.get())).await?;
+        self.counters.written.increment();
+        if tell {
+            let now = self.clock.now().as_millis().to_string();
+            self.store.write(&keys::session_mark(&text), now.as_bytes(), Some(MARK_LIFE)).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! OpenID Connect Back-Channel Logout 1.0: a provider ends the sessions of one of its users.
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    receiver::Receiver,
+    set::{self, LEEWAY, Problem},
+    settings::LogoutSettings,
+};
+use crate::{
+    domain::{RevocationKind, UnixTime},
+    identity::{Signed, Signer},
+    telemetry::audit::{AdminRecord, fingerprint},
+};
+
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+/// Longest `sid` or `sub`, in octets.
+const MAX_ID: usize = 1024;
+
+/// One provider and its keys.
+#[derive(Debug)]
+pub(super) struct Provider {
+    pub(super) settings: LogoutSettings,
+    pub(super) signer: std::sync::Arc<Signer>,
+}
+
+/// Takes the logout token of a form.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub(super) async fn take(receiver: &Receiver, form: &str) -> Result<(), String> {
+    let mut tokens = url::form_urlencoded::parse(form.as_bytes()).filter(|(name, _)| name == "logout_token");
+    let (Some((_, token)), None) = (tokens.next(), tokens.next()) else {
+        return Err("`logout_token` must be there once".into());
+    };
+    apply(receiver, &token).await.map_err(|problem| match problem {
+        Problem::Refused(_, why) => why,
+        Problem::Later(why) => why.to_owned(),
+    })
+}
+
+async fn apply(receiver: &Receiver, text: &str) -> Result<(), Problem> {
+    let Some(token) = Signed::parse(text) else { return set::invalid("not a signed token in compact form") };
+    // Providers from before `logout+jwt` was named send `JWT` or nothing.
+    if !matches!(token.typ(), None | Some("logout+jwt" | "jwt")) {
+        return set::invalid("not a logout token (`typ`)");
+    }
+    let issuer = token.payload().get("iss").and_then(Value::as_str).unwrap_or_default();
+    let known = receiver.providers.iter().find(|known| known.settings.issuer == issuer);
+    let Some(provider) = known else { return set::invalid("the issuer may not log out here") };
+    provider.signer.verify(&token, Instant::now() + super::receiver::PATIENCE).await?;
+    let now = receiver.parts.clock.now();
+    let (claims, issued) = claims(receiver, provider, token.payload(), now)?;
+    let seen = receiver.seen_key(issuer, claims.jti);
+    if receiver.was_seen(&seen).await? {
+        return Ok(());
+    }
+    let revocations = &receiver.parts.revocations;
+    let (written, target) = match (claims.session, claims.subject) {
+        // The session alone, whoever's it is.
+        (Some(session), _) => {
+            (revocations.revoke(RevocationKind::Session, session, "logout", None).await, format!("session:{session}"))
+        }
+        (None, Some(subject)) => (revocations.revoke_until(subject, issued).await, format!("sub:{subject}")),
+        (None, None) => return set::invalid("neither `sid` nor `sub`"),
+    };
+    written.map_err(|error| super::receiver::later(&error))?;
+    let life = receiver.settings.max_age.get() + LEEWAY;
+    let remembered = receiver.parts.store.write(&seen, b"1", Some(life)).await;
+    remembered.map_err(|error| super::receiver::later(&error))?;
+    receiver.parts.auditor.admin(AdminRecord {
+        at: now,
+        actor: format!("signals:{issuer}").into(),
+        peer: None,
+        action: "signal.logout".to_owned(),
+        target,
+        outcome: "done".to_owned(),
+        detail: Some(format!("token {}", fingerprint(claims.jti))),
+    });
+    Ok(())
+}
+
+struct Claims<'a> {
+    jti: &'a str,
+    session: Option<&'a str>,
+    subject: Option<&'a str>,
+}
+
+/// Section 2.6 of the specification.
+fn claims<'a>(
+    receiver: &Receiver,
+    provider: &Provider,
+    payload: &'a Value,
+    now: UnixTime,
+) -> Result<(Claims<'a>, UnixTime), Problem> {
+    set::audience_is(payload, &provider.settings.audience)?;
+    let issued = set::issued(payload, now, receiver.settings.max_age.get())?;
+    if let Some(expires) = payload.get("exp")
+        && set::date(expires).is_none_or(|expires| expires.plus(LEEWAY) <= now)
+    {
+        return set::invalid("the token has expired");
+    }
+    if payload.get("nonce").is_some() {
+        return set::invalid("a logout token has no `nonce`");
+    }
+    if !payload.get("events").and_then(|events| events.get(EVENT)).is_some_and(Value::is_object) {
+        return set::invalid("`events` does not hold a back-channel logout");
+    }
+    let id = |name: &str| match payload.get(name) {
+        None => Ok(None),
+        Some(Value::String(id)) if (1..=MAX_ID).contains(&id.len()) => Ok(Some(id.as_str())),
+        Some(_) => set::invalid(format!("`{name}` cannot be read")),
+    };
+    Ok((Claims { jti: set::jti(payload)?, session: id("sid")?, subject: id("sub")? }, issued))
+}

@@ -1,0 +1,159 @@
+//! Asking a transmitter for tokens (RFC 8936), for receivers that nobody can push to.
+//!
+//! A token is acknowledged with the next question, and only when its effects are durable; what could not be written is not
+//! acknowledged and comes again.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    receiver::{Receiver, Way},
+    set::Problem,
+    settings::PollSettings,
+};
+use crate::{
+    domain::{
+        Secret,
+        metric::{Counter, Gauge},
+    },
+    identity::{Fetcher, Outgoing},
+};
+
+/// Longest pause between two attempts that failed.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Longest that a transmitter may ask us to wait.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// How the asking goes.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    pub(super) answered: Counter,
+    pub(super) failed: Counter,
+    /// Unix seconds of the last answer.
+    pub(super) last: Gauge,
+}
+
+/// One transmitter that is asked.
+#[derive(Debug)]
+pub(super) struct Poller {
+    pub(super) receiver: Arc<Receiver>,
+    pub(super) fetcher: Arc<Fetcher>,
+    pub(super) issuer: String,
+    pub(super) url: Url,
+    pub(super) settings: PollSettings,
+    pub(super) asking: Arc<Asking>,
+}
+
+/// What is told with the next question.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ack: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    set_errs: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(default)]
+    sets: BTreeMap<String, String>,
+    #[serde(default)]
+    more_available: bool,
+}
+
+impl Poller {
+    /// Asks for ever.
+    pub(super) async fn run(self) {
+        let (mut told, mut failures) = (Told::default(), 0_u32);
+        loop {
+            let asked = Instant::now();
+            let pause = match self.ask(&told).await {
+                Ok(answer) => {
+                    failures = 0;
+                    self.asking.answered.increment();
+                    self.asking.last.set(self.receiver.parts.clock.now().as_secs() as f64);
+                    let (next, held_up) = self.take(answer.sets).await;
+                    told = next;
+                    match () {
+                        // What could not be written is asked for again, not at once.
+                        () if held_up => back_off(1),
+                        () if answer.more_available || !told.is_empty() || self.is_long() => Duration::ZERO,
+                        () => self.settings.interval.get().mul_f64(rand::random_range(0.8..1.2)),
+                    }
+                }
+                // Nothing came in all that time: that is what long polling is.
+                Err(_) if self.is_long() && asked.elapsed() >= self.settings.wait.get() => Duration::ZERO,
+                Err((why, retry_after)) => {
+                    self.asking.failed.increment();
+                    if failures == 0 {
+                        tracing::warn!(transmitter = self.issuer, why, "a transmitter cannot be asked for events");
+                    }
+                    failures = failures.saturating_add(1);
+                    back_off(failures).max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
+                }
+            };
+            // A transmitter that answers long polls at once is not hammered.
+            let least = if told.is_empty() {
+                Duration::from_millis(200).saturating_sub(asked.elapsed())
+            } else {
+                Duration::ZERO
+            };
+            tokio::time::sleep(pause.max(least)).await;
+        }
+    }
+
+    fn is_long(&self) -> bool {
+        !self.settings.wait.get().is_zero()
+    }
+
+    async fn ask(&self, told: &Told) -> Result<Answer, (String, Option<Duration>)> {
+        let mut body = serde_json::to_value(told).unwrap_or_else(|_| json!({}));
+        body["maxEvents"] = self.settings.max_events.into();
+        // What is to be told is told at once.
+        body["returnImmediately"] = (!self.is_long() || !told.is_empty()).into();
+        let authorization = self.settings.authorization_header.as_ref().map(Secret::expose);
+        let mut headers = vec![("content-type", "application/json"), ("accept", "application/json")];
+        headers.extend(authorization.map(|value| ("authorization", value)));
+        let timeout = self.is_long().then(|| self.settings.wait.get());
+        let body = body.to_string().into_bytes();
+        let request = Outgoing { method: ::http::Method::POST, url: &self.url, headers: &headers, body, timeout };
+        let answer = self.fetcher.send(request).await.map_err(|error| (error.to_string(), None))?;
+        if answer.status != 200 {
+            return Err((format!("answered {}", answer.status), answer.retry_after));
+        }
+        serde_json::from_slice(&answer.body).map_err(|_| ("answered something else than RFC 8936 says".into(), None))
+    }
+
+    /// Takes each; says what to tell of them, and whether any could not be written for now.
+    async fn take(&self, sets: BTreeMap<String, String>) -> (Told, bool) {
+        let (mut told, mut held_up) = (Told::default(), false);
+        for (jti, token) in sets {
+            match self.receiver.take(&token, Way::Poll(&self.issuer)).await {
+                Ok(_) => told.ack.push(jti),
+                Err(Problem::Refused(code, why)) => {
+                    told.set_errs.insert(jti, json!({"err": code.as_str(), "description": why}));
+                }
+                Err(Problem::Later(_)) => held_up = true,
+            }
+        }
+        (told, held_up)
+    }
+}
+
+impl Told {
+    fn is_empty(&self) -> bool {
+        self.ack.is_empty() && self.set_errs.is_empty()
+    }
+}
+
+/// Doubling from a second, never the same for two replicas.
+pub(super) fn back_off(failures: u32) -> Duration {
+    let ceiling = Duration::from_secs(1).saturating_mul(1 << failures.saturating_sub(1).min(6)).min(MAX_PAUSE);
+    ceiling.mul_f64(rand::random_range(0.5..1.0))
+}

@@ -1,0 +1,239 @@
+//! A store for one machine: everything in memory, each change also in a file (redb) before it is acknowledged.
+//!
+//! Survives `kill -9`: what was acknowledged is there again. Counters of rates are not kept. One process at a time.
+
+use std::{fmt, fs, path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Entry, FeedEvent, Keys, Now, Rate, Record, Store, StoreError, StoreErrorKind, Taken,
+    hub::Hub,
+    table::{Data, Item, Table},
+};
+use crate::domain::UnixTime;
+
+/// The file within the folder that the URL names.
+const FILE: &str = "countersign.redb";
+/// Octets of the file's pages in memory, beside what is remembered of it: it is read once, at the start.
+const CACHE: usize = 16 * 1024 * 1024;
+
+/// Key; then its end in milliseconds (0: none) and its data as JSON.
+const ITEMS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("items");
+
+/// Changes written in one transaction, and so with one flush to the disk.
+const BATCH: usize = 256;
+
+/// Changes that wait to be written; beyond that, writers are refused.
+const QUEUE: usize = 4096;
+
+pub struct File {
+    table: Mutex<Shelf>,
+    hub: Hub,
+    now: Now,
+    journal: mpsc::Sender<Change>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    table: Table,
+    /// Keys that have ended and are still in the file; the next change takes them with it.
+    ended: Vec<String>,
+}
+
+/// Keys with what stands there now (`None`: nothing), and whom to tell that it is on the disk.
+struct Change {
+    items: Vec<(String, Option<Item>)>,
+    written: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl File {
+    /// Opens the store in `folder`, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When the folder or file cannot be used; when another process uses it.
+    pub fn open(folder: &Path, now: impl Fn() -> UnixTime + Send + Sync + 'static) -> Result<Arc<Self>, StoreError> {
+        fs::create_dir_all(folder).map_err(|error| refused(folder, &error))?;
+        let path = folder.join(FILE);
+        let database = Builder::new().set_cache_size(CACHE).create(&path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                let text = format!("`{}` is in use by another process; several replicas need Redis", path.display());
+                StoreError::new(StoreErrorKind::Refused, text)
+            }
+            error => refused(&path, &error),
+        })?;
+        restrict(&path)?;
+        let table = load(&database).map_err(|error| refused(&path, &*error))?;
+        let (journal, changes) = mpsc::channel(QUEUE);
+        // Ends, and closes the file, when the store is dropped.
+        let spawned = std::thread::Builder::new().name("store-file".into()).spawn(move || keep(&database, changes));
+        spawned.map_err(|error| refused(&path, &error))?;
+        Ok(Arc::new(Self {
+            table: Mutex::new(Shelf { table, ended: Vec::new() }),
+            hub: Hub::in_process(),
+            now: Arc::new(now),
+            journal,
+        }))
+    }
+
+    /// Runs an operation that changes nothing but what has ended.
+    fn look<T>(&self, operation: impl FnOnce(&mut Table, UnixTime) -> T) -> T {
+        let mut shelf = self.table.lock();
+        let Shelf { table, ended } = &mut *shelf;
+        let now = (self.now)();
+        table.expire(now);
+        let result = operation(table, now);
+        let keys = table.changes();
+        ended.extend(keys.iter().filter(|key| table.item(key).is_none()).cloned());
+        self.hub.changed(keys);
+        result
+    }
+
+    /// Runs an operation, and returns when what it changed is on the disk.
+    async fn change<T>(&self, operation: impl FnOnce(&mut Table, UnixTime) -> T) -> Result<T, StoreError> {
+        let full = |_| StoreError::new(StoreErrorKind::Refused, "too many changes wait to be written");
+        let room = self.journal.try_reserve().map_err(full)?;
+        let (written, on_disk) = oneshot::channel();
+        let result = {
+            let mut shelf = self.table.lock();
+            let Shelf { table, ended } = &mut *shelf;
+            let now = (self.now)();
+            table.expire(now);
+            let result = operation(table, now);
+            let keys = table.changes();
+            ended.extend(keys.iter().cloned());
+            let items = ended.drain(..).map(|key| (table.item(&key).cloned(), key)).map(|(item, key)| (key, item));
+            let items = items.collect();
+            // Under the lock, so that the file sees changes in the order in which memory does.
+            room.send(Change { items, written });
+            self.hub.changed(keys);
+            result
+        };
+        let lost = || StoreError::new(StoreErrorKind::Refused, "the file is not written any more");
+        on_disk.await.map_err(|_| lost())??;
+        Ok(result)
+    }
+}
+
+/// Writes changes until the store is dropped, as many in one transaction as are there.
+fn keep(database: &Database, mut changes: mpsc::Receiver<Change>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while changes.blocking_recv_many(&mut batch, BATCH) > 0 {
+        let result = write(database, &batch).map_err(|error| {
+            tracing::error!(%error, "the store's file cannot be written");
+            StoreError::new(StoreErrorKind::Refused, format!("file: {error}"))
+        });
+        for change in batch.drain(..) {
+            // Whoever asked may have stopped waiting.
+            let _ = change.written.send(result.clone());
+        }
+    }
+}
+
+fn write(database: &Database, batch: &[Change]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let transaction = database.begin_write()?;
+    {
+        let mut items = transaction.open_table(ITEMS)?;
+        for (key, item) in batch.iter().flat_map(|change| &change.items) {
+            match item {
+                Some(item) => {
+                    let ends = item.ends.map_or(0, UnixTime::as_millis);
+                    items.insert(key.as_str(), (ends, serde_json::to_vec(&item.data)?.as_slice()))?;
+                }
+                None => drop(items.remove(key.as_str())?),
+            }
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+fn load(database: &Database) -> Result<Table, Box<dyn std::error::Error + Send + Sync>> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(ITEMS)?;
+    transaction.commit()?;
+    let mut table = Table::default();
+    for row in database.begin_read()?.open_table(ITEMS)?.iter()? {
+        let (key, value) = row?;
+        let (ends, data) = value.value();
+        let data: Data = serde_json::from_slice(data)?;
+        let ends = (ends != 0).then(|| UnixTime::from_millis(ends));
+        table.restore(key.value().to_owned(), Item { data, ends });
+    }
+    Ok(table)
+}
+
+/// Revocations and device records are nobody else's business.
+fn restrict(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|error| refused(path, &error))
+}
+
+fn refused(path: &Path, error: &dyn fmt::Display) -> StoreError {
+    StoreError::new(StoreErrorKind::Refused, format!("`{}`: {error}", path.display()))
+}
+
+#[async_trait]
+impl Store for File {
+    async fn read(&self, keys: &[String]) -> Result<Vec<Entry>, StoreError> {
+        Ok(self.look(|table, now| keys.iter().map(|key| table.read(key, now)).collect()))
+    }
+
+    async fn write(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<(), StoreError> {
+        self.change(|table, now| table.write(key, value, life, now)).await
+    }
+
+    async fn create(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<bool, StoreError> {
+        self.change(|table, now| table.create(key, value, life, now)).await
+    }
+
+    async fn raise(&self, key: &str, value: &str, life: Option<Duration>) -> Result<bool, StoreError> {
+        self.change(|table, now| table.raise(key, value, life, now)).await?
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
+        self.change(|table, _| keys.iter().map(|key| u64::from(table.delete(key))).sum()).await
+    }
+
+    async fn record(&self, key: &str, fields: &[&str]) -> Result<Option<Record>, StoreError> {
+        self.look(|table, _| table.record(key, fields))
+    }
+
+    async fn whole_record(&self, key: &str) -> Result<Option<Record>, StoreError> {
+        self.look(|table, _| table.whole_record(key))
+    }
+
+    async fn write_record(&self, key: &str, set: &[(&str, &str)], remove: &[&str]) -> Result<(), StoreError> {
+        self.change(|table, _| table.write_record(key, set, remove)).await?
+    }
+
+    async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError> {
+        self.change(|table, now| table.add(key, deltas, life, now)).await?
+    }
+
+    async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
+        Ok(self.look(|table, _| table.scan(prefix, cursor, count)))
+    }
+
+    async fn take(&self, key: &str, rate: Rate, count: u32) -> Result<Taken, StoreError> {
+        // In memory only: a flush to the disk for each request would cost more than a crash that forgets a window.
+        self.look(|table, now| table.take(key, rate, count, now))
+    }
+
+    fn feed(&self) -> mpsc::Receiver<FeedEvent> {
+        self.hub.listen()
+    }
+
+    async fn warnings(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("File")
+    }
+}

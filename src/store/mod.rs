@@ -1,0 +1,203 @@
+//! Where what must be shared or survive is kept: revocations, devices, counters, one-time proofs.
+//!
+//! One interface over three adapters (`memory`, `file`, `redis`); the contract tests run the same cases over each.
+//! A failure is a [`StoreError`], never an empty result: "not there" and "could not look" are different answers.
+
+pub mod file;
+mod gcra;
+mod hub;
+pub mod keys;
+pub mod liveness;
+pub mod memory;
+pub mod redis;
+mod table;
+mod tickets;
+mod watch;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{sync::mpsc, time::Instant};
+
+pub use self::{
+    liveness::Liveness,
+    tickets::{Ticket, Tickets},
+    watch::Watch,
+};
+use crate::domain::{Unavailable, UnixTime};
+
+/// Fields of a record (a Redis hash).
+pub type Record = Vec<(String, String)>;
+
+/// Largest value or field that is read, in octets. A larger one is [`StoreErrorKind::Malformed`] and is not transferred.
+pub const MAX_VALUE: usize = 64 * 1024;
+
+/// Most fields of a record that is read whole, and most octets of all of them together.
+pub const MAX_FIELDS: usize = 8192;
+pub const MAX_WHOLE: usize = 1024 * 1024;
+
+/// Where an embedded store takes the time from: `move || clock.now()`. Redis keeps its own.
+pub type Now = Arc<dyn Fn() -> UnixTime + Send + Sync>;
+
+/// A value, and what is left of its life (`None`: it has no end).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub value: Vec<u8>,
+    pub life: Option<Duration>,
+}
+
+/// What stands at one key: `None`, nothing. A key of another type or too large is an error of its own.
+pub type Entry = Result<Option<Held>, StoreError>;
+
+/// One page of a scan: keys, and the cursor of the next page if there is one.
+pub type Keys = (Vec<String>, Option<String>);
+
+/// A key-value store with lifetimes, records, and a feed of changes.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// What stands at `keys`, in their order and in one round trip.
+    async fn read(&self, keys: &[String]) -> Result<Vec<Entry>, StoreError>;
+
+    /// Sets a value, replacing whatever was there; `life` of `None` keeps it until it is deleted.
+    async fn write(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<(), StoreError>;
+
+    /// As [`Store::write`], and waits a moment until a replica of the store holds it too, so that a failover does not lose
+    /// it. Says whether one does; `None`: the store has no replicas, or does not say. The write counts in any case.
+    async fn write_replicated(
+        &self,
+        key: &str,
+        value: &[u8],
+        life: Option<Duration>,
+    ) -> Result<Option<bool>, StoreError> {
+        self.write(key, value, life).await.map(|()| None)
+    }
+
+    /// Sets a value only where there is nothing, in one atomic step. Says whether it did.
+    async fn create(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<bool, StoreError>;
+
+    /// Sets `value`, which begins with a number, unless what is there begins with a larger one; in one atomic step. What
+    /// begins with no number stays. The life of what is there is never shortened. Says whether it was set: events that
+    /// arrive in any order, and on any replica, leave what the newest of them says.
+    async fn raise(&self, key: &str, value: &str, life: Option<Duration>) -> Result<bool, StoreError>;
+
+    /// Removes keys of any type. Says how many were there.
+    async fn delete(&self, keys: &[String]) -> Result<u64, StoreError>;
+
+    /// The named fields of a record that it has, in one round trip. `None` where there is no record.
+    async fn record(&self, key: &str, fields: &[&str]) -> Result<Option<Record>, StoreError>;
+
+    /// Every field of a record, in no order. More than [`MAX_FIELDS`] or [`MAX_WHOLE`] is malformed, and not transferred.
+    async fn whole_record(&self, key: &str) -> Result<Option<Record>, StoreError>;
+
+    /// Sets fields of a record and removes others, in one atomic step.
+    async fn write_record(&self, key: &str, set: &[(&str, &str)], remove: &[&str]) -> Result<(), StoreError>;
+
+    /// Adds to integer fields of a record (missing counts as 0) and sets its life, in one atomic step.
+    async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError>;
+
+    /// Keys that begin with `prefix` (taken literally), a page of about `count` at a time. An empty cursor begins.
+    /// A key may come twice; one that is there from beginning to end comes at least once.
+    async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError>;
+
+    /// Takes `count` tokens, all or none, by the generic cell rate algorithm, in one atomic step.
+    async fn take(&self, key: &str, rate: Rate, count: u32) -> Result<Taken, StoreError>;
+
+    /// A new feed of changes under the prefixes in [`keys::FEED_PREFIXES`]. See [`FeedEvent`] for what a listener may
+    /// rely on. A listener that falls too far behind finds its feed ended: what it knows is void, and it asks again.
+    fn feed(&self) -> mpsc::Receiver<FeedEvent>;
+
+    /// Settings of the server that could lose revocations, in words for a log line.
+    async fn warnings(&self) -> Result<Vec<String>, StoreError>;
+}
+
+/// What a feed tells its listener, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedEvent {
+    /// Listening has begun: changes from here on are told. The listener now scans; each connection starts a new epoch.
+    /// `patience`: how long after the last sign of life the feed may be believed; `None`: it cannot go silent.
+    Connected { epoch: u64, patience: Option<Duration> },
+    /// These keys were written, deleted or have expired. Says "changed", never how.
+    Changed(Vec<String>),
+    /// Everything may have changed (`FLUSHALL`).
+    Flushed,
+    /// Everything that had happened at this time has been told.
+    Alive(Instant),
+    /// The connection is gone; it is being sought.
+    Lost,
+}
+
+/// A rate: `limit` requests in each `window`, all of them at once if need be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub limit: u32,
+    pub window: Duration,
+}
+
+impl Rate {
+    /// Time in which one token comes back, in microseconds; at least one.
+    const fn interval(self) -> u64 {
+        let limit = if self.limit == 0 { 1 } else { self.limit as u64 };
+        let interval = micros(self.window) / limit;
+        if interval == 0 { 1 } else { interval }
+    }
+}
+
+const fn micros(span: Duration) -> u64 {
+    let micros = span.as_micros();
+    if micros > u64::MAX as u128 { u64::MAX } else { micros as u64 }
+}
+
+/// What [`Store::take`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub allowed: bool,
+    pub remaining: u32,
+    /// How long until one more would be let through; zero when this one was.
+    pub retry_after: Duration,
+    /// How long until the limit is whole again.
+    pub reset: Duration,
+}
+
+/// Why a store did not answer, or not with what was asked for.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{kind}: {detail}")]
+pub struct StoreError {
+    pub kind: StoreErrorKind,
+    /// For logs. Never a value, never a credential.
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum StoreErrorKind {
+    /// No connection, or it broke: may pass.
+    #[error("store unreachable")]
+    Unreachable,
+    #[error("store timed out")]
+    Timeout,
+    /// Wrong type, wrong shape or too large: does not pass by itself.
+    #[error("record malformed")]
+    Malformed,
+    /// The server refuses: no permission, read-only, out of memory.
+    #[error("store refused")]
+    Refused,
+}
+
+impl StoreError {
+    pub fn new(kind: StoreErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    /// Whether trying again later may help.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Unreachable | StoreErrorKind::Timeout)
+    }
+
+    /// What this failure means for a fact.
+    pub const fn unavailable(&self) -> Unavailable {
+        match self.kind {
+            StoreErrorKind::Unreachable | StoreErrorKind::Refused => Unavailable::Store,
+            StoreErrorKind::Timeout => Unavailable::Timeout,
+            StoreErrorKind::Malformed => Unavailable::Malformed,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Reads a store's URL: which servers, which of them are which, who we are, and whether what we say is encrypted.
+
+use std::{fmt, time::Duration};
+
+use percent_encoding::percent_decode_str;
+use redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    TlsCertificates,
+};
+
+use crate::{
+    domain::Span,
+    store::{StoreError, StoreErrorKind},
+};
+
+/// How long a command may take before it counts as unanswered: shorter than a check's deadline.
+const TIMEOUT: Duration = Duration::from_millis(100);
+
+/// A store's URL, read. `redis[s]://[user:password@]host[:port][/database]`,
+/// `redis[s]-sentinel://[user:password@]host[:port],…/master[/database]`, `redis[s]-cluster://[user:password@]host[:port],…`,
+/// each with `?ca=FILE&certificate=FILE&key=FILE&timeout=100ms`.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) kind: Kind,
+    /// Host and port of the nodes named in the URL.
+    pub(super) nodes: Vec<(String, u16)>,
+    pub(super) tls: bool,
+    pub(super) certificates: Option<TlsCertificates>,
+    pub(super) timeout: Duration,
+    login: RedisConnectionInfo,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Single,
+    Sentinel { master: String },
+    Cluster,
+}
+
+/// The servers, without credentials: for log lines.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (host, port)) in self.nodes.iter().enumerate() {
+            write!(f, "{}{host}:{port}", if i > 0 { "," } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl Address {
+    pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("no `://` in it"))?;
+        let (tls, family) = match scheme.strip_prefix("rediss") {
+            Some(family) => (true, family),
+            None => (false, scheme.strip_prefix("redis").ok_or_else(|| wrong("its scheme is not one of Redis"))?),
+        };
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (kind, database, port) = match family {
+            "" => (Kind::Single, path, 6379),
+            "-cluster" => (Kind::Cluster, path, 6379),
+            "-sentinel" => {
+                let (master, database) = path.split_once('/').unwrap_or((path, ""));
+                if master.is_empty() {
+                    return Err(wrong("it names no master: redis-sentinel://host:26379/mymaster"));
+                }
+                (Kind::Sentinel { master: master.to_owned() }, database, 26379)
+            }
+            _ => return Err(wrong("its scheme is not one of Redis")),
+        };
+        let nodes: Vec<_> = hosts.split(',').map(|host| node(host, port)).collect::<Result<_, _>>()?;
+        if kind == Kind::Single && nodes.len() > 1 {
+            return Err(wrong("several hosts need redis-cluster:// or redis-sentinel://"));
+        }
+        let database: i64 = if database.is_empty() { Ok(0) } else { database.parse() }
+            .map_err(|_| wrong("the database is not a number"))?;
+        if kind == Kind::Cluster && database != 0 {
+            return Err(wrong("a cluster has no databases"));
+        }
+        let mut address =
+            Self { kind, nodes, tls, certificates: None, timeout: TIMEOUT, login: user(login)?.set_db(database) };
+        address.read_options(query)?;
+        Ok(address)
+    }
+
+    /// Whether any node is not on this machine.
+    pub(super) fn is_remote(&self) -> bool {
+        self.nodes.iter().any(|(host, _)| {
+            let address = host.parse::<std::net::IpAddr>();
+            !(host == "localhost" || address.is_ok_and(|address| address.is_loopback()))
+        })
+    }
+
+    /// A client of one data node, with our credentials.
+    pub(super) fn client(&self, node: &(String, u16)) -> Result<Client, StoreError> {
+        self.build(self.connection(node, self.login.clone()), self.tls)
+    }
+
+    /// A client of one sentinel. It is spoken to as the data nodes are, without credentials.
+    pub(super) fn sentinel(&self, node: &(String, u16)) -> Result<Client, StoreError> {
+        let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+        self.build(self.connection(node, login), self.tls)
+    }
+
+    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
+        self.nodes.iter().map(|node| self.connection(node, self.login.clone())).collect()
+    }
+
+    fn build(&self, connection: ConnectionInfo, tls: bool) -> Result<Client, StoreError> {
+        match self.certificates.clone().filter(|_| tls) {
+            Some(certificates) => Client::build_with_tls(connection, certificates),
+            None => Client::open(connection),
+        }
+        .map_err(|error| super::reply::failure(&error))
+    }
+
+    fn connection(&self, (host, port): &(String, u16), login: RedisConnectionInfo) -> ConnectionInfo {
+        let address = if self.tls {
+            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host.clone(), *port)
+        };
+        // An address that is already parsed converts without failing; the fallback is never taken.
+        match address.into_connection_info() {
+            Ok(info) => info.set_redis_settings(login),
+            Err(_) => unreachable_info(login),
+        }
+    }
+
+    fn read_options(&mut self, query: &str) -> Result<(), StoreError> {
+        let (mut root_cert, mut certificate, mut key) = (None, None, None);
+        for (name, value) in query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('=')) {
+            let value = decoded(value)?;
+            match name {
+                "ca" => root_cert = Some(file(&value)?),
+                "certificate" => certificate = Some(file(&value)?),
+                "key" => key = Some(file(&value)?),
+                "timeout" => self.timeout = *Span::parse(&value).map_err(|why| wrong(&why))?,
+                other => return Err(wrong(&format!("`{other}` is not one of ca, certificate, key, timeout"))),
+            }
+        }
+        let client_tls = match (certificate, key) {
+            (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig { client_cert, client_key }),
+            (None, None) => None,
+            _ => return Err(wrong("`certificate` and `key` come together")),
+        };
+        if root_cert.is_some() || client_tls.is_some() {
+            if !self.tls {
+                return Err(wrong("certificates need rediss://"));
+            }
+            self.certificates = Some(TlsCertificates { client_tls, root_cert });
+        }
+        Ok(())
+    }
+}
+
+fn unreachable_info(login: RedisConnectionInfo) -> ConnectionInfo {
+    #[expect(clippy::unwrap_used, reason = "a constant that parses")]
+    let info = "redis://invalid.invalid".into_connection_info().unwrap();
+    info.set_redis_settings(login)
+}
+
+fn node(text: &str, default_port: u16) -> Result<(String, u16), StoreError> {
+    let bracketed = text.starts_with('[');
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !bracketed || host.ends_with(']') => {
+            (host, port.parse().map_err(|_| wrong("a port is not a number"))?)
+        }
+        _ => (text, default_port),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() { Err(wrong("a host is missing")) } else { Ok((host.to_owned(), port)) }
+}
+
+fn user(login: Option<&str>) -> Result<RedisConnectionInfo, StoreError> {
+    let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+    let Some(login) = login else { return Ok(info) };
+    let (user, password) = login.split_once(':').unwrap_or(("", login));
+    let info = if user.is_empty() { info } else { info.set_username(decoded(user)?) };
+    Ok(info.set_password(decoded(password)?))
+}
+
+fn decoded(text: &str) -> Result<String, StoreError> {
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| wrong("it is not UTF-8"))?;
+    Ok(decoded.into_owned())
+}
+
+fn file(path: &str) -> Result<Vec<u8>, StoreError> {
+    std::fs::read(path).map_err(|error| wrong(&format!("`{path}` cannot be read: {error}")))
+}
+
+/// The URL itself stays out of the message: it may hold a password.
+fn wrong(why: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Refused, format!("store URL: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_url_is_read() {
+        let single = Address::parse("redis://:p%40ss@h:7/3").unwrap();
+        assert_eq!((single.kind, single.nodes.clone(), single.tls), (Kind::Single, vec![("h".into(), 7)], false));
+        assert_eq!((single.login.password(), single.login.username(), single.login.db()), (Some("p@ss"), None, 3));
+        let cluster = Address::parse("rediss-cluster://u:p@a,[::1]:7001").unwrap();
+        assert_eq!(cluster.nodes, [("a".into(), 6379), ("::1".into(), 7001)]);
+        assert!(cluster.tls && cluster.kind == Kind::Cluster && cluster.login.username() == Some("u"));
+        let sentinel = Address::parse("redis-sentinel://s1:26379,s2/mymaster?timeout=50ms").unwrap();
+        assert_eq!(sentinel.kind, Kind::Sentinel { master: "mymaster".into() });
+        assert_eq!(sentinel.nodes[1], ("s2".into(), 26379));
+        assert_eq!(sentinel.timeout, Duration::from_millis(50));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_without_showing_the_password() {
+        for url in [
+            "redis:h",
+            "redisx://h",
+            "redis://a,b",
+            "redis://:secret@h:port",
+            "redis://h/x",
+            "redis-sentinel://h",
+            "redis-cluster://h/2",
+            "redis://h?ca=/x",
+            "redis://h?tls=1",
+            "rediss://h?ca=/nonexistent/ca.pem",
+        ] {
+            let Err(error) = Address::parse(url) else { panic!("{url} was taken") };
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The connection that commands go over: kept, watched and replaced in the background, so that no check waits for one.
+//!
+//! While there is none, or the server does not answer, a command fails at once: waiting would only pile up.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use redis::{
+    Cmd, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster::ClusterClientBuilder,
+    cluster_async::ClusterConnection,
+    cmd,
+};
+use tokio::sync::Notify;
+
+use super::{
+    address::Kind,
+    backoff,
+    reply::{failure, is_broken},
+    topology::Topology,
+};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Between two questions whether the server answers.
+const PROBE: Duration = Duration::from_millis(100);
+
+/// Unanswered questions after which the connection is given up.
+const PROBES: u32 = 20;
+
+#[derive(Clone)]
+pub(super) enum Connection {
+    Plain(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+pub(super) struct Link {
+    topology: Arc<Topology>,
+    connection: ArcSwapOption<Connection>,
+    /// Connected, and the server does not answer.
+    silent: AtomicBool,
+    broken: Arc<Notify>,
+}
+
+impl Link {
+    pub(super) fn new(topology: Arc<Topology>) -> Self {
+        Self { topology, connection: ArcSwapOption::empty(), silent: AtomicBool::new(false), broken: Arc::default() }
+    }
+
+    /// The connection, if there is one that answers.
+    pub(super) fn connection(&self) -> Result<Connection, StoreError> {
+        if self.silent.load(Ordering::Acquire) {
+            return Err(StoreError::new(StoreErrorKind::Timeout, "the server does not answer"));
+        }
+        let connection = self.connection.load();
+        let connection =
+            connection.as_ref().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "not connected"))?;
+        Ok((**connection).clone())
+    }
+
+    pub(super) async fn run(&self, command: Cmd) -> Result<Value, StoreError> {
+        let mut connection = self.connection()?;
+        // Not `req_packed_command`: that hands on a server's error as a value.
+        self.checked(command.query_async(&mut connection).await)
+    }
+
+    /// Passes a result on, and has the connection replaced if that is what it calls for.
+    pub(super) fn checked<T>(&self, result: Result<T, redis::RedisError>) -> Result<T, StoreError> {
+        result.map_err(|error| {
+            if is_broken(&error) {
+                self.broken.notify_one();
+            }
+            // Made a replica under our connections, which it keeps: the feed's must go as well. The canary writes often.
+            if error.code() == Some("READONLY") {
+                self.topology.switched.notify_waiters();
+            }
+            failure(&error)
+        })
+    }
+
+    /// Connects and connects again, for ever.
+    pub(super) async fn keep(&self) {
+        let mut failures = 0;
+        loop {
+            match self.connect().await {
+                Ok((connection, ended)) => {
+                    failures = 0;
+                    self.connection.store(Some(Arc::new(connection.clone())));
+                    tokio::select! {
+                        () = self.watch(connection) => {}
+                        () = ended => {}
+                        () = self.broken.notified() => {}
+                        () = self.topology.switched.notified() => {}
+                    }
+                    self.connection.store(None);
+                    self.silent.store(false, Ordering::Release);
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        tracing::warn!(servers = %self.topology.address, %error, "no connection to the store");
+                    }
+                    tokio::time::sleep(backoff(failures)).await;
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<(Connection, Ended), StoreError> {
+        let address = &self.topology.address;
+        if address.kind == Kind::Cluster {
+            let mut builder = ClusterClientBuilder::new(address.connections())
+                .use_protocol(redis::ProtocolVersion::RESP3)
+                .connection_timeout(Duration::from_millis(500))
+                .response_timeout(address.timeout)
+                .retries(3)
+                .min_retry_wait(5)
+                .max_retry_wait(50);
+            if let Some(certificates) = address.certificates.clone() {
+                builder = builder.certs(certificates);
+            }
+            let client = builder.build().map_err(|error| failure(&error))?;
+            let connection = client.get_async_connection().await.map_err(|error| failure(&error))?;
+            return Ok((Connection::Cluster(connection), Box::pin(std::future::pending())));
+        }
+        let primaries = self.topology.primaries().await?;
+        let node = primaries.first().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "no primary"))?;
+        let (connection, mut pushes) = self.topology.connect(node, address.timeout).await?;
+        let ended = Box::pin(async move {
+            while let Some(push) = pushes.recv().await {
+                if push.kind == redis::PushKind::Disconnection {
+                    break;
+                }
+            }
+        });
+        Ok((Connection::Plain(connection), ended))
+    }
+
+    /// Asks again and again whether the server answers. Returns when the connection is of no use.
+    async fn watch(&self, mut connection: Connection) {
+        if matches!(connection, Connection::Cluster(_)) {
+            // The cluster's client watches its own connections.
+            return std::future::pending().await;
+        }
+        let mut unanswered = 0;
+        while unanswered < PROBES {
+            tokio::time::sleep(PROBE).await;
+            match cmd("PING").query_async::<Value>(&mut connection).await {
+                Ok(_) => unanswered = 0,
+                Err(error) if error.is_timeout() => unanswered += 1,
+                Err(_) => return,
+            }
+            self.silent.store(unanswered > 0, Ordering::Release);
+        }
+    }
+}
+
+type Ended = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> redis::RedisFuture<'a, Value> {
+        match self {
+            Self::Plain(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a redis::Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> redis::RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Plain(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Plain(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}

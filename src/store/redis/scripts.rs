@@ -1,0 +1,83 @@
+//! What must happen in one atomic step on the server, or in one trip, and has no command of its own.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+/// `KEYS[1]` a hash; `ARGV[1]` the largest field in octets, then the fields. An array of values in their order, or nil
+/// where there is no such key. A field that is too large is an error and is not sent.
+pub(super) static RECORD: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
+        for i = 2, #ARGV do
+            if redis.call('HSTRLEN', KEYS[1], ARGV[i]) > tonumber(ARGV[1]) then
+                return redis.error_reply('TOOLARGE field')
+            end
+        end
+        return redis.call('HMGET', KEYS[1], unpack(ARGV, 2))
+        ",
+    )
+});
+
+/// `KEYS[1]` a hash; `ARGV`: most fields, most octets of all together. Fields and values in turn, or nil where there is no
+/// such key. One that is larger is an error and is not sent.
+pub(super) static WHOLE_RECORD: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local fields = redis.call('HLEN', KEYS[1])
+        if fields == 0 then return nil end
+        if fields > tonumber(ARGV[1]) then return redis.error_reply('TOOLARGE record') end
+        local all, octets = redis.call('HGETALL', KEYS[1]), 0
+        for _, text in ipairs(all) do octets = octets + #text end
+        if octets > tonumber(ARGV[2]) then return redis.error_reply('TOOLARGE record') end
+        return all
+        ",
+    )
+});
+
+/// The steps of `gcra::take`, with the server's clock. `KEYS[1]` the limiter; `ARGV`: interval in microseconds, limit,
+/// count. Answers whether, remaining, and microseconds until one more and until whole.
+pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local interval, limit, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+        local time = redis.call('TIME')
+        local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+        local window = interval * limit
+        local arrival = tonumber(redis.call('GET', KEYS[1]) or now) or now
+        arrival = math.min(math.max(arrival, now), now + window)
+        local following = arrival + interval * count
+        local allowed = following <= now + window
+        local spent = allowed and following or arrival
+        if allowed then
+            redis.call('SET', KEYS[1], string.format('%.0f', following),
+                'PX', math.max(1, math.ceil((following - now) / 1000)))
+        end
+        local wait = allowed and 0 or following - (now + window)
+        return { allowed and 1 or 0, math.floor((now + window - spent) / interval), wait, spent - now }
+        ",
+    )
+});
+
+/// `KEYS[1]` a value that begins with a number; `ARGV`: the new one, its life in milliseconds (0: none). Answers 1 where it was set.
+/// A value that is too large begins with no number of ours: only its beginning is looked at.
+pub(super) static RAISE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local left = redis.call('PTTL', KEYS[1])
+        local life = tonumber(ARGV[2])
+        if left ~= -2 then
+            local held = string.match(redis.call('GETRANGE', KEYS[1], 0, 64), '^%s*(%d+)')
+            if not held or tonumber(held) > tonumber(string.match(ARGV[1], '^%d+')) then return 0 end
+            if left == -1 then life = 0 elseif life > 0 then life = math.max(life, left) end
+        end
+        if life == 0 then
+            redis.call('SET', KEYS[1], ARGV[1])
+        else
+            redis.call('SET', KEYS[1], ARGV[1], 'PX', string.format('%.0f', life))
+        end
+        return 1
+        ",
+    )
+});

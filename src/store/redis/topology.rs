@@ -1,0 +1,169 @@
+//! Which nodes are primaries right now, and plain connections to them.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value, aio::MultiplexedConnection, cmd};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    address::{Address, Kind},
+    reply::{self, failure, unexpected},
+};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// To reach a node and log in.
+const CONNECT: Duration = Duration::from_millis(500);
+
+/// Commands that wait to be sent on one connection. The library's 50 would make a burst wait for itself.
+const QUEUE: usize = 4096;
+
+pub(super) type Node = (String, u16);
+
+/// A connection and what is pushed over it, its end included.
+pub(super) type Plain = (MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo>);
+
+pub(super) struct Topology {
+    pub(super) address: Address,
+    /// A sentinel has announced another master, or a write showed that the node is none any more.
+    pub(super) switched: Notify,
+}
+
+impl Topology {
+    pub(super) fn new(address: Address) -> Arc<Self> {
+        Arc::new(Self { address, switched: Notify::new() })
+    }
+
+    /// The primaries, in a fixed order.
+    pub(super) async fn primaries(&self) -> Result<Vec<Node>, StoreError> {
+        match &self.address.kind {
+            Kind::Single => Ok(self.address.nodes.clone()),
+            Kind::Sentinel { master } => Ok(vec![self.master(master).await?]),
+            Kind::Cluster => self.shards().await,
+        }
+    }
+
+    /// A connection to a data node, unless the node says of itself that it is a replica.
+    pub(super) async fn connect(&self, node: &Node, timeout: Duration) -> Result<Plain, StoreError> {
+        let mut plain = open(&self.address.client(node)?, timeout).await?;
+        if is_replica(&mut plain.0).await? {
+            return Err(StoreError::new(StoreErrorKind::Unreachable, "the node is a replica, not the primary"));
+        }
+        Ok(plain)
+    }
+
+    /// Asks one sentinel after the other.
+    async fn master(&self, name: &str) -> Result<Node, StoreError> {
+        let mut last = StoreError::new(StoreErrorKind::Unreachable, "no sentinel answers");
+        for node in &self.address.nodes {
+            match self.ask_sentinel(node, name).await {
+                Ok(master) => return Ok(master),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask_sentinel(&self, node: &Node, name: &str) -> Result<Node, StoreError> {
+        let (mut sentinel, _) = open(&self.address.sentinel(node)?, CONNECT).await?;
+        let answer = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut sentinel).await;
+        match answer.map_err(|error| failure(&error))? {
+            Value::Nil => Err(StoreError::new(StoreErrorKind::Refused, "the sentinels know no master of that name")),
+            answer => match reply::strings(answer)?.as_slice() {
+                [host, port] => Ok((host.clone(), port.parse().map_err(|_| unexpected())?)),
+                _ => Err(unexpected()),
+            },
+        }
+    }
+
+    /// Asks one node of the cluster after the other which nodes have slots.
+    async fn shards(&self) -> Result<Vec<Node>, StoreError> {
+        let mut last = StoreError::new(StoreErrorKind::Unreachable, "no node of the cluster answers");
+        for node in &self.address.nodes {
+            let answer = async {
+                let (mut connection, _) = open(&self.address.client(node)?, CONNECT).await?;
+                cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await.map_err(|error| failure(&error))
+            };
+            match answer.await.and_then(|answer| slots(answer, &node.0)) {
+                Ok(primaries) if !primaries.is_empty() => return Ok(primaries),
+                Ok(_) => last = StoreError::new(StoreErrorKind::Unreachable, "the cluster has no slots yet"),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Listens to the sentinels for another master, each by itself.
+    pub(super) fn watch_sentinels(self: &Arc<Self>, cancel: &CancellationToken) {
+        if !matches!(self.address.kind, Kind::Sentinel { .. }) {
+            return;
+        }
+        for node in self.address.nodes.clone() {
+            let (topology, cancel) = (Arc::clone(self), cancel.clone());
+            tokio::spawn(async move {
+                let watching = async {
+                    loop {
+                        // Whatever ends it, it is begun again.
+                        let _ = topology.watch(&node).await;
+                        tokio::time::sleep(super::backoff(4)).await;
+                    }
+                };
+                cancel.run_until_cancelled(watching).await;
+            });
+        }
+    }
+
+    async fn watch(&self, node: &Node) -> Result<(), StoreError> {
+        let (mut sentinel, mut pushes) = open(&self.address.sentinel(node)?, CONNECT).await?;
+        let subscribed = sentinel.subscribe("+switch-master").await;
+        subscribed.map_err(|error| failure(&error))?;
+        while let Some(push) = pushes.recv().await {
+            match push.kind {
+                PushKind::Message => self.switched.notify_waiters(),
+                PushKind::Disconnection => break,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the server says of itself that it is a replica: what it holds may be old, and it may have lost its primary. One
+/// that does not say is believed. `HELLO` tells it to everybody who may connect, `ROLE` only to administrators.
+async fn is_replica(connection: &mut MultiplexedConnection) -> Result<bool, StoreError> {
+    let answer = cmd("HELLO").query_async::<HashMap<String, Value>>(connection).await;
+    match answer.map_err(|error| failure(&error)) {
+        Ok(mut said) => Ok(said.remove("role").and_then(reply::string).is_some_and(|role| role != "master")),
+        Err(error) if error.kind == StoreErrorKind::Refused => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn open(client: &redis::Client, timeout: Duration) -> Result<Plain, StoreError> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT))
+        .set_response_timeout(Some(timeout))
+        .set_pipeline_buffer_size(QUEUE)
+        .set_push_sender(sender);
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+    Ok((connection.map_err(|error| failure(&error))?, receiver))
+}
+
+/// The primaries of `CLUSTER SLOTS`. A node without a name is the one that was asked.
+fn slots(answer: Value, asked: &str) -> Result<Vec<Node>, StoreError> {
+    let Value::Array(ranges) = answer else { return Err(unexpected()) };
+    let mut primaries = Vec::new();
+    for range in ranges {
+        let Value::Array(parts) = range else { return Err(unexpected()) };
+        let Some(Value::Array(primary)) = parts.into_iter().nth(2) else { return Err(unexpected()) };
+        let mut primary = primary.into_iter();
+        let host = primary.next().and_then(reply::string).filter(|host| !host.is_empty() && host != "?");
+        let Some(Value::Int(port)) = primary.next() else { return Err(unexpected()) };
+        let port = u16::try_from(port).map_err(|_| unexpected())?;
+        primaries.push((host.unwrap_or_else(|| asked.to_owned()), port));
+    }
+    primaries.sort();
+    primaries.dedup();
+    Ok(primaries)
+}

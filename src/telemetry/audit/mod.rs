@@ -1,0 +1,297 @@
+//! One record per decision and per administrative write, as a chain of JSON lines that shows every later change.
+//!
+//! [`Auditor::record`] is a hand-off over a bounded queue: it never waits, never formats, never fails a request. Records
+//! carry what a decision was made from and can be replayed from; never a token, a token's id or a secret.
+
+mod chain;
+mod key;
+mod line;
+mod recent;
+mod record;
+mod settings;
+mod sink;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod writer;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+
+pub(super) use self::writer::rfc3339;
+use self::{chain::Chain, recent::Recent, writer::Writer};
+pub use self::{
+    key::{PublicKey, SigningKey},
+    record::{AdminRecord, AuditRecord, Recorded, Shadow, fingerprint},
+    settings::{OnFull, Settings, Sink},
+    verify::{ChainReport, Problem, ProblemKind, Report, verify},
+};
+use super::shadow::Shadows;
+use crate::{
+    clock::Clock,
+    domain::{
+        DecisionId,
+        metric::{Counter, Page, Source},
+    },
+};
+
+/// Why auditing could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("audit: cannot use the signing key `{path}`")]
+    Key { path: PathBuf, source: io::Error },
+    #[error("audit: cannot write records")]
+    Sink(#[source] io::Error),
+    #[error("audit: the cryptographic library refused")]
+    Crypto,
+}
+
+/// Takes records. Dropping it without [`Auditor::close`] leaves the chain without its last, signed line.
+#[derive(Debug)]
+pub struct Auditor {
+    queue: SyncSender<Message>,
+    shared: Arc<Shared>,
+    writer: Mutex<Option<thread::JoinHandle<()>>>,
+    on_full: OnFull,
+    /// `sink: none`: records are kept for `explain` for a while, and written nowhere.
+    unwritten: bool,
+    chain: String,
+}
+
+enum Message {
+    Decision(Box<AuditRecord>),
+    Admin(Box<AdminRecord>),
+    Flush(SyncSender<bool>),
+}
+
+/// What requests and the writer both touch.
+#[derive(Debug)]
+struct Shared {
+    queued: AtomicUsize,
+    capacity: usize,
+    /// Since the last gap record.
+    lost: AtomicU64,
+    failing: AtomicBool,
+    stopping: AtomicBool,
+    counters: Counters,
+    recent: Recent,
+    shadows: Shadows,
+}
+
+/// What happened to records since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub recorded: Counter,
+    pub lost: Counter,
+    pub write_errors: Counter,
+    pub checkpoints: Counter,
+}
+
+impl Auditor {
+    /// Opens key and sink and starts the writer's thread.
+    ///
+    /// # Errors
+    ///
+    /// Where the key cannot be read or made, or the folder cannot be written to.
+    pub fn start(settings: &Settings, clock: Clock) -> Result<Arc<Self>, Error> {
+        let key = settings.key.as_deref().map_or_else(SigningKey::generate, SigningKey::open)?;
+        let chain = Chain::new(key)?;
+        let id = chain.id().to_owned();
+        let instance = settings.instance_name();
+        let follows = sink::last_line(settings, &instance);
+        let sink = sink::Sink::open(settings, &instance, clock.now()).map_err(Error::Sink)?;
+        let shared = Arc::new(Shared::new(settings.queue));
+        let (sender, queue) = sync_channel(settings.queue);
+        let writer = Writer {
+            queue,
+            shared: Arc::clone(&shared),
+            chain,
+            sink,
+            clock,
+            instance,
+            settings: settings.clone(),
+            follows,
+            pending: Vec::new(),
+            unsigned: 0,
+            signed_at: Instant::now(),
+        };
+        let thread = thread::Builder::new().name("audit".into()).spawn(|| writer.run()).map_err(Error::Sink)?;
+        Ok(Arc::new(Self {
+            queue: sender,
+            shared,
+            writer: Mutex::new(Some(thread)),
+            on_full: settings.on_full,
+            unwritten: settings.sink == Sink::None,
+            chain: id,
+        }))
+    }
+
+    /// Hands over the record of a decision: about 0.1 µs, never waits.
+    ///
+    /// Where nothing is written, not every allow is kept for `explain`: memory that is used again at once costs a check far
+    /// less than memory that comes back after thousands of others.
+    pub fn record(&self, record: AuditRecord) {
+        let dispensable = self.unwritten && record.decision.is_allow() && !self.shared.shadows.is_on();
+        if dispensable && !self.shared.recent.wants_allow(record.facts.now) {
+            return;
+        }
+        self.send(Message::Decision(Box::new(record)));
+    }
+
+    /// Hands over the record of an administrative write, made or refused.
+    pub fn admin(&self, record: AdminRecord) {
+        self.send(Message::Admin(Box::new(record)));
+    }
+
+    fn send(&self, message: Message) {
+        let waiting = self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        match self.queue.try_send(message) {
+            Ok(()) => self.shared.counters.recorded.increment(),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.shared.taken();
+                self.shared.counters.lost.increment();
+                self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        if waiting == self.shared.capacity / 2 {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(writer) = &*self.writer.lock() {
+            writer.thread().unpark();
+        }
+    }
+
+    /// Whether a record would certainly be taken and can be written. A sixteenth of the queue is held back, so that requests
+    /// that asked at the same time find room as well.
+    pub fn has_room(&self) -> bool {
+        let capacity = self.shared.capacity;
+        self.shared.queued.load(Ordering::Relaxed) < capacity - capacity / 16 && !self.shared.is_failing()
+    }
+
+    /// Whether a request must be refused because it cannot be recorded. `demanded`: its policy says `audit_all_access`.
+    /// Without a sink nothing can be recorded, so what demands a record is refused.
+    pub fn must_refuse(&self, demanded: bool) -> bool {
+        if self.unwritten { demanded } else { (demanded || self.on_full == OnFull::Refuse) && !self.has_room() }
+    }
+
+    /// Waits until everything recorded so far is written and on disk. Blocks: not for a runtime's thread.
+    /// Says whether it is.
+    pub fn flush(&self) -> bool {
+        let (done, wait) = sync_channel(1);
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        if self.queue.send(Message::Flush(done)).is_err() {
+            self.shared.taken();
+            return false;
+        }
+        self.wake();
+        wait.recv().unwrap_or(false)
+    }
+
+    /// Writes what waits and a signed last line, and ends the writer. Blocks. Later records count as lost.
+    pub fn close(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer {
+            writer.thread().unpark();
+            if writer.join().is_err() {
+                tracing::error!("the audit writer had panicked");
+            }
+        }
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// A decision made not long ago, for `explain`. Its token's id is taken out.
+    pub fn recent(&self, id: DecisionId) -> Option<Arc<AuditRecord>> {
+        self.shared.recent.find(id).map(|record| self.shown(record))
+    }
+
+    /// The last refusals, newest first.
+    pub fn recent_refusals(&self, count: usize) -> Vec<Arc<AuditRecord>> {
+        self.shared.recent.refusals(count).into_iter().map(|record| self.shown(record)).collect()
+    }
+
+    /// What is written has lost its token's id by then; what is not is cheaper to keep as it is until somebody asks.
+    fn shown(&self, record: Arc<AuditRecord>) -> Arc<AuditRecord> {
+        if !self.unwritten {
+            return record;
+        }
+        let mut record = AuditRecord::clone(&record);
+        record.redact();
+        Arc::new(record)
+    }
+
+    /// The second set of rules, which the writer judges every record by.
+    pub fn shadows(&self) -> &Shadows {
+        &self.shared.shadows
+    }
+
+    /// The id of this process's chain, as its records carry it.
+    pub fn chain(&self) -> &str {
+        &self.chain
+    }
+}
+
+impl Shared {
+    fn new(capacity: usize) -> Self {
+        Self {
+            queued: AtomicUsize::new(0),
+            capacity,
+            lost: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            counters: Counters::default(),
+            recent: Recent::default(),
+            shadows: Shadows::default(),
+        }
+    }
+
+    fn taken(&self) {
+        self.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::Relaxed)
+    }
+
+    fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+impl Source for Auditor {
+    fn collect(&self, page: &mut Page) {
+        let counters = self.counters();
+        page.counter("countersign_audit_records", "Records handed to the writer", &[], &counters.recorded);
+        page.counter("countersign_audit_lost", "Records lost to a full queue", &[], &counters.lost);
+        page.counter("countersign_audit_write_errors", "Failed attempts to write", &[], &counters.write_errors);
+        page.counter("countersign_audit_checkpoints", "Signed checkpoints written", &[], &counters.checkpoints);
+        let queued = self.shared.queued.load(Ordering::Relaxed) as f64;
+        page.gauge("countersign_audit_queue_length", "Records that wait for the writer", &[], queued);
+        self.shadows().collect(page);
+    }
+}

@@ -1,0 +1,344 @@
+//! The chain over real files: what verifies, what does not, and what is said of it.
+
+use std::{fs, path::PathBuf, sync::mpsc::Receiver, time::Duration};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::UnixTime;
+
+fn settings(directory: &TempDir) -> Settings {
+    Settings {
+        sink: Sink::File,
+        directory: Some(directory.path().into()),
+        instance: Some("one".into()),
+        checkpoint_records: 4,
+        key: Some(directory.path().join("audit.key")),
+        ..Settings::default()
+    }
+}
+
+fn clock() -> Clock {
+    Clock::manual(UnixTime::from_secs(1_800_000_000))
+}
+
+fn write(number: u32) -> AdminRecord {
+    AdminRecord {
+        at: UnixTime::from_secs(1_800_000_000),
+        actor: "ops".into(),
+        peer: None,
+        action: "revoke".into(),
+        target: format!("device:{number}"),
+        outcome: "done".into(),
+        detail: None,
+    }
+}
+
+/// A chain of ten writes, closed in order. Lines: start, 4 writes, checkpoint, 4, checkpoint, 2, stop.
+fn ten_writes(settings: &Settings) -> Vec<PathBuf> {
+    let auditor = Auditor::start(settings, clock()).unwrap();
+    (0..10).for_each(|number| auditor.admin(write(number)));
+    auditor.close();
+    files(settings)
+}
+
+fn files(settings: &Settings) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(settings.directory.as_ref().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn lines(path: &PathBuf) -> Vec<String> {
+    fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn rewrite(path: &PathBuf, lines: &[String]) {
+    fs::write(path, lines.join("\n") + "\n").unwrap();
+}
+
+/// What verification says after `change` was made to the lines of an honest file.
+fn tampered(change: impl FnOnce(&mut Vec<String>)) -> Problem {
+    let directory = TempDir::new().unwrap();
+    let files = ten_writes(&settings(&directory));
+    let mut all = lines(&files[0]);
+    change(&mut all);
+    rewrite(&files[0], &all);
+    verify(&files, None).unwrap().problem.expect("tampering must be found")
+}
+
+#[test]
+fn an_untouched_chain_verifies_and_is_signed_to_its_end() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(&directory);
+    let files = ten_writes(&settings);
+    let key = SigningKey::open(settings.key.as_ref().unwrap()).unwrap().public();
+    let report = verify(&files, Some(key)).unwrap();
+    assert_eq!((&report.problem, &report.torn), (&None, &vec![]));
+    let [chain] = &report.chains[..] else { panic!("one chain: {report:?}") };
+    assert_eq!((chain.first, chain.last, chain.signed_to, chain.stopped), (1, 14, 14, true));
+    assert_eq!(chain.instance, "one");
+}
+
+#[test]
+fn the_first_altered_record_is_named() {
+    let problem = tampered(|lines| lines[3] = lines[3].replace("device:2", "device:9"));
+    assert_eq!((problem.line, problem.seq, problem.kind), (4, 4, ProblemKind::Altered));
+}
+
+#[test]
+fn a_record_whose_hash_was_made_anew_is_named_by_the_one_after_it() {
+    let problem = tampered(|lines| {
+        let content = lines[3].replace("device:2", "device:9");
+        let content = &content[..content.rfind(chain::HASH_MARK).unwrap()];
+        lines[3] = format!("{content}{}{}\"}}", chain::HASH_MARK, hex::encode(chain::hash_of(content.as_bytes())));
+    });
+    assert_eq!((problem.line, problem.seq, problem.kind), (4, 4, ProblemKind::Rechained));
+}
+
+#[test]
+fn removed_records_are_named() {
+    let problem = tampered(|lines| drop(lines.drain(2..4)));
+    assert_eq!((problem.line, problem.kind), (3, ProblemKind::Removed { first: 3, last: 4 }));
+}
+
+#[test]
+fn a_removed_beginning_is_found() {
+    let problem = tampered(|lines| drop(lines.drain(..1)));
+    assert_eq!((problem.line, problem.kind), (1, ProblemKind::Removed { first: 1, last: 1 }));
+}
+
+#[test]
+fn records_that_changed_places_are_named() {
+    let problem = tampered(|lines| lines.swap(2, 3));
+    assert_eq!((problem.line, problem.seq, problem.kind), (3, 3, ProblemKind::Reordered { after: 4 }));
+}
+
+#[test]
+fn a_record_that_is_there_twice_is_named() {
+    let problem = tampered(|lines| lines.insert(4, lines[2].clone()));
+    assert_eq!((problem.line, problem.seq, problem.kind), (5, 3, ProblemKind::Reordered { after: 4 }));
+}
+
+#[test]
+fn a_chain_made_anew_with_another_key_fails_at_its_first_line() {
+    let directory = TempDir::new().unwrap();
+    let honest = settings(&directory);
+    let key = SigningKey::open(honest.key.as_ref().unwrap()).unwrap().public();
+    let forged = Settings { key: None, ..honest };
+    let report = verify(&ten_writes(&forged), Some(key)).unwrap();
+    assert!(matches!(report.problem.unwrap().kind, ProblemKind::ForeignKey(_)));
+}
+
+#[test]
+fn a_chain_made_anew_from_the_middle_fails_at_its_next_checkpoint() {
+    let problem = tampered(|lines| {
+        let honest: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut previous = honest[2]["hash"].as_str().unwrap().to_owned();
+        for (line, record) in lines.iter_mut().zip(&honest).skip(3) {
+            let content = line.replace("device:2", "device:9");
+            let content = &content[..content.rfind(chain::HASH_MARK).unwrap()];
+            let content = content.replace(record["prev"].as_str().unwrap(), &previous);
+            previous = hex::encode(chain::hash_of(content.as_bytes()));
+            let signature = record.get("signature").and_then(|signature| signature.as_str());
+            let signature = signature.map(|text| format!("{}{text}", chain::SIGNATURE_MARK)).unwrap_or_default();
+            *line = format!("{content}{}{previous}{signature}\"}}", chain::HASH_MARK);
+        }
+    });
+    assert_eq!(problem.seq, 6);
+    assert!(matches!(problem.kind, ProblemKind::Signature { since: 2, .. }), "{problem}");
+}
+
+#[test]
+fn a_chain_stripped_of_its_checkpoints_is_found() {
+    let directory = TempDir::new().unwrap();
+    let key = SigningKey::generate().unwrap();
+    let mut chain = Chain::new(key.clone()).unwrap();
+    let mut text = Vec::new();
+    let opening =
+        serde_json::json!({"instance": "one", "public_key": key.public().to_string(), "checkpoint_records": 4});
+    chain.seal("start", "t", &opening, true, &mut text).unwrap();
+    (0..5).for_each(|number| chain.seal("admin", "t", &write(number), false, &mut text).unwrap());
+    let path = directory.path().join("a.jsonl");
+    fs::write(&path, text).unwrap();
+    assert_eq!(verify(&[path], None).unwrap().problem.unwrap().kind, ProblemKind::NoCheckpoint(5));
+}
+
+#[test]
+fn a_last_line_cut_short_is_torn_and_not_tampering() {
+    let directory = TempDir::new().unwrap();
+    let files = ten_writes(&settings(&directory));
+    let text = fs::read_to_string(&files[0]).unwrap();
+    fs::write(&files[0], &text[..text.len() - 40]).unwrap();
+    let report = verify(&files, None).unwrap();
+    assert_eq!(report.problem, None);
+    assert_eq!(report.torn, [(files[0].clone(), 14)]);
+    assert_eq!((report.chains[0].last, report.chains[0].stopped), (13, false));
+}
+
+#[test]
+fn the_next_chain_tells_that_the_one_before_was_cut_off() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(&directory);
+    let first = ten_writes(&settings)[0].clone();
+    ten_writes(&settings);
+    let all = files(&settings);
+    assert_eq!(all.len(), 2);
+    assert_eq!(verify(&all, None).unwrap().problem, None);
+    rewrite(&first, &lines(&first)[..8]);
+    let problem = verify(&all, None).unwrap().problem.unwrap();
+    assert_eq!((problem.seq, problem.kind), (8, ProblemKind::CutOff(14)));
+}
+
+#[test]
+fn rotated_files_verify_together_in_any_order_and_each_alone() {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { rotate_bytes: 1500, ..settings(&directory) };
+    let auditor = Auditor::start(&settings, clock()).unwrap();
+    for number in 0..10 {
+        auditor.admin(write(number));
+        assert!(auditor.flush());
+    }
+    auditor.close();
+    let mut all = files(&settings);
+    assert!(all.len() > 2, "{all:?}");
+    all.reverse();
+    assert_eq!(verify(&all, None).unwrap().problem, None);
+    for file in &all {
+        assert_eq!(verify(std::slice::from_ref(file), None).unwrap().problem, None);
+    }
+    all.sort();
+    all.remove(1);
+    assert!(matches!(verify(&all, None).unwrap().problem.unwrap().kind, ProblemKind::Removed { .. }));
+}
+
+#[test]
+fn a_full_queue_loses_records_and_a_signed_gap_says_how_many() {
+    let shared = Arc::new(Shared::new(64));
+    let (sender, queue) = sync_channel(64);
+    let auditor = auditor(sender, &shared, None);
+    assert!(auditor.has_room());
+    (0..100).for_each(|number| auditor.admin(write(number)));
+    assert!(!auditor.has_room());
+    assert!(auditor.must_refuse(true));
+    assert!(!auditor.must_refuse(false));
+    assert_eq!((auditor.counters().recorded.get(), auditor.counters().lost.get()), (64, 36));
+
+    let directory = TempDir::new().unwrap();
+    let settings = settings(&directory);
+    let writer = writer(&settings, shared, queue, sink::Sink::open(&settings, "one", UnixTime::EPOCH).unwrap());
+    auditor.close();
+    writer.run();
+    assert!(auditor.has_room());
+    let report = verify(&files(&settings), None).unwrap();
+    assert_eq!((report.problem, report.chains[0].lost), (None, 36));
+}
+
+fn auditor(queue: SyncSender<Message>, shared: &Arc<Shared>, writer: Option<thread::JoinHandle<()>>) -> Auditor {
+    Auditor {
+        queue,
+        shared: Arc::clone(shared),
+        writer: Mutex::new(writer),
+        on_full: OnFull::Allow,
+        unwritten: false,
+        chain: String::new(),
+    }
+}
+
+fn writer(settings: &Settings, shared: Arc<Shared>, queue: Receiver<Message>, sink: sink::Sink) -> Writer {
+    Writer {
+        queue,
+        shared,
+        chain: Chain::new(SigningKey::generate().unwrap()).unwrap(),
+        sink,
+        clock: clock(),
+        instance: "one".into(),
+        settings: settings.clone(),
+        follows: None,
+        pending: Vec::new(),
+        unsigned: 0,
+        signed_at: Instant::now(),
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_what_must_be_recorded_and_holds_up_nothing() {
+    let directory = TempDir::new().unwrap();
+    let shared = Arc::new(Shared::new(64));
+    let (sender, queue) = sync_channel(64);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let writer = writer(&settings(&directory), Arc::clone(&shared), queue, sink::Sink::Stream(full));
+    let auditor = auditor(sender, &shared, Some(thread::spawn(|| writer.run())));
+    for _ in 0..1000 {
+        auditor.admin(write(1));
+        if !auditor.has_room() {
+            break;
+        }
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    assert!(auditor.must_refuse(true) && !auditor.must_refuse(false));
+    assert!(auditor.counters().write_errors.get() > 0);
+    assert!(!auditor.flush());
+    let begun = Instant::now();
+    auditor.close();
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn everything_recorded_before_the_close_is_written() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(&directory);
+    let auditor = Auditor::start(&settings, clock()).unwrap();
+    (0..5000).for_each(|number| auditor.admin(write(number)));
+    auditor.close();
+    let written: usize = files(&settings).iter().map(|path| lines(path).len()).sum();
+    let kinds = lines(&files(&settings)[0]).iter().filter(|line| line.contains("\"kind\":\"admin\"")).count();
+    assert_eq!(kinds as u64, auditor.counters().recorded.get());
+    assert!(written > 5000);
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_refused_by_name() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("audit.key");
+    let made = SigningKey::open(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(SigningKey::open(&path).unwrap().public(), made.public());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let error = SigningKey::open(&path).unwrap_err();
+    assert!(error.to_string().contains("audit.key"), "{error}");
+}
+
+#[test]
+fn what_a_caller_sends_cannot_begin_a_line_or_a_member() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(&directory);
+    let auditor = Auditor::start(&settings, clock()).unwrap();
+    let hostile = "x\r\n{\"kind\":\"stop\"}\u{1b}[31m\u{2028}\",\"hash\":\"00\",\"signature\":\"";
+    auditor.admin(AdminRecord { target: hostile.into(), ..write(1) });
+    auditor.close();
+    let files = files(&settings);
+    let text = fs::read_to_string(&files[0]).unwrap();
+    assert_eq!(text.lines().count(), 3);
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text}");
+    assert_eq!(verify(&files, None).unwrap().problem, None);
+    let record: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+    assert_eq!(record["target"], hostile);
+}
+
+#[test]
+fn an_idle_chain_is_signed_after_a_while() {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { checkpoint_every: Duration::from_millis(20).into(), ..settings(&directory) };
+    let auditor = Auditor::start(&settings, clock()).unwrap();
+    auditor.admin(write(1));
+    auditor.flush();
+    thread::park_timeout(Duration::from_millis(200));
+    let signed = lines(&files(&settings)[0]).iter().filter(|line| line.contains("\"kind\":\"checkpoint\"")).count();
+    assert_eq!(signed, 1);
+    auditor.close();
+}

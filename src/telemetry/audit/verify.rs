@@ -1,0 +1,313 @@
+//! Looks whether audit files are what was written, and names the first line that is not.
+//!
+//! What it can tell: any line altered, removed, inserted or moved, as far as a signed line after it is there. What it
+//! cannot: that lines after the last signed one, or whole files at the end, are gone. The report says how far the
+//! signatures reach, and whether the chain ended in order; the next chain of the same instance names where it stood.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    chain::{GENESIS, signed_text},
+    key::PublicKey,
+    line::{Follows, Line},
+};
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// One for each process that wrote.
+    pub chains: Vec<ChainReport>,
+    /// The first thing that is wrong, in the order of the records.
+    pub problem: Option<Problem>,
+    /// Last lines cut short (file and line number): what a kill or a power failure leaves. Not tampering.
+    pub torn: Vec<(PathBuf, usize)>,
+}
+
+/// One process's records, as far as they are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainReport {
+    pub id: String,
+    pub instance: String,
+    /// Base64; as its first line states it.
+    pub public_key: String,
+    pub first: u64,
+    pub last: u64,
+    /// The last line that a signature vouches for.
+    pub signed_to: u64,
+    /// Records that gap lines say were lost to a full queue.
+    pub lost: u64,
+    /// Its last line is the signed one of an orderly stop.
+    pub stopped: bool,
+}
+
+/// A line that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{line}: record {seq} of chain {chain}: {kind}", file.display())]
+pub struct Problem {
+    pub file: PathBuf,
+    /// From 1.
+    pub line: usize,
+    pub chain: String,
+    pub seq: u64,
+    pub kind: ProblemKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProblemKind {
+    #[error("not a record: altered, or cut short in the middle of a file")]
+    NotARecord,
+    #[error("altered: its content no longer has the hash it states")]
+    Altered,
+    #[error("altered: the record after it was chained to another hash")]
+    Rechained,
+    #[error("removed: {} missing before this line", range(*.first, *.last))]
+    Removed { first: u64, last: u64 },
+    #[error("out of order: it belongs before this chain's record {after}")]
+    Reordered { after: u64 },
+    #[error("its signature is missing or is not of key {key}: it, or a record since {since}, was made anew")]
+    Signature { key: String, since: u64 },
+    #[error("no checkpoint for {0} records: they were made anew, or checkpoints were removed")]
+    NoCheckpoint(u64),
+    #[error("signed by key {0}, which is not the trusted one")]
+    ForeignKey(String),
+    #[error("removed: the chain after it says that this one went on to record {0}")]
+    CutOff(u64),
+}
+
+fn range(first: u64, last: u64) -> String {
+    if first == last { format!("record {first}") } else { format!("records {first} to {last}") }
+}
+
+/// Verifies `files` together: those of one chain are put in order by their first line. With `trusted`, every chain must be
+/// signed by that key; without, each by the key that its own first line states.
+///
+/// # Errors
+///
+/// Where a file cannot be read.
+pub fn verify(files: &[PathBuf], trusted: Option<PublicKey>) -> io::Result<Report> {
+    let mut ordered: Vec<_> = files.iter().map(|path| Ok((first_line(path)?, path))).collect::<io::Result<_>>()?;
+    ordered.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut verifier = Verifier { trusted, ..Verifier::default() };
+    for (_, path) in ordered {
+        verifier.file(path)?;
+        if verifier.report.problem.is_some() {
+            break;
+        }
+    }
+    Ok(verifier.finish())
+}
+
+/// Chain and number of the first record: what puts the files of one chain in order, whatever a clock did meanwhile.
+fn first_line(path: &Path) -> io::Result<(String, u64)> {
+    let mut text = String::new();
+    let opened =
+        File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    // A first line that is no text sorts first and is reported when the file is read.
+    if BufReader::new(opened).read_line(&mut text).is_err() {
+        return Ok(Default::default());
+    }
+    Ok(Line::parse(text.trim_end()).map(|line| (line.chain().to_owned(), line.seq())).unwrap_or_default())
+}
+
+#[derive(Default)]
+struct Verifier {
+    trusted: Option<PublicKey>,
+    report: Report,
+    chains: BTreeMap<String, State>,
+    order: Vec<String>,
+}
+
+/// What is known of one chain so far.
+struct State {
+    report: ChainReport,
+    key: Option<PublicKey>,
+    hash: String,
+    checkpoint_records: u64,
+    follows: Option<Follows>,
+    /// Where the last line stands.
+    last_place: (PathBuf, usize),
+}
+
+impl Verifier {
+    fn file(&mut self, path: &Path) -> io::Result<()> {
+        let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
+        let mut octets = Vec::new();
+        for number in 1.. {
+            octets.clear();
+            if reader.read_until(b'\n', &mut octets)? == 0 {
+                return Ok(());
+            }
+            let whole = octets.pop_if(|octet| *octet == b'\n').is_some();
+            let place = Place { file: path, line: number };
+            let parsed = std::str::from_utf8(&octets).ok().and_then(Line::parse);
+            match parsed {
+                Some(line) => self.line(&line, place),
+                None if !whole => self.report.torn.push((path.into(), number)),
+                None => self.not_a_record(place),
+            }
+            if self.report.problem.is_some() {
+                self.look_behind(&mut reader);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &Line<'_>, place: Place<'_>) {
+        if !self.chains.contains_key(line.chain()) {
+            self.begin(line, place);
+        } else {
+            self.go_on(line, place);
+        }
+        if self.report.problem.is_some() {
+            return;
+        }
+        if let Some(kind) = self.chains.get_mut(line.chain()).and_then(|state| state.accept(line, place)) {
+            self.problem(place, line.chain(), line.seq(), kind);
+        }
+    }
+
+    /// The first line of a chain that is seen.
+    fn begin(&mut self, line: &Line<'_>, place: Place<'_>) {
+        let opens = matches!(line.kind(), "start" | "file");
+        if !opens || (line.seq() == 1 && line.prev() != hex::encode(GENESIS)) {
+            let kind = ProblemKind::Removed { first: 1, last: line.seq().saturating_sub(1).max(1) };
+            return self.problem(place, line.chain(), line.seq(), kind);
+        }
+        let stated = line.public_key().unwrap_or_default();
+        let key = PublicKey::parse(stated);
+        if self.trusted.is_some() && self.trusted != key {
+            return self.problem(place, line.chain(), line.seq(), ProblemKind::ForeignKey(stated.into()));
+        }
+        self.order.push(line.chain().to_owned());
+        self.chains.insert(line.chain().to_owned(), State::new(line, key, place));
+    }
+
+    fn go_on(&mut self, line: &Line<'_>, place: Place<'_>) {
+        let Some(state) = self.chains.get(line.chain()) else { return };
+        let (last, last_place) = (state.report.last, state.last_place.clone());
+        if !line.is_whole() {
+            return self.problem(place, line.chain(), line.seq(), ProblemKind::Altered);
+        }
+        if line.seq() <= last {
+            let kind = ProblemKind::Reordered { after: last };
+            return self.problem(place, line.chain(), line.seq(), kind);
+        }
+        if line.seq() > last + 1 {
+            let kind = ProblemKind::Removed { first: last + 1, last: line.seq() - 1 };
+            return self.problem(place, line.chain(), line.seq(), kind);
+        }
+        if line.prev() != state.hash {
+            let before = Place { file: &last_place.0, line: last_place.1 };
+            self.problem(before, line.chain(), last, ProblemKind::Rechained);
+        }
+    }
+
+    fn not_a_record(&mut self, place: Place<'_>) {
+        let last = self.order.last().and_then(|id| self.chains.get(id));
+        let (chain, seq) = last.map(|state| (state.report.id.clone(), state.report.last + 1)).unwrap_or_default();
+        self.problem(place, &chain, seq, ProblemKind::NotARecord);
+    }
+
+    fn problem(&mut self, place: Place<'_>, chain: &str, seq: u64, kind: ProblemKind) {
+        let (file, line) = (place.file.to_owned(), place.line);
+        self.report.problem = Some(Problem { file, line, chain: chain.into(), seq, kind });
+    }
+
+    /// A number that was skipped and comes later was moved, not removed: looks through the rest of the file.
+    fn look_behind(&mut self, rest: &mut impl BufRead) {
+        let Some(problem) = &mut self.report.problem else { return };
+        let ProblemKind::Removed { first, .. } = problem.kind else { return };
+        for text in rest.lines().map_while(Result::ok) {
+            if Line::parse(&text).is_some_and(|line| line.chain() == problem.chain && line.seq() == first) {
+                problem.kind = ProblemKind::Reordered { after: problem.seq };
+                problem.seq = first;
+                return;
+            }
+        }
+    }
+
+    fn finish(mut self) -> Report {
+        if self.report.problem.is_none() {
+            self.check_followers();
+        }
+        let chains = &mut self.chains;
+        self.report.chains = self.order.iter().filter_map(|id| chains.remove(id)).map(|state| state.report).collect();
+        self.report
+    }
+
+    /// A chain names the last line of the one before it: a shorter one was cut off.
+    fn check_followers(&mut self) {
+        for state in self.chains.values() {
+            let Some(follows) = &state.follows else { continue };
+            let Some(before) = self.chains.get(&follows.chain) else { continue };
+            if before.report.last < follows.seq || (before.report.last == follows.seq && before.hash != follows.hash) {
+                self.report.problem = Some(Problem {
+                    file: before.last_place.0.clone(),
+                    line: before.last_place.1,
+                    chain: follows.chain.clone(),
+                    seq: before.report.last,
+                    kind: ProblemKind::CutOff(follows.seq),
+                });
+                return;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    file: &'a Path,
+    line: usize,
+}
+
+impl State {
+    fn new(line: &Line<'_>, key: Option<PublicKey>, place: Place<'_>) -> Self {
+        Self {
+            report: ChainReport {
+                id: line.chain().into(),
+                instance: line.instance().unwrap_or_default().into(),
+                public_key: line.public_key().unwrap_or_default().into(),
+                first: line.seq(),
+                signed_to: line.seq() - 1,
+                ..ChainReport::default()
+            },
+            key,
+            hash: String::new(),
+            checkpoint_records: line.checkpoint_records().unwrap_or(1),
+            follows: line.follows().cloned(),
+            last_place: (place.file.into(), place.line),
+        }
+    }
+
+    /// Takes a line that stands where it should; says what is wrong with it all the same.
+    fn accept(&mut self, line: &Line<'_>, place: Place<'_>) -> Option<ProblemKind> {
+        if !line.is_whole() {
+            return Some(ProblemKind::Altered);
+        }
+        self.report.last = line.seq();
+        self.hash = line.hash.to_owned();
+        self.last_place = (place.file.into(), place.line);
+        self.report.lost += line.lost().unwrap_or(0);
+        self.report.stopped = line.kind() == "stop";
+        let must_sign = matches!(line.kind(), "start" | "file" | "checkpoint" | "gap" | "stop");
+        if must_sign || line.signature.is_some() {
+            let signed = line
+                .signature
+                .zip(self.key)
+                .is_some_and(|(signature, key)| key.verifies(&signed_text(line.hash), signature));
+            if !signed {
+                let key = self.report.public_key.clone();
+                return Some(ProblemKind::Signature { key, since: self.report.signed_to + 1 });
+            }
+            self.report.signed_to = line.seq();
+        }
+        let unsigned = line.seq() - self.report.signed_to;
+        (unsigned > self.checkpoint_records).then_some(ProblemKind::NoCheckpoint(unsigned))
+    }
+}

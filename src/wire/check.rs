@@ -1,0 +1,242 @@
+//! Envoy's CheckRequest, walked and borrowed: nothing is copied, nothing allocated for an ordinary request.
+//!
+//! Both header encodings are read into one list: the `headers` map (same-name lines joined by Envoy) and `header_map`
+//! (one entry per line). Octets are not yet text here; whoever uses a value decides what a broken one means.
+
+use smallvec::SmallVec;
+
+use super::protobuf::{Malformed, walk};
+
+/// What is read of an `envoy.service.auth.v3.CheckRequest`.
+#[derive(Clone, Debug, Default)]
+pub struct CheckView<'a> {
+    pub source: PeerView<'a>,
+    pub destination: PeerView<'a>,
+    /// `None` for plain TCP.
+    pub http: Option<HttpView<'a>>,
+    /// `context_extensions` of the route, in the order of the wire.
+    pub extensions: SmallVec<[(&'a [u8], &'a [u8]); 4]>,
+    pub sni: &'a [u8],
+}
+
+/// One end of the connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeerView<'a> {
+    /// An IP address as text; empty for a Unix socket.
+    pub address: &'a [u8],
+    pub port: u32,
+    /// URI SAN, else DNS SAN, else subject of the peer certificate.
+    pub principal: &'a [u8],
+    /// URL-encoded PEM.
+    pub certificate: &'a [u8],
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct HttpView<'a> {
+    pub id: &'a [u8],
+    pub method: &'a [u8],
+    /// With its query, undecoded.
+    pub path: &'a [u8],
+    pub host: &'a [u8],
+    pub scheme: &'a [u8],
+    pub protocol: &'a [u8],
+    /// Names and values; a map entry that is written twice stands here twice, the later one counting.
+    headers: SmallVec<[Header<'a>; 32]>,
+    /// Which lengths of names occur, modulo 64: most headers that are asked for are not there, and this says so at once.
+    lengths: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header<'a> {
+    pub name: &'a [u8],
+    pub value: &'a [u8],
+    /// Comes from `header_map`, where each line has an entry of its own.
+    pub line: bool,
+}
+
+impl<'a> CheckView<'a> {
+    /// # Errors
+    ///
+    /// [`Malformed`] where the bytes are no CheckRequest.
+    pub fn parse(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut view = Self::default();
+        walk(message, |field, value| match field {
+            1 => view.attributes(value.bytes()?),
+            _ => Ok(()),
+        })?;
+        Ok(view)
+    }
+
+    /// The last value of a context extension.
+    pub fn extension(&self, name: &str) -> Option<&'a [u8]> {
+        self.extensions.iter().rev().find(|(key, _)| *key == name.as_bytes()).map(|(_, value)| *value)
+    }
+
+    fn attributes(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+        walk(message, |field, value| match field {
+            1 => self.source.read(value.bytes()?),
+            2 => self.destination.read(value.bytes()?),
+            4 => self.request(value.bytes()?),
+            10 => {
+                self.extensions.push(entry(value.bytes()?)?);
+                Ok(())
+            }
+            12 => walk(value.bytes()?, |field, value| {
+                if field == 1 {
+                    self.sni = value.bytes()?;
+                }
+                Ok(())
+            }),
+            _ => Ok(()),
+        })
+    }
+
+    fn request(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+        walk(message, |field, value| match field {
+            2 => self.http.get_or_insert_default().read(value.bytes()?),
+            _ => Ok(()),
+        })
+    }
+}
+
+impl<'a> PeerView<'a> {
+    fn read(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+        walk(message, |field, value| match field {
+            1 => walk(value.bytes()?, |field, value| match field {
+                1 => self.socket_address(value.bytes()?),
+                _ => Ok(()),
+            }),
+            4 => set(&mut self.principal, value.bytes()?),
+            5 => set(&mut self.certificate, value.bytes()?),
+            _ => Ok(()),
+        })
+    }
+
+    fn socket_address(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+        walk(message, |field, value| match field {
+            2 => set(&mut self.address, value.bytes()?),
+            3 => {
+                self.port = value.varint()? as u32;
+                Ok(())
+            }
+            _ => Ok(()),
+        })
+    }
+}
+
+impl<'a> HttpView<'a> {
+    /// All values of a header, in the order of the wire. `name` is lower case.
+    ///
+    /// Of the `headers` map only the last entry of a name counts, as in any protobuf map.
+    pub fn values(&self, name: &str) -> SmallVec<[&'a [u8]; 2]> {
+        let mut values = SmallVec::new();
+        if !self.may_hold(name) {
+            return values;
+        }
+        let mut mapped = None;
+        for header in self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name.as_bytes())) {
+            if header.line {
+                values.push(header.value);
+            } else {
+                mapped = Some(header.value);
+            }
+        }
+        values.extend(mapped);
+        values
+    }
+
+    /// The last value of a header.
+    pub fn value(&self, name: &str) -> Option<&'a [u8]> {
+        if !self.may_hold(name) {
+            return None;
+        }
+        let found = self.headers.iter().rev().find(|header| header.name.eq_ignore_ascii_case(name.as_bytes()));
+        found.map(|header| header.value)
+    }
+
+    pub fn headers(&self) -> &[Header<'a>] {
+        &self.headers
+    }
+
+    fn may_hold(&self, name: &str) -> bool {
+        self.lengths & length_bit(name.as_bytes()) != 0
+    }
+
+    fn push(&mut self, header: Header<'a>) {
+        self.lengths |= length_bit(header.name);
+        self.headers.push(header);
+    }
+
+    fn read(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+        walk(message, |field, value| match field {
+            1 => set(&mut self.id, value.bytes()?),
+            2 => set(&mut self.method, value.bytes()?),
+            3 => {
+                let (name, value) = entry(value.bytes()?)?;
+                self.push(Header { name, value, line: false });
+                Ok(())
+            }
+            4 => set(&mut self.path, value.bytes()?),
+            5 => set(&mut self.host, value.bytes()?),
+            6 => set(&mut self.scheme, value.bytes()?),
+            10 => set(&mut self.protocol, value.bytes()?),
+            13 => walk(value.bytes()?, |field, value| match field {
+                1 => self.line(value.bytes()?),
+                _ => Ok(()),
+            }),
+            _ => Ok(()),
+        })
+    }
+
+    /// An entry of `header_map`: `raw_value` with `encode_raw_headers`, else `value`.
+    fn line(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+        let mut header = Header { line: true, ..Header::default() };
+        let mut raw: &[u8] = &[];
+        walk(message, |field, value| match field {
+            1 => set(&mut header.name, value.bytes()?),
+            2 => set(&mut header.value, value.bytes()?),
+            3 => set(&mut raw, value.bytes()?),
+            _ => Ok(()),
+        })?;
+        if !raw.is_empty() {
+            header.value = raw;
+        }
+        self.push(header);
+        Ok(())
+    }
+}
+
+/// As Envoy writes an entry: a key of less than 128 octets, a value of less than 16 KiB, nothing else.
+fn usual_entry(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ 0..0x80, rest @ ..] = message else { return None };
+    let (key, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (length, value) = match rest {
+        [0x12, length @ 0..0x80, value @ ..] => (usize::from(*length), value),
+        [0x12, low, high @ 0..0x80, value @ ..] => (usize::from(low & 0x7f) | usize::from(*high) << 7, value),
+        _ => return None,
+    };
+    (value.len() == length).then_some((key, value))
+}
+
+const fn length_bit(name: &[u8]) -> u64 {
+    1 << (name.len() % 64)
+}
+
+/// Key and value of a map entry.
+fn entry(message: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    if let Some(found) = usual_entry(message) {
+        return Ok(found);
+    }
+    let (mut key, mut content): (&[u8], &[u8]) = (&[], &[]);
+    walk(message, |field, value| match field {
+        1 => set(&mut key, value.bytes()?),
+        2 => set(&mut content, value.bytes()?),
+        _ => Ok(()),
+    })?;
+    Ok((key, content))
+}
+
+fn set<'a>(place: &mut &'a [u8], bytes: &'a [u8]) -> Result<(), Malformed> {
+    *place = bytes;
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! Assertions as an upstream sees them: verified with nothing but the published keys.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+#[path = "assertion/store.rs"]
+mod store;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign::{
+    assertion::{Algorithm, Assertions, Settings, Subject, TYPE},
+    domain::{
+        AuthMethod, AuthMethods, DeviceId, Identity, PolicyId, RiskLevel, Secret, SessionId, SubjectKind, TrustLevel,
+        UnixTime,
+    },
+    policy::Restrictions,
+};
+use serde_json::Value;
+
+use self::store::Shelf;
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+fn identity(expires_at: UnixTime) -> Arc<Identity> {
+    Arc::new(Identity {
+        issuer: "https://issuer.example".into(),
+        subject: "alice".into(),
+        kind: SubjectKind::Person,
+        token_id: "the-token-id".into(),
+        session: "s-1".into(),
+        session_claimed: true,
+        client_id: Some("shop-app".into()),
+        methods: AuthMethods::NONE.with(AuthMethod::Password).with(AuthMethod::MfaTotp),
+        acr: None,
+        auth_time: Some(NOW),
+        issued_at: NOW,
+        expires_at,
+        roles: vec!["clerk".into()],
+        permissions: Vec::new(),
+        scopes: Vec::new(),
+        device: None,
+        confirmation: None,
+        audience: "api.example".into(),
+        attributes: Default::default(),
+    })
+}
+
+fn subject(audience: &str) -> Subject {
+    Subject {
+        identity: identity(NOW.plus(Duration::from_secs(3600))),
+        session: SessionId::from("s-1"),
+        device: Some(DeviceId::from("laptop-7")),
+        trust_level: TrustLevel::Medium,
+        risk_level: RiskLevel::Low,
+        audience: audience.into(),
+        policy: Some(PolicyId::from("api-access-policy")),
+        restrictions: Restrictions::default().with("monitor_usage").unwrap().with("prevent_download").unwrap(),
+        rules: 1,
+    }
+}
+
+async fn replica(store: &Arc<Shelf>, settings: Settings) -> Arc<Assertions> {
+    let assertions = Assertions::new(settings, Arc::clone(store) as _).unwrap();
+    assert!(assertions.refresh(NOW).await);
+    assertions
+}
+
+fn decode(part: &str) -> Value {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+/// What an upstream does: the key by `kid`, the algorithm of the key, the signature, the type. Returns the claims.
+fn verify(token: &str, jwks: &Value) -> Option<Value> {
+    let [header, claims, signature] = token.split('.').collect::<Vec<_>>().try_into().ok()?;
+    let (signed, octets) = (format!("{header}.{claims}"), URL_SAFE_NO_PAD.decode(signature).ok()?);
+    let header = decode(header);
+    let key = jwks["keys"].as_array()?.iter().find(|key| key["kid"] == header["kid"])?;
+    assert_eq!((header["alg"].as_str(), header["typ"].as_str()), (key["alg"].as_str(), Some(TYPE)));
+    let member = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap();
+    let verified = match key["alg"].as_str()? {
+        "EdDSA" => UnparsedPublicKey::new(&ED25519, member("x")).verify(signed.as_bytes(), &octets),
+        _ => {
+            let point = [vec![4], member("x"), member("y")].concat();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed.as_bytes(), &octets)
+        }
+    };
+    verified.ok().map(|()| decode(claims))
+}
+
+fn kids(assertions: &Assertions) -> HashSet<String> {
+    let jwks = assertions.jwks();
+    jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_upstream_verifies_an_assertion_with_the_published_keys_alone() {
+    for algorithm in [Algorithm::EdDSA, Algorithm::ES256] {
+        let assertions = replica(&Arc::default(), Settings { algorithm, ..Settings::default() }).await;
+        let token = assertions.assertion(&subject("shop.example"), NOW).unwrap();
+        let claims = verify(&token, &assertions.jwks()).expect("it verifies");
+        for (claim, value) in [
+            ("iss", "countersign"),
+            ("aud", "shop.example"),
+            ("sub", "alice"),
+            ("sub_iss", "https://issuer.example"),
+            ("sid", "s-1"),
+            ("device", "laptop-7"),
+            ("trust_level", "medium"),
+            ("risk_level", "low"),
+            ("policy", "api-access-policy"),
+        ] {
+            assert_eq!(claims[claim], value);
+        }
+        assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 60);
+        assert_eq!(claims["restrictions"], serde_json::json!(["monitor_usage", "prevent_download"]));
+        assert!(!assertions.jwks().to_string().contains("\"d\""), "no private member is published");
+        assert!(!claims.to_string().contains("the-token-id"));
+
+        let forged = token.replacen('.', ".e30", 1);
+        assert_eq!(verify(&forged, &assertions.jwks()), None);
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_is_for_one_upstream_and_one_state_of_things() {
+    let assertions = replica(&Arc::default(), Settings::default()).await;
+    let first = assertions.assertion(&subject("shop.example"), NOW).unwrap();
+    assert_eq!(assertions.assertion(&subject("shop.example"), NOW), Some(Arc::clone(&first)));
+    let other = |change: fn(&mut Subject)| {
+        let mut subject = subject("shop.example");
+        change(&mut subject);
+        assertions.assertion(&subject, NOW).unwrap()
+    };
+    let mut seen = HashSet::from([first]);
+    for change in [
+        (|subject| subject.audience = "billing.example".into()) as fn(&mut Subject),
+        |subject| subject.session = "s-2".into(),
+        |subject| subject.device = None,
+        |subject| subject.trust_level = TrustLevel::High,
+        |subject| subject.risk_level = RiskLevel::Medium,
+        |subject| subject.restrictions = Restrictions::default(),
+        |subject| subject.policy = None,
+        |subject| subject.rules = 2,
+        |subject| Arc::make_mut(&mut subject.identity).roles = vec!["admin".into()],
+        |subject| Arc::make_mut(&mut subject.identity).subject = "bob".into(),
+    ] {
+        assert!(seen.insert(other(change)), "each is its own");
+    }
+    assert_eq!((assertions.counters().signed.get(), assertions.counters().reused.get()), (11, 1));
+}
+
+#[tokio::test]
+async fn an_assertion_is_renewed_before_it_ends_and_never_outlives_the_token() {
+    let assertions = replica(&Arc::default(), Settings::default()).await;
+    let at = |seconds| assertions.assertion(&subject("a"), NOW.plus(Duration::from_secs(seconds))).unwrap();
+    let first = at(0);
+    assert_eq!(at(44), first);
+    assert_ne!(at(45), first);
+    let back = assertions.assertion(&subject("a"), NOW.minus(Duration::from_secs(3600))).unwrap();
+    assert_ne!(back, first, "a clock set back brings a new one, not one from the future");
+
+    let dying = Subject { identity: identity(NOW.plus(Duration::from_secs(8))), ..subject("a") };
+    let token = assertions.assertion(&dying, NOW).unwrap();
+    let claims = verify(&token, &assertions.jwks()).unwrap();
+    assert_eq!(claims["exp"].as_u64().unwrap(), NOW.as_secs() + 8);
+}
+
+#[tokio::test]
+async fn replicas_share_keys_and_rotation_overlaps() {
+    let store = Arc::<Shelf>::default();
+    let (one, two) = (replica(&store, Settings::default()).await, replica(&store, Settings::default()).await);
+    assert_eq!(kids(&one), kids(&two));
+    let day = Settings::default().rotation.get();
+    let before = one.assertion(&subject("a"), NOW).unwrap();
+    let fetched = two.jwks();
+
+    let tomorrow = NOW.plus(day);
+    assert!(one.refresh(tomorrow).await);
+    let after = one.assertion(&subject("a"), tomorrow).unwrap();
+    assert_ne!(decode(before.split('.').next().unwrap())["kid"], decode(after.split('.').next().unwrap())["kid"]);
+    assert!(verify(&after, &fetched).is_some(), "the next key was published a period ahead");
+    assert!(verify(&before, &one.jwks()).is_some(), "the last key is published a period longer");
+    let later = tomorrow.plus(day);
+    assert!(one.refresh(later).await);
+    assert!(verify(&before, &one.jwks()).is_none(), "and then it is gone");
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_or_emptied_does_not_stop_signing() {
+    let store = Arc::<Shelf>::default();
+    let assertions = replica(&store, Settings::default()).await;
+    let published = kids(&assertions);
+    store.values.lock().unwrap().clear();
+    assert!(assertions.refresh(NOW).await);
+    assert_eq!(kids(&assertions), published, "the keys we know go back into the store");
+    assert_eq!(kids(&*replica(&store, Settings::default()).await), published);
+
+    store.away.store(true, Ordering::Relaxed);
+    let in_three_days = NOW.plus(3 * Settings::default().rotation.get());
+    assert!(assertions.refresh(in_three_days).await);
+    let alive = Subject { identity: identity(UnixTime::MAX), ..subject("a") };
+    let token = assertions.assertion(&alive, in_three_days).unwrap();
+    assert!(verify(&token, &assertions.jwks()).is_some());
+    assert_eq!(assertions.counters().refresh_failures.get(), 1);
+
+    let newcomer = Assertions::new(Settings::default(), store).unwrap();
+    assert!(!newcomer.refresh(NOW).await);
+    assert_eq!(newcomer.assertion(&subject("a"), NOW), None);
+}
+
+#[tokio::test]
+async fn a_key_planted_in_the_store_is_not_taken_where_there_is_a_secret() {
+    let store = Arc::<Shelf>::default();
+    let planted = replica(&store, Settings::default()).await;
+    let settings = Settings { secret: Some(Secret::new("s".repeat(32))), ..Settings::default() };
+    let assertions = Assertions::new(settings.clone(), Arc::clone(&store) as _).unwrap();
+    assert!(!assertions.refresh(NOW).await);
+    assert_eq!(assertions.jwks()["keys"].as_array().unwrap().len(), 0);
+    store.values.lock().unwrap().clear();
+    assert!(assertions.refresh(NOW).await);
+    let values = store.values.lock().unwrap();
+    assert!(values.values().all(|value| String::from_utf8_lossy(value).contains("sealed")));
+    assert!(kids(&assertions).is_disjoint(&kids(&planted)));
+}
+
+/// Prints what signing and reusing cost: `cargo test --release --test assertion -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn measure_signing_and_reuse() {
+    for algorithm in [Algorithm::EdDSA, Algorithm::ES256] {
+        let assertions = replica(&Arc::default(), Settings { algorithm, ..Settings::default() }).await;
+        let subjects: Vec<_> = (0..2000).map(|rules| Subject { rules, ..subject("a") }).collect();
+        let begun = Instant::now();
+        subjects.iter().for_each(|subject| drop(assertions.assertion(subject, NOW)));
+        let signed = begun.elapsed() / 2000;
+        let begun = Instant::now();
+        (0..100).for_each(|_| subjects.iter().for_each(|subject| drop(assertions.assertion(subject, NOW))));
+        println!("{}: signed in {signed:?}, reused in {:?}", algorithm.as_str(), begun.elapsed() / 200_000);
+    }
+}

@@ -1,0 +1,94 @@
+//! A store that can be emptied and switched off. Only what signing keys need works.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use countersign::store::{Entry, FeedEvent, Held, Keys, Rate, Record, Store, StoreError, StoreErrorKind, Taken};
+use tokio::sync::mpsc;
+
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    pub(crate) values: Mutex<HashMap<String, Vec<u8>>>,
+    pub(crate) away: AtomicBool,
+}
+
+impl Shelf {
+    fn reach(&self) -> Result<(), StoreError> {
+        match self.away.load(Ordering::Relaxed) {
+            true => Err(StoreError::new(StoreErrorKind::Unreachable, "switched off")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn unused<T>() -> Result<T, StoreError> {
+    Err(StoreError::new(StoreErrorKind::Refused, "not needed here"))
+}
+
+#[async_trait]
+impl Store for Shelf {
+    async fn read(&self, keys: &[String]) -> Result<Vec<Entry>, StoreError> {
+        self.reach()?;
+        let values = self.values.lock().unwrap();
+        Ok(keys.iter().map(|key| Ok(values.get(key).map(|value| Held { value: value.clone(), life: None }))).collect())
+    }
+
+    async fn create(&self, key: &str, value: &[u8], _: Option<Duration>) -> Result<bool, StoreError> {
+        self.reach()?;
+        let mut values = self.values.lock().unwrap();
+        let free = !values.contains_key(key);
+        values.entry(key.to_owned()).or_insert_with(|| value.to_vec());
+        Ok(free)
+    }
+
+    async fn write(&self, _: &str, _: &[u8], _: Option<Duration>) -> Result<(), StoreError> {
+        unused()
+    }
+
+    async fn raise(&self, _: &str, _: &str, _: Option<Duration>) -> Result<bool, StoreError> {
+        unused()
+    }
+
+    async fn delete(&self, _: &[String]) -> Result<u64, StoreError> {
+        unused()
+    }
+
+    async fn record(&self, _: &str, _: &[&str]) -> Result<Option<Record>, StoreError> {
+        unused()
+    }
+
+    async fn whole_record(&self, _: &str) -> Result<Option<Record>, StoreError> {
+        unused()
+    }
+
+    async fn write_record(&self, _: &str, _: &[(&str, &str)], _: &[&str]) -> Result<(), StoreError> {
+        unused()
+    }
+
+    async fn add(&self, _: &str, _: &[(&str, i64)], _: Option<Duration>) -> Result<Vec<i64>, StoreError> {
+        unused()
+    }
+
+    async fn scan(&self, _: &str, _: &str, _: usize) -> Result<Keys, StoreError> {
+        unused()
+    }
+
+    async fn take(&self, _: &str, _: Rate, _: u32) -> Result<Taken, StoreError> {
+        unused()
+    }
+
+    fn feed(&self) -> mpsc::Receiver<FeedEvent> {
+        mpsc::channel(1).1
+    }
+
+    async fn warnings(&self) -> Result<Vec<String>, StoreError> {
+        unused()
+    }
+}

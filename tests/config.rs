@@ -1,0 +1,153 @@
+//! Configurations as people get them wrong: each is refused, and the right line is named.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::{fs, process::Command};
+
+use countersign::{
+    config::{self, Environment},
+    document::Severity,
+};
+
+/// The first lines of each file say what is expected: `# expect LINE PATH: MESSAGE`, by their beginnings.
+#[test]
+fn every_broken_configuration_is_refused_with_the_right_line_named() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for entry in fs::read_dir("tests/config/broken").unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let found = match config::load(&path, &Environment::new()) {
+            Ok((config, _)) => config.load_rules().map(|_| ()).expect_err(&format!("{} loads", path.display())),
+            Err(found) => found,
+        };
+        let told: Vec<String> = found
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error)
+            .map(|problem| format!("{} {}: {}", problem.line(), problem.path, problem.message))
+            .collect();
+        let expected: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("# expect ")).collect();
+        assert!(!expected.is_empty(), "{} expects nothing", path.display());
+        for expected in &expected {
+            if !told.iter().any(|told| told.starts_with(expected.trim_end())) {
+                wrong.push(format!("{}\n  expected {expected}\n  told     {told:#?}", path.display()));
+            }
+        }
+        if told.len() != expected.len() {
+            wrong.push(format!("{}: {} told for {} expected: {told:#?}", path.display(), told.len(), expected.len()));
+        }
+        count += 1;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count >= 50, "{count}");
+}
+
+fn countersign(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let output = command.args(arguments).env_remove("COUNTERSIGN_CONFIG").output().unwrap();
+    (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+#[test]
+fn serve_and_check_config_refuse_with_64_and_say_every_problem() {
+    let file = "tests/config/broken/several_at_once.yaml";
+    for command in ["check-config", "serve"] {
+        let (code, text) = countersign(&[command, "--config", file]);
+        assert_eq!(code, Some(64), "{command}: {text}");
+        for word in ["htttp", "leeway", "store.url", "audit.queue"] {
+            assert!(text.contains(word), "{command}: {word}: {text}");
+        }
+    }
+    let (_, short) = countersign(&["check-config", "--short", "--config", file]);
+    assert!(
+        short.contains(&format!("{file}:6:3: error: listen.htttp: unknown key `htttp` (help: did you mean `http`?)")),
+        "{short}"
+    );
+}
+
+#[test]
+fn check_config_tells_problems_of_rules_and_accepts_what_is_fine() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let path = folder.path().join("c.yaml");
+    let config = path.to_str().unwrap();
+    write("c.yaml", "rules: [rules.yaml]\nstore: { url: \"memory://\" }\n");
+    write("rules.yaml", "resources:\n  - id: a\n    match: { paths: [\"a\"] }\n    colour: red\n");
+    let (code, text) = countersign(&["check-config", "--config", config]);
+    assert_eq!(code, Some(64), "{text}");
+    assert!(text.contains("rules.yaml:4:5") && text.contains("colour"), "{text}");
+    write("rules.yaml", "resources:\n  - id: a\n    match: { paths: [\"/a\"] }\n    access: public\n");
+    let (code, text) = countersign(&["check-config", "--config", config]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("forgets every revocation") && text.contains(": fine"), "{text}");
+    assert_eq!(countersign(&["check-config", "--strict", "--config", config]).0, Some(64), "warnings count when asked");
+}
+
+#[test]
+fn check_config_tells_of_rules_and_missing_files_beside_errors_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let path = folder.path().join("c.yaml");
+    write("rules.yaml", "resources:\n  - id: a\n    match: { paths: [\"/a\"] }\n    colour: red\n");
+    write(
+        "c.yaml",
+        "listne: {}\n\
+         listen: { authz_tls: { certificate: tls.crt, key: rules.yaml } }\n\
+         identity: { issuers: [{ issuer: \"https://i.test\", audiences: [a], jwks: keys.json }] }\n\
+         rules: [rules.yaml, more.yaml]\n",
+    );
+    let (code, text) = countersign(&["check-config", "--short", "--config", path.to_str().unwrap()]);
+    assert_eq!(code, Some(64), "{text}");
+    for said in [
+        "c.yaml:1:1: error: listne",
+        "c.yaml:2:37: error: listen.authz_tls.certificate: `",
+        "c.yaml:3:73: warning: identity.issuers[0].jwks: `",
+        "rules.yaml:4:5: error: resources[0].colour",
+        "more.yaml: error: cannot be read",
+    ] {
+        assert!(text.contains(said), "{said}:\n{text}");
+    }
+    assert!(!text.contains("authz_tls.key"), "{text}");
+}
+
+#[test]
+fn bad_usage_is_64_and_every_command_has_help() {
+    for arguments in
+        [&["nothing"][..], &["serve"], &["revoke"], &["revoke", "planet", "x"], &["check-config", "--colour"]]
+    {
+        assert_eq!(countersign(arguments).0, Some(64), "{arguments:?}");
+    }
+    for command in
+        ["serve", "demo", "check-config", "explain", "replay", "policy", "risk", "doctor", "revoke", "device", "audit"]
+    {
+        let (code, text) = countersign(&[command, "--help"]);
+        assert_eq!(code, Some(0), "{command}: {text}");
+        assert!(text.contains("Usage:") && text.len() > 200, "{command}: {text}");
+    }
+}
+
+#[test]
+fn a_password_of_a_store_is_never_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let text = "store: { url: \"redis://user:hunter2@redis.example:6379\", urll: \"redis://u:hunter2@h\" }\nassertion: { secret: hunter2 }\n";
+    fs::write(&path, text).unwrap();
+    for style in ["--short", "--strict"] {
+        let (code, text) = countersign(&["check-config", style, "--config", path.to_str().unwrap()]);
+        assert_eq!(code, Some(64));
+        assert!(text.contains("urll") && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn the_schema_knows_every_section_and_no_other() {
+    let schema: serde_json::Value = serde_json::from_str(&config::reference::schema()).unwrap();
+    assert_eq!(schema["additionalProperties"], false);
+    let sections = schema["properties"].as_object().unwrap();
+    for section in
+        ["listen", "store", "identity", "rules", "risk", "location", "session", "audit", "telemetry", "admin"]
+    {
+        assert!(sections.contains_key(section), "{section}");
+    }
+    let text = schema.to_string();
+    assert!(text.contains("COUNTERSIGN") || text.contains("Envoy asks"), "doc comments are descriptions");
+}

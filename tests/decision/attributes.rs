@@ -1,0 +1,172 @@
+use countersign::{
+    decision::{Grant, decide},
+    domain::*,
+    policy::{Loaded, Options, Rules, SourceFile, load},
+};
+
+use crate::world::*;
+
+const RULES: &str = r#"
+resources:
+  - { id: orders, match: { paths: ["/orders/**"] }, permission: "orders:read" }
+  - { id: secrets, match: { paths: ["/secrets"] }, permission: "secrets:read", data_classification: secret }
+roles: { clerk: ["orders:read"] }
+cedar: { policies: cedar/ }
+"#;
+
+fn load_with(cedar: &str) -> Result<Loaded, Vec<String>> {
+    let files = [SourceFile::new("rules/rules.yaml", RULES), SourceFile::new("rules/cedar/access.cedar", cedar)];
+    let options = Options { risk_model: RiskModel::Fixed, ..Options::default() };
+    load(&files, options).map_err(|found| found.iter().map(ToString::to_string).collect())
+}
+
+fn rules(cedar: &str) -> Rules {
+    load_with(cedar).unwrap().rules
+}
+
+#[test]
+fn an_attribute_policy_grants_what_no_role_holds_and_is_the_grant() {
+    let rules = rules(
+        r#"@id("auditors-read-secrets")
+permit (principal in Role::"auditor", action in Action::"read", resource == Resource::"secrets")
+when { context.trust >= 40 && context has country && context.country == "DE" };"#,
+    );
+    let mut facts = Facts { place: known(place()), ..facts("GET", "/secrets") };
+    assert_eq!(told(&decide(&facts, &rules)), "deny:permission_missing");
+    with_identity(&mut facts, |identity| identity.roles = vec!["auditor".into()]);
+    let decision = decide(&facts, &rules);
+    assert_eq!(told(&decision), "allow");
+    assert_eq!(decision.grant, Some(Grant::Attribute("auditors-read-secrets".into())));
+    facts.place = known(Place { country: Some("FR".into()), ..place() });
+    assert_eq!(told(&decide(&facts, &rules)), "deny:permission_missing");
+    facts.place = Fact::NotAsked;
+    assert_eq!(told(&decide(&facts, &rules)), "deny:permission_missing");
+}
+
+#[test]
+fn a_forbid_bites_whoever_holds_the_permission_and_names_itself() {
+    let rules = rules(
+        r#"@id("not-at-night") forbid (principal, action, resource) when { context.hour < 6 };
+permit (principal, action, resource);"#,
+    );
+    let at = |hour: u64| {
+        let mut facts = facts("GET", "/orders/7");
+        facts.now = UnixTime::from_secs(NOW.as_secs() / 86400 * 86400 + hour * 3600);
+        with_identity(&mut facts, |identity| identity.auth_time = None);
+        let now = facts.now;
+        with_identity(&mut facts, |identity| {
+            identity.issued_at = now;
+            identity.expires_at = now.plus(std::time::Duration::from_secs(60));
+        });
+        decide(&facts, &rules)
+    };
+    assert_eq!(at(12).grant, Some(Grant::Role("clerk".into())));
+    let night = at(3);
+    assert_eq!((told(&night).as_str(), night.rule), ("deny:attribute_policy_forbids", Some("not-at-night".into())));
+}
+
+#[test]
+fn a_policy_that_fails_to_evaluate_refuses() {
+    let rules = rules(
+        r#"permit (principal, action, resource);
+@id("overflow") forbid (principal, action, resource) when { context.risk + 9223372036854775807 > 0 };"#,
+    );
+    let facts = Facts { device: Fact::Absent, ..facts("GET", "/orders/7") };
+    let decision = decide(&facts, &rules);
+    assert_eq!((told(&decision).as_str(), decision.rule), ("deny:attribute_policy_failed", Some("overflow".into())));
+}
+
+#[test]
+fn verdicts_are_remembered_by_what_is_read_and_nothing_else() {
+    let rules = rules(r#"@id("ada") permit (principal == User::"ada", action, resource == Resource::"secrets");"#);
+    let mut facts = facts("GET", "/secrets");
+    for (subject, expected) in [("ada", "allow"), ("eve", "deny:permission_missing"), ("ada", "allow")] {
+        with_identity(&mut facts, |identity| identity.subject = subject.into());
+        facts.device = Fact::Absent;
+        assert_eq!(told(&decide(&facts, &rules)), expected, "{subject}");
+    }
+    with_identity(&mut facts, |identity| identity.kind = SubjectKind::Service);
+    assert_eq!(told(&decide(&facts, &rules)), "deny:permission_missing");
+}
+
+#[test]
+fn every_input_that_is_read_tells_verdicts_apart() {
+    let rules = rules(
+        r#"permit (principal, action, resource) when {
+  principal.scopes.contains("a") && !principal.permissions.contains("b") && principal.multi_factor &&
+  context.path like "/secrets*" && context.device == "registered" && context.encrypted };"#,
+    );
+    let fine = || {
+        let mut facts = facts("GET", "/secrets");
+        with_identity(&mut facts, |identity| identity.scopes = vec!["a".into()]);
+        facts
+    };
+    let told_of = |facts: &Facts| told(&decide(facts, &rules));
+    assert_eq!(told_of(&fine()), "allow");
+    let mut plain = fine();
+    plain.request.encrypted = false;
+    assert_eq!(told_of(&plain), "deny:permission_missing");
+    let mut unknown = fine();
+    unknown.device = Fact::Absent;
+    assert_eq!(told_of(&unknown), "deny:permission_missing");
+    let mut held = fine();
+    with_identity(&mut held, |identity| identity.permissions = vec!["b".into()]);
+    assert_eq!(told_of(&held), "deny:permission_missing");
+    let mut scopes = fine();
+    with_identity(&mut scopes, |identity| identity.scopes = vec!["ab".into(), "".into()]);
+    assert_eq!(told_of(&scopes), "deny:permission_missing");
+    assert_eq!(told_of(&fine()), "allow");
+}
+
+#[test]
+fn cedar_files_are_validated_with_their_lines() {
+    for (cedar, expected) in [
+        ("permit (principal, action, resource)", "rules/cedar/access.cedar:1:37: error: "),
+        (
+            "permit (principal, action, resource)\nwhen { context.contry == \"DE\" };",
+            "rules/cedar/access.cedar:2:8: error: ",
+        ),
+        (
+            "permit (principal, action, resource)\nwhen { context.country == \"DE\" };",
+            "rules/cedar/access.cedar:2:8: error: ",
+        ),
+        ("permit (principal == Usr::\"a\", action, resource);", "rules/cedar/access.cedar:1:22: error: "),
+        (
+            "@id(\"a\") permit (principal, action, resource);\n@id(\"a\") permit (principal, action, resource);",
+            "rules/cedar/access.cedar:2:5: error: the attribute policy id `a` is taken",
+        ),
+        ("permit (principal == ?principal, action, resource);", "rules/cedar/access.cedar:1:1: error: templates"),
+    ] {
+        let found = load_with(cedar).unwrap_err();
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with(expected), "{found:#?}\n{expected}");
+    }
+    let missing = load(&[SourceFile::new("rules.yaml", RULES)], Options::default()).unwrap_err();
+    assert_eq!(
+        missing[0].to_string(),
+        "rules.yaml:6:20: error: cedar.policies: there is no file `cedar/` beside the rules"
+    );
+}
+
+#[test]
+fn hierarchies_and_schemas_of_ones_own_are_used() {
+    let yaml = RULES.replace("cedar/ }", "c.cedar, schema: s.cedarschema, entities: e.json }");
+    let schema = countersign::policy::CEDAR_SCHEMA
+        .replace("permissions: Set<String>,", "permissions: Set<String>,\n  department?: String,");
+    let entities = r#"[{ "uid": { "type": "Resource", "id": "secrets" }, "attrs": {}, "parents": [{ "type": "ResourceGroup", "id": "vault" }] },
+        { "uid": { "type": "ResourceGroup", "id": "vault" }, "attrs": {}, "parents": [] }]"#;
+    let cedar = r#"permit (principal, action, resource in ResourceGroup::"vault") when { principal has department && principal.department == "it" };"#;
+    let files = [
+        SourceFile::new("rules.yaml", yaml),
+        SourceFile::new("c.cedar", cedar),
+        SourceFile::new("s.cedarschema", schema),
+        SourceFile::new("e.json", entities),
+    ];
+    let rules = load(&files, Options::default()).unwrap().rules;
+    let mut facts = facts("GET", "/secrets");
+    assert_eq!(told(&decide(&facts, &rules)), "deny:permission_missing");
+    with_identity(&mut facts, |identity| {
+        identity.attributes.insert("department".into(), "it".into());
+    });
+    assert_eq!(told(&decide(&facts, &rules)), "allow");
+}

@@ -1,0 +1,241 @@
+use std::{fs, path::Path, time::Duration};
+
+use countersign::{
+    document::Diagnostic,
+    domain::*,
+    policy::{Loaded, Options, RateScope, SourceFile, load, model::*},
+};
+
+pub(crate) fn folder(name: &str) -> Vec<SourceFile> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name);
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let read = |path: &std::path::PathBuf| {
+        SourceFile::new(path.file_name().unwrap().to_str().unwrap(), fs::read_to_string(path).unwrap())
+    };
+    files.iter().map(read).collect()
+}
+
+pub(crate) fn loaded(text: &str) -> Result<Loaded, Vec<Diagnostic>> {
+    load(&[SourceFile::new("rules.yaml", text)], Options::default())
+}
+
+fn errors(text: &str) -> Vec<String> {
+    loaded(text).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+fn warnings(text: &str, options: Options) -> Vec<String> {
+    let loaded = load(&[SourceFile::new("rules.yaml", text)], options).unwrap();
+    loaded.warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_shape_that_users_bring_loads_as_it_is() {
+    let Loaded { rules, warnings } = load(&folder("three"), Options::default()).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(rules.guards(), Guard::defaults());
+    let privileged = rules.policy("privileged-access").unwrap();
+    assert_eq!(privileged.constraints.session_duration, Some(Duration::from_secs(1800)));
+    assert!(privileged.constraints.require_justification);
+    assert_eq!(
+        privileged.conditions.device_requirements,
+        [
+            DeviceRequirement::Managed(true),
+            DeviceRequirement::Compliant(true),
+            DeviceRequirement::PatchLevel(PatchRequirement::Current)
+        ]
+    );
+    let sensitive = rules.policy("sensitive-data").unwrap();
+    assert!(sensitive.constraints.encrypt_in_transit && sensitive.constraints.audit_all_access);
+    assert_eq!(sensitive.constraints.restrictions.iter().collect::<Vec<_>>(), ["encrypt_at_rest", "prevent_download"]);
+    let api = rules.policy("api-access").unwrap();
+    assert_eq!(api.rate_limits[1].scope, RateScope::ApiScope("write:data".into()));
+}
+
+#[test]
+fn a_scope_is_what_is_counted_and_a_misspelt_one_is_refused() {
+    let text = |scope: &str| {
+        format!(
+            "policies: [{{ id: p, conditions: {{ api_scopes: [read] }}, actions: [{{ type: allow }}], \
+             rate_limits: [{{ scope: {scope}, limit: 9, window: 1h }}] }}]"
+        )
+    };
+    for (word, scope) in [
+        ("user", RateScope::User),
+        ("per_user", RateScope::User),
+        ("per_ip", RateScope::Ip),
+        ("global", RateScope::Global),
+        ("read", RateScope::ApiScope("read".into())),
+    ] {
+        let rules = loaded(&text(word)).unwrap().rules;
+        assert_eq!(rules.policy("p").unwrap().rate_limits[0].scope, scope, "{word}");
+    }
+    assert!(errors(&text("per_usr"))[0].contains("unknown scope `per_usr`"));
+}
+
+#[test]
+fn the_example_of_the_design_loads() {
+    let rules = loaded(
+        r#"
+defaults: { min_trust_level: low, device: when_present }
+guards:
+  - { id: high_risk_block,  when: { risk_at_least: 8 },    action: deny }
+  - { id: untrusted_device, when: { device: untrusted },   action: deny }
+  - { id: require_mfa,      when: { risk_at_least: 5 },    action: step_up }
+  - { id: unusual_location, when: { location: unusual },   action: step_up }
+resources:
+  - id: static
+    match: { paths: ["/public/**"], methods: [GET, HEAD] }
+    access: public
+  - id: orders-read
+    match: { hosts: [Shop.example], paths: ["/orders", "/orders/{id}"], methods: [GET] }
+    permission: orders:read
+    policy: api-access-policy
+    data_classification: confidential
+    min_trust_level: medium
+    device: always
+roles: { clerk: ["orders:read"], admin: ["*"] }
+policies:
+  - { id: api-access-policy, actions: [{ type: allow }] }
+"#,
+    )
+    .unwrap()
+    .rules;
+    assert_eq!(rules.guards(), Guard::defaults());
+    assert_eq!(&*rules.resource("orders-read").unwrap().hosts[0], "shop.example");
+    assert!(rules.role_grants("admin", "orders:read"));
+}
+
+#[test]
+fn guards_may_be_switched_off_and_are_the_four_where_nobody_says() {
+    assert_eq!(loaded("guards: []").unwrap().rules.guards(), []);
+    assert_eq!(loaded("").unwrap().rules.guards().len(), 4);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_place() {
+    let text = "\
+guards:
+  - { id: a, when: { risk_at_lest: 5 }, action: deny }
+  - { id: b, when: { device: odd }, action: deny }
+resources:
+  - id: x
+    match: { paths: [\"/a/*\", \"/b\"], methods: [get] }
+    policy: nowhere
+  - id: x
+    match: { paths: [\"/b\"] }
+rules: {}
+";
+    assert_eq!(
+        errors(text),
+        [
+            "rules.yaml:2:22: error: guards[0].when.risk_at_lest: unknown key `risk_at_lest` (help: did you mean `risk_at_least`?)",
+            "rules.yaml:3:30: error: guards[1].when.device: `odd` is not one of `untrusted`, `unregistered`, `not_compliant`",
+            "rules.yaml:6:22: error: resources[0].match.paths[0]: `*` is no pattern: `{name}` stands for one segment, `**` at the end for everything below",
+            "rules.yaml:6:47: error: resources[0].match.methods[0]: `get` is no method (help: methods are compared exactly: `GET`)",
+            "rules.yaml:7:13: error: resources[0].policy: there is no policy `nowhere`",
+            "rules.yaml:8:9: error: resources[1].id: the id `x` is taken",
+            "rules.yaml:10:1: error: rules: unknown key `rules` (help: did you mean `roles`?)",
+        ]
+    );
+}
+
+#[test]
+fn a_tie_names_the_other_resource() {
+    let text = "resources:\n- { id: a, access: authenticated, match: { paths: [\"/x/{a}\"] } }\n- { id: b, access: authenticated, match: { paths: [\"/x/{b}\"] } }\n";
+    assert_eq!(
+        errors(text),
+        [
+            "rules.yaml:3:52: error: resources[1].match.paths[0]: `/x/{b}` ties with the resource `a`: same path, host and a common method"
+        ]
+    );
+}
+
+#[test]
+fn rules_that_cannot_do_what_they_seem_to_say_are_warned_of() {
+    let nowhere = Options { location: false, ..Options::default() };
+    let text = "\
+guards:
+  - { id: g, when: { network: tor }, action: deny }
+resources:
+  - { id: a, match: { paths: [\"/a\"] } }
+  - { id: b, match: { paths: [\"/b\"] }, policy: p, data_classification: public }
+  - { id: wide, access: authenticated, match: { paths: [\"/c\"], hosts: [h.example], methods: [GET] } }
+policies:
+  - id: p
+    conditions: { data_classification: [secret], allowed_locations: [{ type: country, country: de }] }
+    actions: [{ type: conditional_allow }]
+  - { id: q, actions: [{ type: allow }, { type: deny }] }
+";
+    let found = warnings(text, nowhere);
+    let starts = [
+        "rules.yaml:2:14: warning: guards[0].when: never applies: places",
+        "rules.yaml:4:5: warning: resources[0]: nothing can ever grant access",
+        "rules.yaml:5:48: warning: resources[1].policy: can never be met",
+        "rules.yaml:9:50: warning: policies[0].conditions.allowed_locations: can never be met",
+        "rules.yaml:10:5: warning: policies[0].actions: `conditional_allow` without",
+        "rules.yaml:11:11: warning: policies[1].id: unbound",
+        "rules.yaml:11:14: warning: policies[1].actions: `deny` is always the answer",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (found, start) in found.iter().zip(starts) {
+        assert!(found.starts_with(start), "{found}\n{start}");
+    }
+    let hidden = "resources:\n- { id: a, access: authenticated, match: { paths: [\"/x\"], methods: [GET] } }\n- { id: b, access: authenticated, match: { paths: [\"/x\"], methods: [GET], hosts: [h.example] } }\n";
+    assert_eq!(warnings(hidden, Options::default()), Vec::<String>::new());
+}
+
+#[test]
+fn files_are_merged_and_named() {
+    let one = SourceFile::new(
+        "one.yaml",
+        "roles: { clerk: [\"a:b\"] }\nresources: [{ id: x, match: { paths: [\"/x\"] }, permission: \"a:b\" }]",
+    );
+    let two = SourceFile::new("two.yaml", "roles: { clerk: [\"c:d\"] }\ndefaults: {}");
+    let three = SourceFile::new("three.yml", "defaults: { device: sometimes }");
+    let cases = SourceFile::new("x.cases.yaml", "cases: [nonsense]");
+    let found = load(&[one.clone(), two, three, cases], Options::default()).unwrap_err();
+    let told: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert!(
+        told[0].starts_with("three.yml:1:11: error: defaults: `defaults` are given in two.yaml:2:11"),
+        "{}",
+        told[0]
+    );
+    assert!(told[1].starts_with("three.yml:1:21: error: defaults.device: `sometimes` is not one of"), "{}", told[1]);
+    assert!(
+        told[2].starts_with("two.yaml:1:10: error: roles.clerk: the role `clerk` is defined in one.yaml"),
+        "{}",
+        told[2]
+    );
+    let version = |files: &[SourceFile]| load(files, Options::default()).unwrap().rules.version().clone();
+    let changed = SourceFile::new("one.yaml", format!("{}\n", one.text));
+    let same = std::slice::from_ref(&one);
+    assert_eq!(version(same), version(same));
+    assert_ne!(version(&[one]), version(&[changed]));
+}
+
+#[test]
+fn locations_are_read_in_every_shape() {
+    let text = "\
+resources: [{ id: x, match: { paths: [\"/x\"] }, policy: p }]
+policies:
+  - id: p
+    conditions:
+      allowed_locations:
+        - { type: country, countries: [de, FR] }
+        - { type: country, value: AT }
+        - { type: cidr, cidr: 10.0.0.0/8 }
+        - { type: cidr, values: [\"::1\"] }
+        - { type: known_secure_location, name: hq }
+    actions: [{ type: allow }]
+";
+    let rules = loaded(text).unwrap().rules;
+    let places = &rules.policy("p").unwrap().conditions.allowed_locations;
+    assert_eq!(places[0], AllowedLocation::Country(vec!["DE".into(), "FR".into()]));
+    assert_eq!(places[1], AllowedLocation::Country(vec!["AT".into()]));
+    assert_eq!(places[4], AllowedLocation::KnownSecureLocation(vec!["hq".into()]));
+    assert!(places[2].contains_address(Some("10.1.2.3".parse().unwrap())));
+    assert!(places[3].contains_address(Some("::1".parse().unwrap())));
+    assert_eq!(Method::parse("GET"), Method::Get);
+}

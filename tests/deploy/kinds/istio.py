@@ -1,0 +1,75 @@
+"""Istio's objects against models made from its CRDs, and what no schema says: that names lead somewhere."""
+
+import functools
+import json
+from pathlib import Path
+
+from cloudcoil.models.istio import networking, security
+from cloudcoil.models.istio.networking import v1 as networking_v1
+from cloudcoil.models.istio.security import v1 as security_v1
+
+from . import yamls
+
+MODULES = {"security.istio.io/v1": security_v1, "networking.istio.io/v1": networking_v1}
+SCHEMAS = Path(__file__).parent.parent / "schemas"
+assert networking and security
+
+
+@functools.cache
+def schema_of(version: str, kind: str):
+    model = getattr(MODULES.get(version), kind, None)
+    return model and yamls.closed(model.model_json_schema(by_alias=True))
+
+
+def check(file: Path):
+    for document in yamls.documents(file):
+        if "meshConfig" in document:
+            yield from mesh_config(document)
+            continue
+        schema = schema_of(document.get("apiVersion", ""), document.get("kind", ""))
+        if schema is None:
+            yield yamls.label(document), f"no such object: {document.get('apiVersion')} {document.get('kind')}"
+            continue
+        for where, what in yamls.problems(document, schema):
+            yield f"{yamls.label(document)}: {where}", what
+        if document["kind"] == "AuthorizationPolicy":
+            yield from policy(file, document)
+
+
+def mesh_config(document: dict):
+    """MeshConfig is no CRD: the part that we use is described in schemas/, from Istio's documentation of its API."""
+    schema = json.loads((SCHEMAS / "istio-mesh-config.json").read_text(encoding="utf-8"))
+    yield from yamls.problems(document, schema)
+
+
+def providers(folder: Path) -> dict:
+    documents = [document for file in folder.glob("*.yaml") for document in yamls.documents(file) if "meshConfig" in document]
+    return {entry.get("name"): entry for document in documents for entry in document["meshConfig"].get("extensionProviders", [])}
+
+
+def policy(file: Path, document: dict):
+    spec = document.get("spec", {})
+    action, provider = spec.get("action", "ALLOW"), spec.get("provider", {}).get("name")
+    if action == "CUSTOM" and provider not in providers(file.parent):
+        # Istio's answer to an unknown provider is to refuse everything on the workload.
+        yield f"{yamls.label(document)}: spec.provider.name", f"no extensionProvider {provider!r} in this folder"
+    if action != "CUSTOM" and provider:
+        yield f"{yamls.label(document)}: spec.provider", "only CUSTOM has a provider"
+    for index, rule in enumerate(spec.get("rules", [])):
+        if action == "CUSTOM" and any("principals" in source.get("source", {}) for source in rule.get("from", [])):
+            yield f"{yamls.label(document)}: spec.rules.{index}.from", "CUSTOM cannot match principals"
+
+
+def service_port(file: Path, services: Path):
+    """The provider's service and port exist in our Service, under a name that tells Istio what is spoken."""
+    ports = {
+        f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local": service["spec"]["ports"]
+        for service in yamls.documents(services)
+    }
+    for name, provider in providers(file.parent).items():
+        authz = provider.get("envoyExtAuthzGrpc")
+        if not authz:
+            continue
+        names = [port["name"] for port in ports.get(authz.get("service"), []) if port["port"] == authz.get("port")]
+        if not names or not names[0].startswith("grpc"):
+            yield f"extensionProviders.{name}", f"{authz.get('service')}:{authz.get('port')} is no port named grpc-… in {services}"

@@ -1,0 +1,233 @@
+//! Rows D of the threat catalogue: what an attacker who reaches the Check port, or Envoy, can use up. Each time the
+//! service must answer a good request through Envoy afterwards, and be the same process, not much larger.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use crate::support::{
+    http::Request,
+    process::eventually,
+    stack::{Builder, Stack},
+    tokens::Token,
+};
+
+fn assert_well(stack: &Stack, what: &str) {
+    let answer = stack.get("/hello").bearer(&Token::person("alice").mint()).send();
+    assert_eq!(answer.status, 200, "after {what}: {answer:?}\n{}", stack.countersign.process.stderr());
+}
+
+/// Resident octets of the service.
+fn resident(stack: &Stack) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", stack.countersign.process.id())).expect("it lives");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line of memory");
+    line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number") * 1024
+}
+
+const GROWTH: u64 = 200 * 1024 * 1024;
+
+#[test]
+fn d01_connections_that_say_nothing_hold_up_nobody() {
+    let stack = Stack::start();
+    let silent: Vec<TcpStream> = (0..300).filter_map(|_| TcpStream::connect(stack.countersign.authz).ok()).collect();
+    let mut slow: Vec<TcpStream> = (0..100).filter_map(|_| TcpStream::connect(stack.countersign.authz).ok()).collect();
+    for octet in b"PRI * HTTP/2.0\r\n" {
+        for stream in &mut slow {
+            let _ = stream.write_all(&[*octet]);
+        }
+        assert_well(&stack, "a slow octet");
+    }
+    assert!(silent.len() + slow.len() > 200);
+}
+
+#[test]
+fn d02_a_message_over_four_mebibytes_is_refused_and_large_ones_are_answered() {
+    let stack = Stack::start();
+    let message = |octets: usize| {
+        json!({"attributes": {"request": {"http": {"method": "GET", "host": "shop.example", "path": "/hello",
+            "headers": {"x-large": "a".repeat(octets)}}}}})
+    };
+    let answer = stack.countersign.check(&message(4_000_000)).expect("a CheckResponse");
+    assert_eq!(answer["deniedResponse"]["status"]["code"], 401);
+    let refused = stack.countersign.check(&message(5_000_000)).expect_err("refused");
+    assert!(refused.contains("ResourceExhausted"), "{refused}");
+    let many: serde_json::Map<_, _> = (0..10_000).map(|i| (format!("x-{i}"), json!("v"))).collect();
+    let request = json!({"attributes": {"request": {"http": {"method": "GET", "host": "shop.example",
+        "path": "/hello", "headers": many}}}});
+    assert_eq!(stack.countersign.check(&request).expect("answered")["deniedResponse"]["status"]["code"], 401);
+    assert_well(&stack, "large messages");
+}
+
+/// HTTP/2 as an attacker writes it: frame by frame.
+struct Http2(TcpStream);
+
+impl Http2 {
+    fn connect(to: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(to).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+        stream.set_write_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("a preface");
+        Self(stream)
+    }
+
+    /// Whether the other side still took it.
+    fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+        self.0.write_all(&[&head, payload].concat()).is_ok()
+    }
+
+    /// Whether the other side ended the connection, by GOAWAY or by closing, before the time limit.
+    fn was_ended(mut self) -> bool {
+        let mut answer = Vec::new();
+        let closed = self.0.read_to_end(&mut answer).is_ok();
+        let mut rest = answer.as_slice();
+        while let [a, b, c, kind, tail @ ..] = rest {
+            if *kind == 7 {
+                return true;
+            }
+            let length = u32::from_be_bytes([0, *a, *b, *c]) as usize + 5;
+            rest = tail.get(length..).unwrap_or_default();
+        }
+        closed
+    }
+}
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+
+/// The headers of a Check, HPACK without indexing.
+fn check_headers() -> Vec<u8> {
+    let mut block = vec![0x83, 0x86];
+    let mut literal = |name: &[u8], value: &[u8]| {
+        block.extend_from_slice(name);
+        block.push(u8::try_from(value.len()).expect("short"));
+        block.extend_from_slice(value);
+    };
+    literal(&[0x04], b"/envoy.service.auth.v3.Authorization/Check");
+    literal(&[0x01], b"x");
+    literal(b"\0\x0ccontent-type", b"application/grpc");
+    literal(b"\0\x02te", b"trailers");
+    block
+}
+
+#[test]
+fn d03_rapid_resets_end_the_connection_and_not_the_process() {
+    let stack = Stack::start();
+    assert_well(&stack, "nothing");
+    let before = resident(&stack);
+    let headers = check_headers();
+    for _ in 0..4 {
+        let mut attacker = Http2::connect(stack.countersign.authz);
+        let mut sent = 0_u32;
+        while sent < 20_000 {
+            let stream = sent * 2 + 1;
+            let taken = attacker.frame(HEADERS, 4, stream, &headers)
+                && attacker.frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+            if !taken {
+                break;
+            }
+            sent += 1;
+        }
+        assert_well(&stack, "rapid resets");
+        assert!(attacker.was_ended(), "after {sent} resets it still took more");
+    }
+    assert!(resident(&stack) < before + GROWTH, "{before} → {}", resident(&stack));
+}
+
+#[test]
+fn d03_streams_beyond_the_limit_are_refused_and_held_ones_cost_little() {
+    let stack = Stack::start();
+    assert_well(&stack, "nothing");
+    let before = resident(&stack);
+    let headers = check_headers();
+    let mut attackers: Vec<Http2> = (0..8).map(|_| Http2::connect(stack.countersign.authz)).collect();
+    for attacker in &mut attackers {
+        for i in 0..5_000_u32 {
+            // Opened, and never a message on them.
+            if !attacker.frame(HEADERS, 4, i * 2 + 1, &headers) {
+                break;
+            }
+        }
+    }
+    assert_well(&stack, "40000 open streams");
+    assert!(resident(&stack) < before + GROWTH, "{before} → {}", resident(&stack));
+}
+
+#[test]
+fn d04_endless_continuations_and_header_bombs_are_cut_off() {
+    let stack = Stack::start();
+    assert_well(&stack, "nothing");
+    let before = resident(&stack);
+    let mut endless = Http2::connect(stack.countersign.authz);
+    endless.frame(HEADERS, 0, 1, &check_headers());
+    let filler = [&b"\0\x01a\x7f\xff\x01"[..], &[b'v'; 127 + 255]].concat();
+    let taken = (0..100_000).take_while(|_| endless.frame(CONTINUATION, 0, 1, &filler)).count();
+    assert!(endless.was_ended(), "{taken} frames were taken");
+
+    // One long entry put into the dynamic table, then named again and again: 16 KiB on the wire, megabytes unpacked.
+    let mut bomb = Http2::connect(stack.countersign.authz);
+    let mut block = check_headers();
+    block.extend_from_slice(b"\x40\x01b\x7f\xa1\x1e");
+    block.extend_from_slice(&[b'v'; 127 + 0x21 + (0x1e << 7)]);
+    block.extend(std::iter::repeat_n(0xbe, 12_000));
+    bomb.frame(HEADERS, 0, 1, &block[..8192]);
+    bomb.frame(CONTINUATION, 4, 1, &block[8192..]);
+    drop(bomb);
+    assert_well(&stack, "header bombs");
+    assert!(resident(&stack) < before + GROWTH, "{before} → {}", resident(&stack));
+}
+
+#[test]
+fn d05_connections_that_come_and_go_and_octets_that_are_no_http_stop_nothing() {
+    let stack = Stack::start();
+    let greetings: [&[u8]; 5] = [
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        &[0xff; 512],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff",
+    ];
+    for i in 0..1_500 {
+        if let Ok(mut stream) = TcpStream::connect(stack.countersign.authz) {
+            let _ = stream.write_all(greetings[i % greetings.len()]);
+        }
+        if i % 300 == 0 {
+            assert_well(&stack, "connections that come and go");
+        }
+    }
+    assert_well(&stack, "all of them");
+    let open = || fs::read_dir(format!("/proc/{}/fd", stack.countersign.process.id())).expect("it lives").count();
+    eventually("their descriptors are closed", || (open() < 200).then_some(()));
+}
+
+#[test]
+fn d09_too_many_checks_at_once_are_shed_with_503_and_never_let_through() {
+    let stack = Builder::new().set("/check", json!({"max_in_flight": 1})).start();
+    let tokens: Vec<String> = (0..640).map(|i| Token::person(&format!("user-{i}")).algorithm("RS256").mint()).collect();
+    let to = stack.envoys[0].http;
+    std::thread::scope(|scope| {
+        for part in tokens.chunks(10) {
+            scope.spawn(move || {
+                for token in part {
+                    let answer = Request::new(to, "GET", "/hello").bearer(token).send();
+                    if answer.status == 503 {
+                        assert!(answer.header("retry-after").is_some() && answer.header("x-echo").is_none());
+                        assert_eq!(answer.reason(), "credentials_unknown", "{answer:?}");
+                    } else {
+                        assert_eq!(answer.status, 200, "{answer:?}");
+                    }
+                }
+            });
+        }
+    });
+    assert!(stack.countersign.metric("countersign_shed", "") > 0.0, "none was shed");
+    assert_well(&stack, "the crowd");
+    assert_eq!(stack.countersign.ready(), Some(200));
+}

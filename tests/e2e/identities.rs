@@ -1,0 +1,143 @@
+//! Who asks, through real Envoys: tokens bound to keys and certificates, workloads, and resources that want both.
+
+use serde_json::json;
+
+use crate::support::{
+    http::{Request, Response},
+    process::eventually,
+    stack::{Builder, Stack},
+    tls::ClientIdentity,
+    tokens::{Token, proof},
+};
+
+const RULES: &str = r#"
+resources:
+  - { id: any,      match: { paths: ["/any"] }, access: authenticated, min_trust_level: untrusted }
+  - { id: user,     match: { paths: ["/user"] }, access: authenticated, min_trust_level: untrusted, authenticated_by: user }
+  - { id: workload, match: { paths: ["/workload"] }, access: authenticated, min_trust_level: untrusted, authenticated_by: workload }
+  - { id: both,     match: { paths: ["/both"] }, access: authenticated, min_trust_level: untrusted, authenticated_by: both }
+"#;
+
+const WEB: &str = "spiffe://cluster.test/ns/prod/sa/web";
+const STRANGER: &str = "spiffe://elsewhere.test/ns/prod/sa/web";
+
+fn start() -> Stack {
+    Builder::with_rules(RULES).set("/identity/workloads", json!({"trust_domains": ["cluster.test"]})).start()
+}
+
+fn outcome(request: &Request) -> (u16, String) {
+    let answer: Response = request.send();
+    let came_through = answer.header("x-echo").is_some();
+    assert_eq!(came_through, answer.status == 200, "{}", answer.body);
+    (answer.status, if came_through { "allow".to_owned() } else { answer.reason() })
+}
+
+#[test]
+fn a_resource_says_whether_it_wants_a_user_a_workload_or_both() {
+    let stack = start();
+    let token = Token::person("alice").mint();
+    let no_token = (401, "no_credentials");
+    let no_workload = (403, "workload_required");
+    let fine = (200, "allow");
+    // Who asks: a token, a certificate; then what each resource says of it.
+    for (who, has_token, certificate, any, user, workload, both) in [
+        ("nobody", false, None, no_token, no_token, no_token, no_token),
+        ("a user", true, None, fine, fine, no_workload, no_workload),
+        ("a workload", false, Some(WEB), fine, no_token, fine, no_token),
+        ("both", true, Some(WEB), fine, fine, fine, fine),
+        ("a user behind a stranger", true, Some(STRANGER), fine, fine, no_workload, no_workload),
+        ("a stranger", false, Some(STRANGER), no_token, no_token, no_token, no_token),
+    ] {
+        for (path, (status, reason)) in [("/any", any), ("/user", user), ("/workload", workload), ("/both", both)] {
+            let request = stack.tls("GET", path, certificate);
+            let request = if has_token { request.bearer(&token) } else { request };
+            assert_eq!(outcome(&request), (status, reason.to_owned()), "{who} at {path}");
+        }
+    }
+    let through = || stack.tls("GET", "/both", Some(WEB)).bearer(&token);
+    let revoked =
+        stack.countersign.admin("Revoke", &json!({"kind": "KIND_SUBJECT", "id": WEB, "reason": "taken over"}));
+    revoked.expect("it is written down");
+    let answer = eventually("the workload is out", || Some(outcome(&through())).filter(|answer| answer.0 != 200));
+    assert_eq!(answer, (401, "subject_revoked".into()), "whoever's token it hands on");
+    assert_eq!(
+        outcome(&stack.tls("GET", "/user", Some(WEB)).bearer(&token)),
+        (200, "allow".into()),
+        "no workload asked"
+    );
+    let bare = stack.tls("GET", "/user", Some(WEB)).send();
+    let challenge = bare.header("www-authenticate").expect("a challenge");
+    assert!(challenge.starts_with("Bearer realm=") && !challenge.contains("error="), "{challenge}");
+    let forged = format!("By=spiffe://a/b;URI={WEB}");
+    let forged = stack.get("/both").bearer(&token).header("X-Forwarded-Client-Cert", forged);
+    assert_eq!(outcome(&forged), (403, "workload_required".into()));
+}
+
+#[test]
+fn a_certificate_bound_token_is_good_behind_its_own_certificate_only() {
+    use base64::Engine as _;
+    let stack = start();
+    let own = ClientIdentity::named("https://client.test/own");
+    let other = ClientIdentity::named("https://client.test/own");
+    let sum = hex::decode(own.sha256()).expect("hexadecimal");
+    let sum = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sum);
+    let token = Token::person("alice").claim("cnf", json!({ "x5t#S256": sum })).mint();
+    assert_eq!(stack.tls_as("GET", "/any", &own).bearer(&token).send().status, 200);
+    let hash = format!("Hash={}", own.sha256());
+    for (what, request) in [
+        ("another certificate", stack.tls_as("GET", "/any", &other)),
+        ("none", stack.tls("GET", "/any", None)),
+        ("plain", stack.get("/any")),
+        ("told by a header", stack.get("/any").header("X-Forwarded-Client-Cert", hash)),
+    ] {
+        let answer = request.bearer(&token).send();
+        assert_eq!((answer.status, answer.reason().as_str()), (401, "proof_required"), "{what}");
+        let challenge = answer.header("www-authenticate").expect("a challenge");
+        assert!(challenge.contains("Bearer ") && challenge.contains("error=\"invalid_token\""), "{what}: {challenge}");
+    }
+}
+
+#[test]
+fn a_key_bound_token_needs_one_fresh_proof_for_this_request() {
+    let stack = start();
+    let token = Token::person("alice").bound().mint();
+    let url = "http://shop.example/any";
+    let with = |proofs: &[&str]| {
+        let request = stack.get("/any").header("Authorization", format!("DPoP {token}"));
+        proofs.iter().fold(request, |request, proof| request.header("DPoP", *proof))
+    };
+    let once = proof(&token, "GET", url);
+    assert_eq!(outcome(&with(&[&once])), (200, "allow".into()));
+    assert_eq!(outcome(&with(&[&once])), (401, "proof_invalid".into()), "replayed");
+    for (what, proofs) in [
+        ("none", vec![]),
+        ("two", vec![proof(&token, "GET", url), proof(&token, "GET", url)]),
+        ("another method", vec![proof(&token, "POST", url)]),
+        ("another path", vec![proof(&token, "GET", "http://shop.example/both")]),
+        ("another host", vec![proof(&token, "GET", "http://evil.example/any")]),
+        ("another token", vec![proof("x", "GET", url)]),
+    ] {
+        let proofs: Vec<&str> = proofs.iter().map(String::as_str).collect();
+        let answer = with(&proofs).send();
+        assert_eq!((answer.status, answer.reason().as_str()), (401, "proof_invalid"), "{what}");
+        let challenge = answer.header("www-authenticate").expect("a challenge");
+        assert!(challenge.starts_with("DPoP error=\"invalid_dpop_proof\""), "{what}: {challenge}");
+    }
+    let bearer = stack.get("/any").bearer(&token).send();
+    assert_eq!((bearer.status, bearer.reason().as_str()), (401, "proof_required"));
+    let challenge = bearer.header("www-authenticate").expect("a challenge");
+    assert!(challenge.starts_with("Bearer ") && challenge.contains("DPoP algs="), "{challenge}");
+    let spelled = proof(&token, "GET", "HTTP://SHOP.example:80/%61ny?x=1#y");
+    assert_eq!(outcome(&with(&[&spelled])), (200, "allow".into()), "the same target in another spelling");
+}
+
+#[test]
+fn a_foreign_credential_with_commas_is_not_taken_for_two() {
+    let stack = start();
+    for value in
+        ["Digest username=\"a\", realm=\"b\"", "Bearer {\"payload\":\"a\",\"protected\":\"b\",\"signature\":\"c\"}"]
+    {
+        let request = stack.get("/any").header("Authorization", value);
+        assert_eq!(outcome(&request), (401, "token_invalid".into()), "{value}");
+    }
+}

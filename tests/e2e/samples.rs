@@ -1,0 +1,53 @@
+//! The rule files that the tests and the demo use are rules: they load, and nothing about them is odd.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use ::countersign::policy::{self, Options, SourceFile};
+
+use crate::support::{self, countersign, envoy};
+
+#[test]
+fn the_rules_of_the_demo_and_of_the_tests_load_without_a_warning() {
+    let ordinary: serde_json::Value =
+        serde_saphyr::from_str(include_str!("../ordinary/situations.yaml")).expect("the table is well-formed");
+    let all = [
+        ("src/cli/demo/rules.yaml", include_str!("../../src/cli/demo/rules.yaml")),
+        ("tests/support/rules.yaml", include_str!("../support/rules.yaml")),
+        ("tests/ordinary/situations.yaml", ordinary["rules"].as_str().expect("rules")),
+    ];
+    for (name, text) in all {
+        match policy::load(&[SourceFile::new(name, text)], Options::default()) {
+            Ok(loaded) => assert!(loaded.warnings.is_empty(), "{name}: {:#?}", loaded.warnings),
+            Err(problems) => panic!("{name}: {problems:#?}"),
+        }
+    }
+}
+
+#[test]
+fn envoy_accepts_every_sample_and_the_edge_fails_closed() {
+    for version in [envoy::NEW, envoy::OLD] {
+        support::tool(&format!("envoy-{version}/bin/envoy"));
+        support::record_real(&format!("envoy-{version}"));
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/envoy-samples.sh");
+    let output = Command::new(script).stdin(Stdio::null()).output().expect("the script runs");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{text}");
+}
+
+#[test]
+fn the_pages_that_are_made_from_the_code_are_what_the_code_says() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let status = countersign::binary().arg("docs").arg("--out").arg(folder.path()).status().expect("it runs");
+    assert!(status.success());
+    for entry in fs::read_dir(folder.path()).expect("readable") {
+        let made = entry.expect("readable").path();
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(made.file_name().expect("a name"));
+        let same = fs::read(&made).expect("readable") == fs::read(&kept).unwrap_or_default();
+        assert!(same, "{} is not what the code says: run `make docs`", kept.display());
+    }
+}

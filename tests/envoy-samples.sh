@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Every sample in envoy/ must be a configuration that Envoy itself accepts, on each pinned version, and the edge must
+# refuse when Countersign is not there.
+#
+#   tests/envoy-samples.sh               last line: N passed, M failed
+#
+# Needs .tools/envoy-*/bin/envoy (tests/tools.sh). A sample for newer versions only says so in a line
+# `# envoy-samples: VERSION only`. The samples name certificates under /etc/envoy/certs; they are made here for the run.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VERSIONS=(1.40.0 1.36.4)
+WORK=$(mktemp -d)
+ENVOY_PID=
+PASSED=0
+FAILED=0
+stop() { if [[ -n $ENVOY_PID ]]; then kill "$ENVOY_PID" 2>/dev/null || true; wait "$ENVOY_PID" 2>/dev/null || true; ENVOY_PID=; fi; }
+trap 'stop; rm -rf "$WORK"' EXIT
+
+pass() { PASSED=$((PASSED + 1)); printf 'ok      %s\n' "$1"; }
+fail() { FAILED=$((FAILED + 1)); printf 'FAILED  %s\n' "$1"; printf '        %s\n' "${2//$'\n'/$'\n'        }"; }
+
+for version in "${VERSIONS[@]}"; do
+  [[ -x $ROOT/.tools/envoy-$version/bin/envoy ]] || {
+    echo "envoy $version is not in .tools/: tests/tools.sh envoy-$version" >&2
+    exit 1
+  }
+done
+
+mkdir "$WORK/certs"
+for name in server client-ca envoy mesh-ca; do
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj "/CN=$name" \
+    -keyout "$WORK/certs/$name-key.pem" -out "$WORK/certs/$name.pem" 2>/dev/null
+done
+
+# The sample as it is, but for the folder of the certificates.
+prepared() { sed "s#/etc/envoy/certs#$WORK/certs#" "$1" >"$WORK/sample.yaml"; }
+wanted() { local only; only=$(sed -n 's/^# envoy-samples: \(.*\) only$/\1/p' "$1"); [[ -z $only || " $only " == *" $2 "* ]]; }
+validate() { "$ROOT/.tools/envoy-$2/bin/envoy" --mode validate -l error -c "$1" 2>&1; }
+
+# ---- every sample, every version ----------------------------------------------------------------------------------
+for sample in "$ROOT"/envoy/*.yaml; do
+  for version in "${VERSIONS[@]}"; do
+    what="envoy/$(basename "$sample") on Envoy $version"
+    prepared "$sample"
+    if ! wanted "$sample" "$version"; then
+      # The note must be true: a version that is said not to take it does not.
+      if output=$(validate "$WORK/sample.yaml" "$version"); then
+        fail "$what" "passes, though the file says that this version does not know its fields"
+      else
+        pass "$what: not for it, as the file says"
+      fi
+    elif output=$(validate "$WORK/sample.yaml" "$version"); then
+      pass "$what"
+    else
+      fail "$what" "$output"
+    fi
+  done
+done
+
+# ---- the checks bite: a misspelt field is refused -------------------------------------------------------------------
+for version in "${VERSIONS[@]}"; do
+  sed 's/failure_mode_allow:/failure_mode_alow:/' "$ROOT/envoy/edge-http.yaml" >"$WORK/misspelt.yaml"
+  if validate "$WORK/misspelt.yaml" "$version" >/dev/null; then
+    fail "a misspelt field is refused by Envoy $version" "it was accepted"
+  else
+    pass "a misspelt field is refused by Envoy $version"
+  fi
+done
+
+# ---- what every sample must say, whatever Envoy thinks of it ----------------------------------------------------------
+for sample in "$ROOT"/envoy/*.yaml; do
+  what="envoy/$(basename "$sample") fails closed, names an authority and asks for the certificate"
+  missing=
+  for line in 'failure_mode_allow: false' 'authority: countersign' 'include_peer_certificate: true' 'timeout: 0.2s'; do
+    grep -q -- "$line" "$sample" || missing+="$line is not in it; "
+  done
+  if grep -q 'http.ext_authz.v3.ExtAuthz$' "$sample"; then
+    for line in 'status_on_error: { code: ServiceUnavailable }' 'validate_mutations: true' 'clear_route_cache: false' \
+      'normalize_path: true' 'merge_slashes: true' 'path_with_escaped_slashes_action: REJECT_REQUEST' \
+      'headers_with_underscores_action: REJECT_REQUEST' 'use_remote_address: true' 'forward_client_cert_details: SANITIZE'; do
+      grep -q -- "$line" "$sample" || missing+="$line is not in it; "
+    done
+  fi
+  if [[ -z $missing ]]; then pass "$what"; else fail "$what" "$missing"; fi
+done
+
+# ---- the edge, run, with nobody to ask ---------------------------------------------------------------------------------
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+expect() {
+  local what=$1 status=$2 got
+  shift 2
+  got=$(curl -s -o /dev/null -w '%{http_code}' --max-time 5 --path-as-is "$@" || true)
+  if [[ $got == "$status" ]]; then pass "$what"; else fail "$what" "expected $status, got $got"; fi
+}
+for version in "${VERSIONS[@]}"; do
+  port=$(free_port) admin=$(free_port) nobody=$(free_port)
+  sed -e "s/0\.0\.0\.0, port_value: 10000/127.0.0.1, port_value: $port/" -e "s/port_value: 9901/port_value: $admin/" \
+    -e "s/port_value: 9191/port_value: $nobody/" "$ROOT/envoy/edge-http.yaml" >"$WORK/edge.yaml"
+  "$ROOT/.tools/envoy-$version/bin/envoy" -c "$WORK/edge.yaml" --disable-hot-restart --concurrency 1 -l error >"$WORK/envoy.log" 2>&1 &
+  ENVOY_PID=$!
+  for _ in $(seq 100); do curl -sf -o /dev/null "http://127.0.0.1:$admin/ready" && break; sleep 0.1; done
+  base=http://127.0.0.1:$port
+  expect "Envoy $version: Countersign is away: 503" 503 "$base/orders"
+  expect "Envoy $version: Countersign is away, a host nobody serves: still asked, 503" 503 -H 'host: unknown.example' "$base/"
+  expect "Envoy $version: Countersign is away, OPTIONS that is no preflight: 503" 503 -X OPTIONS "$base/orders"
+  expect "Envoy $version: a preflight from an allowed origin is answered by the cors filter" 200 -X OPTIONS \
+    -H 'host: shop.example' -H 'origin: https://app.shop.example' -H 'access-control-request-method: GET' "$base/orders"
+  expect "Envoy $version: a preflight from elsewhere is judged like any request: 503" 503 -X OPTIONS \
+    -H 'host: shop.example' -H 'origin: https://evil.example' -H 'access-control-request-method: GET' "$base/orders"
+  expect "Envoy $version: an escaped slash: 400" 400 "$base/public/..%2fadmin"
+  expect "Envoy $version: a header with an underscore: 400" 400 -H 'x_zt_subject: admin' "$base/orders"
+  stop
+done
+
+echo "$PASSED passed, $FAILED failed"
+((FAILED == 0))

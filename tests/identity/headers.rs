@@ -1,0 +1,131 @@
+//! Rows H1 to H4, H6 and H12 as far as identity decides them, and workloads.
+
+use countersign::{
+    domain::{CredentialProblem, Fact, Possession, SubjectKind},
+    identity::{Credentials, Detail, HeaderValues, settings::XfccTrust},
+};
+
+use crate::rig::{Outcome, Rig, outcome};
+
+const SEVERAL: Outcome = Outcome::Refused(CredentialProblem::Ambiguous, Detail::SeveralCredentials);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h01_two_credentials_are_never_narrowed_to_one() {
+    let rig = Rig::new().await;
+    let good = format!("Bearer {}", rig.token());
+    for other in [good.as_str(), "Basic eDp5", "Bearer x", ""] {
+        for lines in [[good.as_str(), other], [other, good.as_str()]] {
+            let mut authorization = HeaderValues::NONE;
+            lines.iter().for_each(|line| authorization.push(line.as_bytes()));
+            let credentials = Credentials { authorization, ..Credentials::default() };
+            assert_eq!(rig.ask(&credentials).await, SEVERAL, "two lines, {other:?}");
+            assert_eq!(rig.authorization(&lines.join(",")).await, SEVERAL, "joined, {other:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h02_the_scheme_is_compared_without_case() {
+    let rig = Rig::new().await;
+    for scheme in ["Bearer", "bearer", "BEARER", "bEaReR"] {
+        assert!(rig.authorization(&format!("{scheme} {}", rig.token())).await.is_allowed(), "{scheme}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h03_anything_but_one_bearer_token_is_refused() {
+    let rig = Rig::new().await;
+    let token = rig.token();
+    for value in [
+        format!("Bearer\t{token}"),
+        format!("Bearer\u{a0}{token}"),
+        format!("Bearer \"{token}\""),
+        format!("Bearer: {token}"),
+        format!("Bearer Bearer {token}"),
+        "Bearer".into(),
+        "Bearer ".into(),
+        String::new(),
+        "Basic eDp5".into(),
+        token.clone(),
+        format!("Bearer {token} x"),
+        format!("Bearer {token};x"),
+        format!("Bearer {token}\u{0}"),
+        format!("Bearer%20{token}"),
+        format!("Token {token}"),
+        format!("JWT {token}"),
+        format!("Bearer {token}="),
+        format!("bearer\r\n {token}"),
+    ] {
+        let outcome = rig.authorization(&value).await;
+        assert!(matches!(outcome, Outcome::Refused(CredentialProblem::Invalid, _)), "{value:?}: {outcome:?}");
+    }
+    let octets = [b"Bearer ".as_slice(), &[0xff, 0xfe]].concat();
+    let credentials = Credentials { authorization: HeaderValues::one(&octets), ..Credentials::default() };
+    assert!(rig.ask(&credentials).await.is_refused(), "octets that are no text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h04_a_token_in_the_query_is_none_and_beside_a_header_malformed() {
+    let rig = Rig::new().await;
+    let (token, value) = (rig.token(), format!("Bearer {}", rig.token()));
+    let query = format!("a=1&access_token={token}");
+    let only = Credentials { query: Some(query.as_bytes()), ..Credentials::default() };
+    assert_eq!(rig.ask(&only).await, Outcome::Nothing);
+    let both = Credentials { authorization: HeaderValues::one(value.as_bytes()), ..only };
+    assert_eq!(rig.ask(&both).await, SEVERAL);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_credentials_are_absent_and_ask_nobody() {
+    let rig = Rig::new().await;
+    let before = rig.issuer.all_hits();
+    let answer = rig.authenticate(&Credentials::default()).await;
+    assert_eq!(outcome(&answer), Outcome::Nothing);
+    assert_eq!(answer.workload, Fact::Absent);
+    assert_eq!(rig.issuer.all_hits(), before);
+}
+
+const ID: &str = "spiffe://td.example/ns/shop/sa/cart";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_of_a_trusted_domain_is_an_identity_by_itself() {
+    let rig = Rig::with(|settings| {
+        settings.workloads.trust_domains = vec!["td.example".into()];
+        settings.workloads.roles.insert("spiffe://td.example/ns/shop/*".into(), vec!["shop".into()]);
+    })
+    .await;
+    let answer = rig.authenticate(&Credentials { principal: ID.as_bytes(), ..Credentials::default() }).await;
+    assert_eq!(outcome(&answer), Outcome::Allowed(Some(Possession::Certificate)));
+    let identity = &answer.entry.unwrap().identity;
+    assert_eq!((identity.subject.as_str(), identity.kind), (ID, SubjectKind::Service));
+    assert_eq!(identity.issuer.as_str(), "spiffe://td.example");
+    assert_eq!(identity.roles.iter().map(ToString::to_string).collect::<Vec<_>>(), ["shop"]);
+    for other in
+        ["spiffe://td.example.evil/x", "spiffe://other/x", "CN=td.example", "spiffe://td.example", "td.example"]
+    {
+        let credentials = Credentials { principal: other.as_bytes(), ..Credentials::default() };
+        assert_eq!(rig.ask(&credentials).await, Outcome::Nothing, "{other}");
+    }
+    // A bad token is not rescued by a good certificate.
+    let bad = Credentials {
+        principal: ID.as_bytes(),
+        authorization: HeaderValues::one(b"Bearer a.b.c"),
+        ..Credentials::default()
+    };
+    assert!(rig.ask(&bad).await.is_refused());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h06_a_forged_client_certificate_header_makes_no_workload() {
+    let forged = format!("By=spiffe://td.example/edge;URI={ID}");
+    let credentials = Credentials { xfcc: HeaderValues::one(forged.as_bytes()), ..Credentials::default() };
+    let never = Rig::with(|settings| settings.workloads.trust_domains = vec!["td.example".into()]).await;
+    assert_eq!(never.authenticate(&credentials).await.workload, Fact::Absent);
+    assert_eq!(never.ask(&credentials).await, Outcome::Nothing);
+    let trusting = Rig::with(|settings| settings.workloads.xfcc = XfccTrust::SanitizeSet).await;
+    let workload = trusting.authenticate(&credentials).await.workload;
+    assert_eq!(workload.value().map(|workload| &*workload.principal), Some(ID));
+    let two = format!("{forged},{forged}");
+    let credentials = Credentials { xfcc: HeaderValues::one(two.as_bytes()), ..Credentials::default() };
+    assert_eq!(trusting.authenticate(&credentials).await.workload, Fact::Absent);
+}

@@ -1,0 +1,10 @@
+//! Authentication against a real issuer over HTTP: key sets and their outages, caches and clocks, headers, proofs of
+//! possession, certificates, introspection, status lists.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod caches;
+mod headers;
+mod key_sets;
+mod opaque;
+mod possession;
+mod rig;

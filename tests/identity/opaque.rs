@@ -1,0 +1,132 @@
+//! Opaque tokens (RFC 7662) and token status lists.
+
+use std::{io::Write, time::Duration};
+
+use countersign::{
+    domain::Unavailable,
+    identity::{Detail, Settings},
+};
+use serde_json::{Value, json};
+
+use crate::rig::{Answer, FOREIGN, Issuer, NOW, Outcome, P256, Rig, changed, claims};
+
+async fn introspecting(answer: impl FnOnce(&str) -> Value) -> Rig {
+    let issuer = Issuer::start().await;
+    issuer.serve_keys([&*P256]);
+    issuer.serve("/introspect", Answer::ok(answer(&issuer.url).to_string()));
+    let endpoint = format!("{}/introspect", issuer.url);
+    Rig::before(issuer, move |settings: &mut Settings| {
+        let introspection = json!({ "endpoint": endpoint, "client_id": "countersign", "client_secret": "hush" });
+        settings.issuers[0].introspection = Some(serde_json::from_value(introspection).unwrap());
+    })
+    .await
+}
+
+fn active(issuer: &str) -> Value {
+    changed(claims(issuer), json!({ "active": true }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opaque_token_is_asked_about_once_and_believed_for_its_time() {
+    let rig = introspecting(active).await;
+    for _ in 0..5 {
+        assert_eq!(rig.identity("opaque-token").await.subject.as_str(), "alice");
+    }
+    assert_eq!(rig.issuer.hits("/introspect"), 1);
+    let form = rig.issuer.site.lock().unwrap().bodies.last().cloned().unwrap();
+    assert!(std::str::from_utf8(&form).unwrap().contains("token=opaque-token"));
+    rig.issuer.serve("/introspect", Answer::ok(r#"{"active":false}"#));
+    assert!(rig.bearer("opaque-token").await.is_allowed(), "within the stated staleness");
+    rig.clock.advance(Duration::from_secs(30));
+    assert_eq!(rig.bearer("opaque-token").await.detail(), Some(Detail::NotActive));
+    assert!(rig.bearer(&rig.token()).await.is_allowed(), "its JWTs are verified as ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_a_clear_yes_for_us_is_a_no() {
+    for changes in [
+        json!({ "active": false }),
+        json!({ "active": "true" }),
+        json!({ "active": null }),
+        json!({ "active": 1 }),
+        json!({ "aud": "other" }),
+        json!({ "aud": null }),
+        json!({ "exp": NOW - 31 }),
+        json!({ "exp": null }),
+        json!({ "iss": "https://other" }),
+        json!({ "sub": null }),
+        json!({ "cnf": { "jkt": "x" } }),
+    ] {
+        let rig = introspecting(|issuer| changed(active(issuer), changes.clone())).await;
+        assert!(rig.bearer("opaque-token").await.is_refused(), "{changes}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authorization_server_that_does_not_answer_makes_no_token_bad() {
+    let rig = introspecting(active).await;
+    rig.issuer.serve("/introspect", Answer::status(500));
+    assert_eq!(rig.bearer("opaque-1").await, Outcome::Unavailable(Unavailable::NotReady));
+    rig.issuer.serve("/introspect", Answer::ok("<html>"));
+    assert_eq!(rig.bearer("opaque-2").await, Outcome::Unavailable(Unavailable::Malformed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_introspection_an_opaque_token_is_simply_bad_and_shown_to_nobody() {
+    let rig = Rig::new().await;
+    let before = rig.issuer.all_hits();
+    assert_eq!(rig.bearer("opaque-token").await.detail(), Some(Detail::NotCompactJws));
+    assert_eq!(rig.issuer.all_hits(), before);
+}
+
+fn status_list(issuer: &str, octets: &[u8], changes: Value, key: &countersign::identity::mint::SigningKey) -> String {
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    zlib.write_all(octets).unwrap();
+    let lst = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, zlib.finish().unwrap());
+    let claims = json!({ "iss": issuer, "sub": format!("{issuer}/status"), "iat": NOW, "exp": NOW + 3600, "ttl": 60,
+        "status_list": { "bits": 1, "lst": lst } });
+    let head = json!({ "alg": "ES256", "kid": key.kid(), "typ": "statuslist+jwt" });
+    key.sign(&head, &changed(claims, changes)).unwrap()
+}
+
+fn listed(rig: &Rig, index: u64) -> String {
+    let uri = format!("{}/status", rig.issuer.url);
+    rig.token_with(json!({ "jti": format!("t-{index}"), "status": { "status_list": { "idx": index, "uri": uri } } }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_its_status_list_revokes_is_refused_and_the_list_is_fetched_once() {
+    let rig = Rig::new().await;
+    let list = status_list(&rig.issuer.url, &[0b0000_0010], json!({}), &P256);
+    rig.issuer.serve("/status", Answer::ok(list));
+    for _ in 0..3 {
+        assert!(rig.bearer(&listed(&rig, 0)).await.is_allowed());
+        assert_eq!(rig.bearer(&listed(&rig, 1)).await.detail(), Some(Detail::StatusRevoked));
+    }
+    assert_eq!(rig.issuer.hits("/status"), 1);
+    assert_eq!(rig.bearer(&listed(&rig, 8)).await, Outcome::Unavailable(Unavailable::Malformed), "not in the list");
+    let now_revoked = status_list(&rig.issuer.url, &[0b0000_0011], json!({}), &P256);
+    rig.issuer.serve("/status", Answer::ok(now_revoked));
+    rig.clock.advance(Duration::from_secs(60));
+    assert_eq!(rig.bearer(&listed(&rig, 0)).await.detail(), Some(Detail::StatusRevoked), "after its ttl, also warm");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_list_that_cannot_be_trusted_makes_its_tokens_unknown() {
+    let rig = Rig::new().await;
+    let url = rig.issuer.url.clone();
+    for (what, body) in [
+        ("another key", status_list(&url, &[0], json!({}), &FOREIGN)),
+        ("another list's sub", status_list(&url, &[0], json!({ "sub": "https://other/status" }), &P256)),
+        ("another issuer", status_list(&url, &[0], json!({ "iss": "https://other" }), &P256)),
+        ("expired", status_list(&url, &[0], json!({ "exp": NOW - 1 }), &P256)),
+        ("an access token", P256.token(&rig.claims()).unwrap()),
+        ("nonsense", "nonsense".to_owned()),
+    ] {
+        rig.issuer.serve("/status", Answer::ok(body));
+        let outcome = rig.bearer(&listed(&rig, 0)).await;
+        assert_eq!(outcome, Outcome::Unavailable(Unavailable::NotReady), "{what}");
+    }
+    let foreign = json!({ "status": { "status_list": { "idx": 0, "uri": "http://127.0.0.1:1/status" } } });
+    assert_eq!(rig.bearer(&rig.token_with(foreign)).await.detail(), Some(Detail::StatusForeign));
+}

@@ -1,0 +1,196 @@
+//! The HTTP port as operators, probes, scrapers and strangers meet it.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use countersign::{
+    domain::{
+        Secret,
+        metric::{Page, Source},
+    },
+    ops::{Listener, Settings, Sources, router, serve},
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug)]
+struct One;
+
+impl Source for One {
+    fn collect(&self, page: &mut Page) {
+        page.gauge("countersign_feed_live", "Whether the feed is live", &[], 1.0);
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+    keys_loaded: Arc<AtomicBool>,
+}
+
+async fn start(settings: Settings) -> Server {
+    let keys_loaded = Arc::new(AtomicBool::new(true));
+    let loaded = Arc::clone(&keys_loaded);
+    let sources = Sources {
+        metrics: vec![Arc::new(One)],
+        ready: vec![
+            ("rules", Box::new(|| Ok(()))),
+            ("keys", Box::new(move || loaded.load(Ordering::Relaxed).then_some(()).ok_or("no key set yet".into()))),
+        ],
+        keys: Some(Box::new(|| json!({"keys": [{"kty": "OKP", "kid": "a"}]}))),
+        status: vec![("feed", Box::new(|| json!({"state": "live"})))],
+        explain: Some(Box::new(|id| (id == "7").then(|| json!({"why": "because"})))),
+    };
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), settings.max_connections).await.unwrap();
+    let address = listener.address().unwrap();
+    let cancel = CancellationToken::new();
+    let task = tokio::spawn(serve(listener, router(sources, settings), cancel.clone()));
+    Server { address, cancel, task, keys_loaded }
+}
+
+impl Server {
+    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String, String) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut request = client.get(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        let kind = answer.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), kind.unwrap_or_default(), answer.text().await.unwrap())
+    }
+}
+
+#[tokio::test]
+async fn readiness_says_what_is_missing_and_liveness_does_not_follow_it() {
+    let server = start(Settings::default()).await;
+    let (status, _, body) = server.get("/readyz", &[]).await;
+    assert_eq!((status, serde_json::from_str::<Value>(&body).unwrap()), (200, json!({"ready": true, "missing": []})));
+    server.keys_loaded.store(false, Ordering::Relaxed);
+    let (status, _, body) = server.get("/readyz", &[]).await;
+    let missing = json!({"ready": false, "missing": [{"what": "keys", "why": "no key set yet"}]});
+    assert_eq!((status, serde_json::from_str::<Value>(&body).unwrap()), (503, missing));
+    assert_eq!(server.get("/healthz", &[]).await.0, 200);
+}
+
+#[tokio::test]
+async fn numbers_and_keys_are_for_everybody() {
+    let server = start(Settings::default()).await;
+    let (status, kind, body) = server.get("/metrics", &[("host", "elsewhere.example")]).await;
+    assert_eq!((status, kind.as_str()), (200, "application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    assert!(body.contains("countersign_feed_live 1.0\n") && body.ends_with("# EOF\n"), "{body}");
+    let (status, kind, body) = server.get("/.well-known/jwks.json", &[]).await;
+    assert_eq!((status, kind.as_str()), (200, "application/json"));
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["keys"][0]["kid"], "a");
+}
+
+#[tokio::test]
+async fn the_status_page_is_for_loopback_only() {
+    let server = start(Settings::default()).await;
+    let (status, kind, page) = server.get("/status", &[]).await;
+    assert_eq!((status, kind.as_str()), (200, "text/html; charset=utf-8"));
+    assert!(!page.contains("http://") && !page.contains("https://"), "nothing from elsewhere");
+    let (status, _, body) = server.get("/status.json", &[]).await;
+    assert_eq!(
+        (status, serde_json::from_str::<Value>(&body).unwrap()),
+        (200, json!({"feed": {"state": "live"}, "readiness": []}))
+    );
+    assert_eq!(server.get("/status/explain/7", &[]).await.0, 200);
+    assert_eq!(server.get("/status/explain/8", &[]).await.0, 404);
+    assert_eq!(server.get("/status", &[("host", "localhost:9193")]).await.0, 200);
+    assert_eq!(server.get("/status", &[("host", "[::1]:9193")]).await.0, 200);
+
+    // A proxy on this machine, and a name of somebody else's that points here (DNS rebinding).
+    for headers in [
+        [("x-forwarded-for", "203.0.113.9")],
+        [("via", "1.1 proxy")],
+        [("host", "evil.example")],
+        [("host", "127.0.0.1.evil.example")],
+        [("authorization", "Bearer guess")],
+    ] {
+        let expected = if headers[0].0 == "authorization" { 200 } else { 403 };
+        for path in ["/status", "/status.json", "/status/explain/7"] {
+            assert_eq!(server.get(path, &headers).await.0, expected, "{path}: {headers:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn with_its_token_the_status_page_answers_from_anywhere() {
+    let token = Some(Secret::new("a-token-of-enough-length"));
+    let server = start(Settings { status_token: token, ..Settings::default() }).await;
+    let elsewhere = ("host", "countersign.example");
+    assert_eq!(
+        server.get("/status.json", &[elsewhere, ("authorization", "Bearer a-token-of-enough-length")]).await.0,
+        200
+    );
+    for wrong in
+        ["Bearer a-token-of-enough-lengt", "Bearer ", "Basic a-token-of-enough-length", "a-token-of-enough-length"]
+    {
+        assert_eq!(server.get("/status.json", &[elsewhere, ("authorization", wrong)]).await.0, 403, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_here_takes_a_write() {
+    let server = start(Settings::default()).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for path in ["/healthz", "/readyz", "/metrics", "/status", "/status.json", "/.well-known/jwks.json"] {
+        let answer = client.post(format!("http://{}{path}", server.address)).body("{}").send().await.unwrap();
+        assert_eq!(answer.status(), 405, "{path}");
+    }
+    assert_eq!(server.get("/debug/pprof", &[]).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rubbish_and_too_many_connections_do_not_end_the_listener() {
+    let server = start(Settings { max_connections: 4, ..Settings::default() }).await;
+    let address = server.address;
+    tokio::task::spawn_blocking(move || {
+        for rubbish in
+            [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\0\0\0\0", b"GET / HTTP/9.9\r\n\r\n", b""]
+        {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let _ = stream.write_all(rubbish);
+            drop(stream);
+        }
+        let held: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut octet = [0];
+        let mut last = held.last().unwrap();
+        last.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        assert!(matches!(last.read(&mut octet), Ok(0) | Err(_)), "the one too many is turned away");
+    })
+    .await
+    .unwrap();
+    for _ in 0..100 {
+        if TcpStream::connect(address).is_ok() && probe(address) {
+            server.cancel.cancel();
+            server.task.await.unwrap();
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    unreachable!("the listener did not come back");
+}
+
+/// Whether a request is answered; from a thread of its own, since the server shares this one's runtime.
+fn probe(address: SocketAddr) -> bool {
+    tokio::task::block_in_place(|| {
+        let Ok(mut stream) = TcpStream::connect(address) else { return false };
+        let _ = stream.set_read_timeout(Some(std::time::Duration::from_secs(1)));
+        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer.starts_with("HTTP/1.1 200")
+    })
+}

@@ -1,0 +1,313 @@
+//! One contract, every store: the same cases over memory, the file, and real Redis servers of every kind.
+
+#[path = "support/redis.rs"]
+mod redis;
+
+use std::{sync::Arc, time::Duration};
+
+use countersign::{
+    clock::Clock,
+    store::{
+        FeedEvent, Held, MAX_VALUE, MAX_WHOLE, Rate, Store, StoreErrorKind, file::File, memory::Memory, redis::Redis,
+    },
+};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Everything a stage relies on.
+async fn contract(store: Arc<dyn Store>) {
+    connected(&store).await;
+    values(&*store).await;
+    lives(&*store).await;
+    raises(&*store).await;
+    records(&*store).await;
+    whole_records(&*store).await;
+    counters(&*store).await;
+    scans(&*store).await;
+    rates(&*store).await;
+    unreadable(&*store).await;
+    tells(&*store).await;
+}
+
+/// Waits until the store answers: one that connects in the background may not at first.
+async fn connected(store: &Arc<dyn Store>) {
+    for _ in 0..200 {
+        if store.read(&["cs:x".to_owned()]).await.is_ok() {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{store:?} does not answer: {:?}", store.read(&["cs:x".to_owned()]).await);
+}
+
+async fn read(store: &dyn Store, key: &str) -> Option<Held> {
+    store.read(&[key.to_owned()]).await.unwrap().pop().unwrap().unwrap()
+}
+
+async fn values(store: &dyn Store) {
+    assert_eq!(read(store, "cs:t:none").await, None);
+    store.write("cs:t:a", b"\0\xff", None).await.unwrap();
+    store.write("cs:t:empty", b"", None).await.unwrap();
+    let keys = ["cs:t:empty", "cs:t:none", "cs:t:a"].map(str::to_owned);
+    let found: Vec<_> = store.read(&keys).await.unwrap().into_iter().map(Result::unwrap).collect();
+    let held = |value: &[u8]| Some(Held { value: value.to_vec(), life: None });
+    assert_eq!(found, [held(b""), None, held(b"\0\xff")], "in the order of the keys");
+    assert!(!store.create("cs:t:a", b"2", None).await.unwrap());
+    assert!(store.create("cs:t:b", b"2", None).await.unwrap());
+    assert_eq!(read(store, "cs:t:a").await.unwrap().value, b"\0\xff");
+    assert_eq!(store.delete(&keys).await.unwrap(), 2);
+    assert_eq!(read(store, "cs:t:a").await, None);
+}
+
+async fn lives(store: &dyn Store) {
+    store.write("cs:t:short", b"x", Some(Duration::from_millis(150))).await.unwrap();
+    let life = read(store, "cs:t:short").await.unwrap().life.unwrap();
+    assert!(life > Duration::ZERO && life <= Duration::from_millis(150), "{life:?}");
+    store.write("cs:t:long", b"x", Some(Duration::from_millis(150))).await.unwrap();
+    store.write("cs:t:long", b"x", None).await.unwrap();
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(read(store, "cs:t:short").await, None);
+    assert_eq!(read(store, "cs:t:long").await.unwrap().life, None, "writing again without an end takes the end away");
+    assert!(store.create("cs:t:short", b"y", Some(Duration::from_secs(60))).await.unwrap());
+}
+
+async fn raises(store: &dyn Store) {
+    let (minute, hour) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(3600)));
+    let value = async |key| String::from_utf8(read(store, key).await.unwrap().value).unwrap();
+    assert!(store.raise("cs:t:order", "10 first", hour).await.unwrap());
+    assert!(!store.raise("cs:t:order", "9 older", hour).await.unwrap(), "an older one never undoes a newer");
+    assert_eq!(value("cs:t:order").await, "10 first");
+    assert!(store.raise("cs:t:order", "10 again", minute).await.unwrap());
+    assert!(store.raise("cs:t:order", "1790000000123 newest", minute).await.unwrap());
+    assert_eq!(value("cs:t:order").await, "1790000000123 newest");
+    let life = read(store, "cs:t:order").await.unwrap().life.unwrap();
+    assert!(life > Duration::from_secs(3000), "a life is never shortened: {life:?}");
+    store.write("cs:t:word", b"every token", None).await.unwrap();
+    assert!(!store.raise("cs:t:word", "11", minute).await.unwrap(), "what begins with no number stays");
+    store.write("cs:t:endless", b"1", None).await.unwrap();
+    assert!(store.raise("cs:t:endless", "2", minute).await.unwrap());
+    assert_eq!(read(store, "cs:t:endless").await.unwrap().life, None);
+    store.write_record("cs:t:hash", &[("a", "1")], &[]).await.unwrap();
+    assert_eq!(store.raise("cs:t:hash", "1", minute).await.unwrap_err().kind, StoreErrorKind::Malformed);
+    let keys = ["cs:t:order", "cs:t:word", "cs:t:endless", "cs:t:hash"].map(str::to_owned);
+    assert_eq!(store.delete(&keys).await.unwrap(), 4);
+}
+
+async fn records(store: &dyn Store) {
+    let key = "cs:device:laptop";
+    assert_eq!(store.record(key, &["user"]).await.unwrap(), None);
+    store.write_record(key, &[("user", "ann"), ("os", "linux"), ("more", "x")], &[]).await.unwrap();
+    store.write_record(key, &[("user", "bob")], &["os"]).await.unwrap();
+    let found = store.record(key, &["os", "user", "none"]).await.unwrap().unwrap();
+    assert_eq!(found, [("user".to_owned(), "bob".to_owned())], "only the fields that were asked for and are there");
+    assert_eq!(store.record(key, &["none"]).await.unwrap(), Some(Vec::new()), "there, with none of the fields");
+    store.write_record(key, &[], &["user", "more"]).await.unwrap();
+    assert_eq!(store.record(key, &["user"]).await.unwrap(), None, "a record without fields is none");
+}
+
+async fn counters(store: &dyn Store) {
+    let life = Some(Duration::from_millis(200));
+    assert_eq!(store.add("cs:t:count", &[("a", 2), ("b", -1)], life).await.unwrap(), [2, -1]);
+    assert_eq!(store.add("cs:t:count", &[("a", 3)], life).await.unwrap(), [5]);
+    sleep(Duration::from_millis(350)).await;
+    assert_eq!(store.add("cs:t:count", &[("a", 1)], None).await.unwrap(), [1]);
+}
+
+async fn whole_records(store: &dyn Store) {
+    assert_eq!(store.whole_record("cs:w:none").await.unwrap(), None);
+    store.add("cs:w:a", &[("x", 2), ("y", 5)], None).await.unwrap();
+    let mut all = store.whole_record("cs:w:a").await.unwrap().unwrap();
+    all.sort();
+    assert_eq!(all, [("x".to_owned(), "2".to_owned()), ("y".to_owned(), "5".to_owned())]);
+    store.write("cs:w:value", b"x", None).await.unwrap();
+    assert_eq!(store.whole_record("cs:w:value").await.unwrap_err().kind, StoreErrorKind::Malformed);
+    store.write_record("cs:w:large", &[("x", &"x".repeat(MAX_WHOLE))], &[]).await.unwrap();
+    assert_eq!(store.whole_record("cs:w:large").await.unwrap_err().kind, StoreErrorKind::Malformed);
+}
+
+async fn scans(store: &dyn Store) {
+    for index in 0..50 {
+        store.write(&format!("cs:s:[x]*:{index}"), b"x", None).await.unwrap();
+    }
+    store.write("cs:s:x", b"not under the prefix", None).await.unwrap();
+    let (mut found, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let (keys, next) = store.scan("cs:s:[x]*:", &cursor, 10).await.unwrap();
+        found.extend(keys);
+        pages += 1;
+        match next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), 50, "{found:?}");
+    assert!(found.iter().all(|key| key.starts_with("cs:s:[x]*:")) && pages > 1);
+}
+
+async fn rates(store: &dyn Store) {
+    let rate = Rate { limit: 5, window: Duration::from_secs(5) };
+    let first = store.take("cs:rate:a", rate, 3).await.unwrap();
+    assert!(first.allowed && first.remaining == 2 && first.retry_after.is_zero(), "{first:?}");
+    let more = store.take("cs:rate:a", rate, 3).await.unwrap();
+    assert!(!more.allowed && more.remaining == 2, "all or none: {more:?}");
+    assert!(store.take("cs:rate:a", rate, 2).await.unwrap().allowed);
+    let over = store.take("cs:rate:a", rate, 1).await.unwrap();
+    assert!(
+        !over.allowed && over.retry_after > Duration::ZERO && over.retry_after <= Duration::from_secs(1),
+        "{over:?}"
+    );
+    assert!(over.reset > Duration::from_secs(4) && over.reset <= Duration::from_secs(5), "{over:?}");
+    sleep(over.retry_after + Duration::from_millis(20)).await;
+    assert!(store.take("cs:rate:a", rate, 1).await.unwrap().allowed);
+    let none = store.take("cs:rate:b", Rate { limit: 0, ..rate }, 1).await.unwrap();
+    assert!(!none.allowed && none.retry_after == rate.window);
+}
+
+/// Wrong type, too large: an error of that key alone, quickly.
+async fn unreadable(store: &dyn Store) {
+    store.write_record("cs:t:record", &[("a", "1"), ("large", &"x".repeat(MAX_VALUE + 1))], &[]).await.unwrap();
+    store.write("cs:t:value", b"x", None).await.unwrap();
+    store.write("cs:t:large", &vec![b'x'; MAX_VALUE + 1], None).await.unwrap();
+    store.write("cs:t:largest", &vec![b'x'; MAX_VALUE], None).await.unwrap();
+    let keys = ["cs:t:record", "cs:t:value", "cs:t:large", "cs:t:largest"].map(str::to_owned);
+    let kinds: Vec<_> =
+        store.read(&keys).await.unwrap().into_iter().map(|entry| entry.err().map(|error| error.kind)).collect();
+    let malformed = Some(StoreErrorKind::Malformed);
+    assert_eq!(kinds, [malformed, None, malformed, None]);
+    assert_eq!(store.record("cs:t:value", &["a"]).await.unwrap_err().kind, StoreErrorKind::Malformed);
+    assert_eq!(store.record("cs:t:record", &["large"]).await.unwrap_err().kind, StoreErrorKind::Malformed);
+    assert!(store.record("cs:t:record", &["a"]).await.is_ok(), "only what is asked for counts");
+    assert_eq!(store.write_record("cs:t:value", &[("a", "1")], &[]).await.unwrap_err().kind, StoreErrorKind::Malformed);
+}
+
+/// The feed tells of writes and deletions under its prefixes, in order, and of nothing else.
+async fn tells(store: &dyn Store) {
+    let mut feed = store.feed();
+    let first = timeout(Duration::from_secs(5), feed.recv()).await.unwrap();
+    assert!(matches!(first, Some(FeedEvent::Connected { .. })), "{first:?}");
+    store.write("cs:rate:busy", b"x", None).await.unwrap();
+    store.write("cs:revoked:jti:told", b"x", None).await.unwrap();
+    assert_eq!(changed(&mut feed).await, "cs:revoked:jti:told");
+    store.write_record("cs:device:told", &[("a", "1")], &[]).await.unwrap();
+    assert_eq!(changed(&mut feed).await, "cs:device:told");
+    store.delete(&["cs:revoked:jti:told".to_owned()]).await.unwrap();
+    assert_eq!(changed(&mut feed).await, "cs:revoked:jti:told");
+    store.write("cs:reinstated:jti:told", b"x", None).await.unwrap();
+    assert_eq!(changed(&mut feed).await, "cs:reinstated:jti:told");
+}
+
+async fn changed(feed: &mut mpsc::Receiver<FeedEvent>) -> String {
+    loop {
+        match timeout(Duration::from_secs(5), feed.recv()).await.unwrap().unwrap() {
+            FeedEvent::Changed(keys) if keys.len() == 1 => return keys[0].clone(),
+            FeedEvent::Alive(_) => {}
+            event => panic!("{event:?}"),
+        }
+    }
+}
+
+fn open(url: &str) -> Arc<dyn Store> {
+    Redis::open(url, &CancellationToken::new()).unwrap()
+}
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    let clock = Clock::system();
+    contract(Arc::new(Memory::new(move || clock.now()))).await;
+}
+
+#[tokio::test]
+async fn the_file_keeps_the_contract_and_what_was_acknowledged() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
+    let now = move || clock.now();
+    let store = File::open(folder.path(), now.clone()).unwrap();
+    contract(Arc::clone(&store) as Arc<dyn Store>).await;
+    let error = File::open(folder.path(), now.clone()).unwrap_err();
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+    store.write("cs:revoked:jti:kept", b"reason", Some(Duration::from_secs(600))).await.unwrap();
+    store.write_record("cs:device:kept", &[("user", "ann")], &[]).await.unwrap();
+    drop(store);
+    let store = reopened(|| File::open(folder.path(), now.clone())).await;
+    let held = read(&*store, "cs:revoked:jti:kept").await.unwrap();
+    assert_eq!(held.value, b"reason");
+    assert!(held.life.unwrap() > Duration::from_secs(590), "{:?}", held.life);
+    assert_eq!(store.record("cs:device:kept", &["user"]).await.unwrap().unwrap().len(), 1);
+    assert_eq!(read(&*store, "cs:t:short").await.map(|held| held.value), Some(b"y".to_vec()));
+}
+
+/// The file is closed by the thread that writes it, a moment after the store is dropped.
+async fn reopened(open: impl Fn() -> Result<Arc<File>, countersign::store::StoreError>) -> Arc<File> {
+    for _ in 0..100 {
+        if let Ok(store) = open() {
+            return store;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    open().unwrap()
+}
+
+/// Writes as fast as it can and says what was acknowledged: what the next test kills.
+#[tokio::test]
+#[ignore = "run by `what_the_file_acknowledged_survives_kill_nine` in a process of its own"]
+async fn write_until_killed() {
+    use std::io::Write;
+    let (folder, clock) = (std::env::var("COUNTERSIGN_TEST_FOLDER").unwrap(), Clock::system());
+    let store = File::open(folder.as_ref(), move || clock.now()).unwrap();
+    for index in 0_u64.. {
+        store.write(&format!("cs:revoked:jti:k{index}"), b"x", None).await.unwrap();
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "acknowledged {index}").and_then(|()| out.flush()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_the_file_acknowledged_survives_kill_nine() {
+    use std::io::{BufRead, BufReader};
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "write_until_killed", "--nocapture"])
+        .env("COUNTERSIGN_TEST_FOLDER", folder.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let number = |line: String| line.split_once("acknowledged ")?.1.trim().parse::<u64>().ok();
+    let acknowledged: Vec<u64> = lines.filter_map(number).take(100).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let clock = Clock::system();
+    let store = File::open(folder.path(), move || clock.now()).unwrap();
+    assert_eq!(acknowledged.len(), 100);
+    for index in acknowledged {
+        assert!(read(&*store, &format!("cs:revoked:jti:k{index}")).await.is_some(), "{index}");
+    }
+}
+
+#[tokio::test]
+async fn a_single_redis_keeps_the_contract() {
+    let server = redis::Redis::start().await;
+    contract(open(&server.url())).await;
+}
+
+#[tokio::test]
+async fn redis_with_tls_and_an_acl_user_keeps_the_contract() {
+    let (_server, url) = redis::with_tls_and_acl().await;
+    contract(open(&url)).await;
+}
+
+#[tokio::test]
+async fn redis_behind_a_sentinel_keeps_the_contract() {
+    let servers = redis::Sentinel::start().await;
+    contract(open(&servers.url())).await;
+}
+
+#[tokio::test]
+async fn a_redis_cluster_keeps_the_contract() {
+    let cluster = redis::Cluster::start().await;
+    contract(open(&cluster.url())).await;
+}

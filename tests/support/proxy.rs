@@ -1,0 +1,76 @@
+//! A network in the way: passes octets on between a client and a server, as late as the test says.
+#![allow(dead_code, reason = "each program uses its part")]
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, tcp},
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+/// Stands between a replica and its Redis, and passes each octet on after a delay.
+#[derive(Debug, Default)]
+pub struct Proxy {
+    /// Milliseconds.
+    delay: AtomicU64,
+    taken: AtomicUsize,
+}
+
+impl Proxy {
+    pub async fn start(to: u16) -> (Arc<Self>, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (proxy, address) = (Arc::new(Self::default()), listener.local_addr().unwrap());
+        let shared = Arc::clone(&proxy);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                shared.taken.fetch_add(1, Ordering::Relaxed);
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to)).await else { continue };
+                let (near_reads, near_writes) = near.into_split();
+                let (far_reads, far_writes) = far.into_split();
+                tokio::spawn(Arc::clone(&shared).pass(near_reads, far_writes));
+                tokio::spawn(Arc::clone(&shared).pass(far_reads, near_writes));
+            }
+        });
+        (proxy, address)
+    }
+
+    pub fn delay(&self, by: Duration) {
+        self.delay.store(by.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Connections taken so far.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    async fn pass(self: Arc<Self>, mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
+        let (queue, mut waiting) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+        tokio::spawn(async move {
+            while let Some((due, octets)) = waiting.recv().await {
+                // A timer has ticks of a millisecond: what is due already does not wait for one.
+                if due > Instant::now() {
+                    sleep_until(due).await;
+                }
+                if to.write_all(&octets).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            let due = Instant::now() + Duration::from_millis(self.delay.load(Ordering::Relaxed));
+            if queue.send((due, buffer[..read].to_vec())).is_err() {
+                return;
+            }
+        }
+    }
+}
