@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
+
 use crate::support::{
     self,
     countersign::{Countersign, Setup, binary},
@@ -45,6 +47,7 @@ fn edge(folder: &Path, replicas: &[Countersign], service: SocketAddr) -> (Proces
         ),
         ("timeout: 0.2s".to_owned(), "timeout: 5s".to_owned()),
         ("- timeout: 0.5s".to_owned(), "- timeout: 4s".to_owned()),
+        ("interval: 1s, timeout: 1s".to_owned(), "interval: 1s, timeout: 10s".to_owned()),
     ]
     .into_iter()
     .fold(SAMPLE.to_owned(), |text, (from, to)| {
@@ -79,6 +82,7 @@ fn replicas_restarted_one_after_the_other_fail_no_request() {
             fs::create_dir(&own).expect("the folder is writable");
             let mut setup = Setup::new(&own, RULES);
             setup.config["store"]["url"] = redis.url().into();
+            setup.config["check"] = json!({"deadline": "4s"});
             setup
         })
         .collect();

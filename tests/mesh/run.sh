@@ -138,6 +138,11 @@ row "" "" "the whole compose file, profile observability included" "valid" "$con
 
 printf '%-13s %-13s %-58s %-24s %s\n' from to what came ''
 printf '%s\n' "${ROWS[@]}"
-if ((FAILED > 0)); then compose ps || true; tail -n 5 "$ROOT/.tools/mesh/up.log"; fi
+if ((FAILED > 0)); then
+  compose ps || true
+  tail -n 5 "$ROOT/.tools/mesh/up.log"
+  echo "what failed:"
+  printf '%s\n' "${ROWS[@]}" | grep FAILED
+fi
 echo "$PASSED passed, $FAILED failed"
 ((FAILED == 0))

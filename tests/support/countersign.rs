@@ -41,6 +41,8 @@ impl Setup {
         let port = || ports::local(ports::free()).to_string();
         let config = json!({
             "listen": {"authz": port(), "admin": port(), "http": port()},
+            // The machine of a test run is busy: no answer is late but one that a test holds up on purpose.
+            "check": {"deadline": "1s"},
             "store": {"url": "memory://"},
             "identity": {"issuers": [{
                 "issuer": tokens::ISSUER, "audiences": [tokens::AUDIENCE], "jwks": keys,
