@@ -38,6 +38,16 @@ prepared() { sed "s#/etc/envoy/certs#$WORK/certs#" "$1" >"$WORK/sample.yaml"; }
 wanted() { local only; only=$(sed -n 's/^# envoy-samples: \(.*\) only$/\1/p' "$1"); [[ -z $only || " $only " == *" $2 "* ]]; }
 validate() { "$ROOT/.tools/envoy-$2/bin/envoy" --mode validate -l error -c "$1" 2>&1; }
 
+# ---- no try is cut short ------------------------------------------------------------------------------------------
+# Envoy gives one try of a gRPC service `max_interval` of its back-off, whatever `timeout` says: the two must be one.
+for sample in "$ROOT"/envoy/*.yaml "$ROOT"/deploy/compose/envoy/*.yaml; do
+  grep -q max_interval "$sample" || continue
+  whole=$(sed -n '/grpc_service:/,/max_interval/s/^ *timeout: //p' "$sample" | head -n 1)
+  try=$(sed -n 's/.*max_interval: \([0-9.]*s\).*/\1/p' "$sample")
+  what="${sample#"$ROOT"/} gives a try as long as a question"
+  if [[ $whole == "$try" ]]; then pass "$what"; else fail "$what" "timeout: $whole, max_interval: $try"; fi
+done
+
 # ---- every sample, every version ----------------------------------------------------------------------------------
 for sample in "$ROOT"/envoy/*.yaml; do
   for version in "${VERSIONS[@]}"; do

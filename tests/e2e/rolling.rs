@@ -46,6 +46,7 @@ fn edge(folder: &Path, replicas: &[Countersign], service: SocketAddr) -> (Proces
             format!("address: 127.0.0.1, port_value: {}", listener.port()),
         ),
         ("timeout: 0.2s".to_owned(), "timeout: 5s".to_owned()),
+        ("max_interval: 0.2s".to_owned(), "max_interval: 5s".to_owned()),
         ("- timeout: 0.5s".to_owned(), "- timeout: 4s".to_owned()),
         ("interval: 1s, timeout: 1s".to_owned(), "interval: 1s, timeout: 10s".to_owned()),
     ]
@@ -57,13 +58,21 @@ fn edge(folder: &Path, replicas: &[Countersign], service: SocketAddr) -> (Proces
     let file = folder.join("edge.yaml");
     fs::write(&file, text).expect("the folder is writable");
     let program = support::tool(&format!("envoy-{}/bin/envoy", envoy::NEW));
-    let options = ["--disable-hot-restart", "--concurrency", "1", "-l", "warning"];
+    let options = ["--disable-hot-restart", "--concurrency", "1", "-l", "warning", "--file-flush-interval-msec", "50"];
     let process = Process::start(folder, "edge", Command::new(program).arg("-c").arg(&file).args(options));
     eventually("Envoy is ready", || {
         (Request::new(admin, "GET", "/ready").try_send().ok()?.status == 200).then_some(())
     });
     support::record_real(&format!("envoy-{}", envoy::NEW));
     (process, listener)
+}
+
+/// The end of Envoy's access log, but for what it should hold.
+fn last_words(edge: &Process) -> String {
+    pause(Duration::from_millis(500));
+    let output = edge.output();
+    let odd = output.lines().filter(|line| !line.contains(":200,") && !line.contains(":401,"));
+    odd.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -91,7 +100,7 @@ fn replicas_restarted_one_after_the_other_fail_no_request() {
     let listen = upstream.to_string();
     let echo = Process::start(folder.path(), "echo", binary().args(["echo", "--listen", &listen, "--name", "service"]));
     eventually("the service answers", || Request::new(upstream, "GET", "/").try_send().ok());
-    let (_edge, door) = edge(folder.path(), &replicas, upstream);
+    let (edge, door) = edge(folder.path(), &replicas, upstream);
 
     let (good, revoked) = (Token::person("alice").mint(), Token::person("mallory"));
     redis.cli(&["SET", &format!("cs:revoked:jti:{}", revoked.value("jti")), "x", "EX", "600"]);
@@ -131,9 +140,12 @@ fn replicas_restarted_one_after_the_other_fail_no_request() {
             }
         }
         stop.store(true, Ordering::Release);
-        for client in clients {
-            client.join().expect("the client saw nothing wrong");
-        }
+        let joined: Vec<_> = clients.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        assert!(
+            joined.iter().all(Result::is_ok),
+            "a client saw something wrong; Envoy's last words:\n{}",
+            last_words(&edge)
+        );
     });
     assert!(answered.load(Ordering::Acquire) > 300, "{answered:?} answers");
     drop(echo);
