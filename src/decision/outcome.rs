@@ -121,7 +121,7 @@ impl Decision {
         }
     }
 
-    /// A refusal for a reason that no facts are needed for: an unreadable message, no time, an internal failure.
+    /// A refusal for a reason that no facts are needed for: the record that must be written cannot be.
     ///
     /// Never an allow, whatever the reason.
     pub fn refusal(reason: Reason) -> Self {

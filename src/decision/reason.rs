@@ -143,11 +143,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    MalformedRequest "malformed_request" Malformed None "The request cannot be read."
     MalformedPath "malformed_path" Malformed None "The path can be read in more than one way."
-    RequestTooLarge "request_too_large" Malformed None "The request's headers are too large."
     AmbiguousCredentials "ambiguous_credentials" Malformed Authenticate "Send credentials once, and in one way."
-    TokenTooLarge "token_too_large" Malformed Authenticate "The token or its proof is too large."
+    TokenTooLarge "token_too_large" Malformed Authenticate "The token is too large."
 
     NoCredentials "no_credentials" Credentials Authenticate "Credentials are required."
     TokenInvalid "token_invalid" Credentials Authenticate "The credentials are not valid."
@@ -211,8 +209,6 @@ reasons! {
     SessionUnknown "session_unknown" Unknown RetryLater "The session cannot be verified just now."
     QuotaUnknown "quota_unknown" Unknown RetryLater "The rate limit cannot be verified just now."
     AuditUnavailable "audit_unavailable" Unknown RetryLater "Access here must be recorded, and cannot be just now."
-    Overloaded "overloaded" Unknown RetryLater "Too busy."
-    InternalError "internal_error" Unknown RetryLater "Something went wrong."
 
     MfaRequired "mfa_required" StepUp StepUpAuthentication "A second factor is required."
     StepUpRequired "step_up_required" StepUp StepUpAuthentication "A fresh, strong authentication is required."
@@ -232,7 +228,7 @@ impl Reason {
     /// The status of an answer in `class` for this reason.
     pub const fn status_in(self, class: Class) -> u16 {
         match (self, class) {
-            (Self::RequestTooLarge | Self::TokenTooLarge, Class::Malformed) => 431,
+            (Self::TokenTooLarge, Class::Malformed) => 431,
             (_, class) => class.status(),
         }
     }
