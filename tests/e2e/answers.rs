@@ -263,13 +263,25 @@ fn context_extensions_only_tighten() {
         .extensions("/ext/strong", serde_json::json!({"policy": "second-factor"}))
         .extensions("/ext/unknown", serde_json::json!({"policy": "no-such-policy"}))
         .extensions("/ext/high", serde_json::json!({"min_trust_level": "privileged"}))
+        .extensions("/ext/nothing", serde_json::json!({"resource": "no-such-resource"}))
+        .extensions("/ext/word", serde_json::json!({"data_classification": "rather secret"}))
+        .extensions("/ext/segment", serde_json::json!({"segment": "payments"}))
         .start();
     let password = Token::person("alice").claim("amr", vec!["pwd"]).mint();
     let get = |path: &str| stack.get(path).bearer(&password).send();
     assert_eq!(get("/ext/plain").status, 200);
     assert_refused(&get("/ext/strong"), 401, "step_up_required");
-    assert_refused(&get("/ext/unknown"), 403, "forbidden");
     assert_ne!(get("/ext/high").status, 200);
+    for (path, reason) in [
+        ("/ext/unknown", "unknown_policy"),
+        ("/ext/nothing", "unknown_resource"),
+        ("/ext/word", "route_misconfigured"),
+        ("/ext/segment", "route_misconfigured"),
+    ] {
+        let answer = get(path);
+        assert_eq!(assert_refused(&answer, 403, "forbidden"), reason, "{path}");
+        assert_eq!(answer.json()["action_required"], "contact_admin", "{path}");
+    }
 }
 
 #[test]

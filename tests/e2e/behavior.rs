@@ -118,6 +118,23 @@ fn a_new_country_through_a_vpn_costs_one_step_up_and_is_quiet_then() {
 }
 
 #[test]
+fn a_guard_may_refuse_who_cannot_have_come_so_far() {
+    let mut builder = builder("fixed");
+    builder.countersign.rules += "guards: [{ id: no-flight, when: { location: impossible_travel }, action: deny }]\n";
+    let stack = builder.start();
+    acquaint(&stack, "hal");
+    let token = session("hal", 600).mint();
+    let answer = ask(&stack, &token, FAR, FIREFOX);
+    assert_eq!((answer.status, answer.reason().as_str()), (403, "impossible_travel"), "{answer:?}");
+    assert_eq!(
+        (&answer.json()["error"], &answer.json()["action_required"]),
+        (&json!("forbidden"), &json!("verify_location"))
+    );
+    assert_eq!(ask(&stack, &token, HOME, FIREFOX).status, 200, "at home");
+    assert_eq!(ask(&stack, &session("newcomer", 600).mint(), FAR, FIREFOX).status, 200, "nobody knows where from");
+}
+
+#[test]
 fn what_was_learned_outlives_a_restart_and_an_eviction() {
     let builder = builder("statistical");
     let folder = format!("file://{}", builder.folder().join("store").display());

@@ -189,6 +189,26 @@ fn another_devices_id_a_withdrawn_and_a_revoked_certificate_are_refused() {
 }
 
 #[test]
+fn a_connection_that_outlives_its_certificate_proves_no_device_any_more() {
+    let stack = builder().start();
+    let token = Token::person("alice").mint();
+    // The handshake is done while the certificate lasts: on a busy machine, with the next one.
+    let answer = eventually("a handshake within three seconds", || {
+        let id = unique("laptop");
+        let ends = now() + 3;
+        let shown = ClientIdentity::until(&format!("spiffe://devices.test/device/{id}"), ends);
+        let device = json!({"id": id, "user": "alice", "compliant": true, "cert_sha256": shown.sha256()});
+        stack.countersign.admin("PutDevice", &json!({ "device": device })).expect("put");
+        let ask = || stack.tls_as("GET", "/vault", &shown).bearer(&token);
+        ask().try_send().ok().filter(|answer| answer.status == 200)?;
+        let over = || eventually("the certificate is over", || (now() > ends).then_some(()));
+        ask().try_send_after(over).ok()
+    });
+    assert_eq!(refused(&answer), (403, "device_certificate_expired".into()));
+    assert_eq!(answer.json()["action_required"], "device_enrollment");
+}
+
+#[test]
 fn a_token_that_names_a_device_owes_it() {
     let stack = builder().start();
     let device = Device::enrolled(&stack, "alice");

@@ -1,9 +1,11 @@
-//! Guards through a real Envoy: each condition that `when:` knows, as a refusal and as a step-up.
+//! Guards through a real Envoy: each condition that `when:` knows, as a refusal and as a step-up. Impossible travel needs a
+//! past: `behavior.rs`.
 
 use std::fs;
 
 use serde_json::json;
 
+use super::mmdb;
 use crate::support::{
     http::Response,
     process::eventually,
@@ -16,6 +18,8 @@ const RULES: &str =
 const VPN: &str = "198.51.100.7";
 const TOR: &str = "203.0.113.7";
 const HOSTING: &str = "203.0.113.8";
+const CHILE: &str = "198.51.100.1";
+const NOWHERE: &str = "203.0.113.9";
 
 fn start() -> Stack {
     let builder = Builder::with_rules(&format!("{RULES}guards: []\n"));
@@ -25,7 +29,15 @@ fn start() -> Stack {
         json!([path])
     };
     let lists = json!({"vpn": list("vpn", VPN), "tor": list("tor", TOR), "hosting": list("hosting", HOSTING)});
-    let stack = builder.set("/location", json!({"lists": lists})).set("/client", json!({"trusted_hops": 2})).start();
+    let cities = builder.folder().join("city.mmdb");
+    let country = |code: &str| json!({"country": {"iso_code": code}});
+    let rows = [("192.0.2.0/24", country("NO")), ("198.51.100.0/24", country("CL"))];
+    fs::write(&cities, mmdb::database("GeoLite2-City", &rows)).expect("the folder is writable");
+    let location = json!({
+        "lists": lists, "databases": {"city": cities},
+        "expected_countries": ["NO"], "allowed_countries": ["NO", "CL"],
+    });
+    let stack = builder.set("/location", location).set("/client", json!({"trusted_hops": 2})).start();
     for device in [
         json!({"id": "good", "user": "alice", "compliant": true, "fingerprint": "fp"}),
         json!({"id": "unchecked", "user": "alice", "fingerprint": "fp"}),
@@ -107,6 +119,20 @@ fn each_condition_of_a_guard_refuses_and_steps_up() {
             passes: (HERE, "good", STRONG, false),
             deny: "device_not_compliant",
             step_up: "step_up_required",
+        },
+        Row {
+            when: "{ location: unusual }",
+            stopped: (CHILE, "good", STRONG, false),
+            passes: (HERE, "good", STRONG, false),
+            deny: "location_unusual",
+            step_up: "location_step_up",
+        },
+        Row {
+            when: "{ location: not_allowed }",
+            stopped: (NOWHERE, "good", STRONG, false),
+            passes: (CHILE, "good", STRONG, false),
+            deny: "location_not_allowed",
+            step_up: "location_step_up",
         },
         Row {
             when: "{ network: vpn }",

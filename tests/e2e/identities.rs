@@ -7,7 +7,7 @@ use crate::support::{
     process::eventually,
     stack::{Builder, Stack},
     tls::ClientIdentity,
-    tokens::{Token, proof},
+    tokens::{Token, proof, proof_with_nonce},
 };
 
 const RULES: &str = r#"
@@ -21,8 +21,12 @@ resources:
 const WEB: &str = "spiffe://cluster.test/ns/prod/sa/web";
 const STRANGER: &str = "spiffe://elsewhere.test/ns/prod/sa/web";
 
+fn builder() -> Builder {
+    Builder::with_rules(RULES).set("/identity/workloads", json!({"trust_domains": ["cluster.test"]}))
+}
+
 fn start() -> Stack {
-    Builder::with_rules(RULES).set("/identity/workloads", json!({"trust_domains": ["cluster.test"]})).start()
+    builder().start()
 }
 
 fn outcome(request: &Request) -> (u16, String) {
@@ -129,6 +133,25 @@ fn a_key_bound_token_needs_one_fresh_proof_for_this_request() {
     assert!(challenge.starts_with("Bearer ") && challenge.contains("DPoP algs="), "{challenge}");
     let spelled = proof(&token, "GET", "HTTP://SHOP.example:80/%61ny?x=1#y");
     assert_eq!(outcome(&with(&[&spelled])), (200, "allow".into()), "the same target in another spelling");
+}
+
+#[test]
+fn a_proof_must_carry_our_nonce_where_one_is_asked_for() {
+    let stack = builder().set("/identity/dpop", json!({"nonce": true})).start();
+    let token = Token::person("alice").bound().mint();
+    let ask = |nonce: Option<&str>| {
+        let proof = proof_with_nonce(&token, "GET", "http://shop.example/any", nonce);
+        stack.get("/any").header("Authorization", format!("DPoP {token}")).header("DPoP", proof)
+    };
+    for (what, nonce) in [("none", None), ("somebody else's", Some("MTIzNDU2Nzg5MDEyMzQ1Njc4OTA"))] {
+        let answer = ask(nonce).send();
+        assert_eq!((answer.status, answer.reason().as_str()), (401, "nonce_required"), "{what}: {answer:?}");
+        let challenge = answer.header("www-authenticate").expect("a challenge");
+        assert!(challenge.starts_with("DPoP error=\"use_dpop_nonce\""), "{what}: {challenge}");
+        assert_eq!(answer.json()["action_required"], "authenticate");
+        let given = answer.header("dpop-nonce").expect("a nonce to use");
+        assert_eq!(outcome(&ask(Some(given))), (200, "allow".into()), "{what}: with the nonce it is fine");
+    }
 }
 
 #[test]

@@ -18,6 +18,10 @@ const ABROAD: &str = "203.0.113.10";
 const CLUSTER: &str = "spiffe://mesh.test/ns/shop/sa/robot";
 
 fn start(builder: Builder) -> Stack {
+    run(with_places(builder))
+}
+
+fn with_places(builder: Builder) -> Builder {
     let places = builder.folder().join("places.mmdb");
     let country = |code: &str| json!({"country": {"iso_code": code}});
     let rows = [("192.0.2.0/24", country("DE")), ("198.51.100.0/24", country("AT")), ("203.0.113.0/24", country("FR"))];
@@ -29,11 +33,11 @@ fn start(builder: Builder) -> Stack {
     });
     let workloads = json!({"trust_domains": ["mesh.test"]});
     // The client is the address before the one that Envoy adds.
-    let stack = builder
-        .set("/location", location)
-        .set("/client", json!({"trusted_hops": 2}))
-        .set("/identity/workloads", workloads)
-        .start();
+    builder.set("/location", location).set("/client", json!({"trusted_hops": 2})).set("/identity/workloads", workloads)
+}
+
+fn run(builder: Builder) -> Stack {
+    let stack = builder.start();
     for device in devices() {
         stack.countersign.admin("PutDevice", &json!({ "device": device })).expect("put");
     }
@@ -59,6 +63,7 @@ fn devices() -> Vec<Value> {
         ("jailbroken", json!({"jailbroken": true})),
         ("not-compliant", json!({"compliant": false})),
         ("suspended", json!({"status": "suspended"})),
+        ("checked-long-ago", json!({"checked_at": "2020-01-01T00:00:00Z"})),
     ];
     let changed = |(id, changes): (&str, Value)| {
         let mut device = perfect.clone();
@@ -343,6 +348,12 @@ fn each_other_condition_is_enforced() {
                 "device_requirement_unmet",
             ),
             ("proof", |ask| (ask.path, ask.fingerprint) = ("/hardened", false), 403, "device_requirement_unmet"),
+            (
+                "a posture that nobody has looked at for too long",
+                |ask| (ask.path, ask.device) = ("/hardened", Some("checked-long-ago")),
+                403,
+                "device_posture_stale",
+            ),
             ("deny", |ask| ask.path = "/closed", 403, "policy_denied"),
             ("device: always", |ask| ask.path = "/managed", 200, ""),
             (
@@ -356,6 +367,12 @@ fn each_other_condition_is_enforced() {
                 |ask| (ask.path, ask.device) = ("/managed", Some("unchecked")),
                 403,
                 "device_not_compliant",
+            ),
+            (
+                "always, checked too long ago",
+                |ask| (ask.path, ask.device) = ("/managed", Some("checked-long-ago")),
+                403,
+                "device_posture_stale",
             ),
             (
                 "always, somebody else's",
@@ -402,4 +419,57 @@ fn a_policy_may_ask_for_a_step_up_or_a_token() {
         ],
     );
     assert_rows(&stack, &aged, &[("the action `step_up`", |_| (), 401, "step_up_required")]);
+}
+
+#[test]
+fn a_place_that_must_be_known_and_is_not_is_503() {
+    // One database of two is not there: half an answer is none.
+    let stack = run(with_places(rules()).set("/location/databases/asn", "nowhere.mmdb"));
+    let answer = Ask::new("/country").send(&stack);
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "location_unknown"), "{answer:?}");
+    assert_eq!(answer.json()["action_required"], "retry_later");
+    let seconds = answer.header("retry-after").expect("Retry-After");
+    assert!(seconds.parse::<u32>().is_ok_and(|seconds| seconds >= 1), "{seconds}");
+    let elsewhere: &[Row] = &[
+        ("an address is no place", |ask| (ask.path, ask.from) = ("/network", "203.0.113.200"), 200, ""),
+        ("nobody asks for the place", |ask| ask.path = "/managed", 200, ""),
+    ];
+    assert_rows(&stack, &Ask::new("/country"), elsewhere);
+}
+
+#[test]
+fn attribute_policies_grant_forbid_and_fail_closed() {
+    const CEDAR: &str = r#"
+@id("auditors-read") permit (principal in Role::"auditor", action, resource == Resource::"records");
+@id("not-from-france") forbid (principal, action, resource)
+when { context has country && context.country == "FR" && principal != User::"grace" };
+@id("overflow") forbid (principal, action, resource == Resource::"private")
+when { context.trust + 9223372036854775807 > 0 };
+"#;
+    let builder = Builder::with_rules(&format!("{}cedar: {{ policies: cedar/ }}\n", include_str!("policies.yaml")));
+    let folder = builder.folder().join("cedar");
+    fs::create_dir(&folder).expect("the folder is writable");
+    fs::write(folder.join("access.cedar"), CEDAR).expect("the folder is writable");
+    let files = json!([builder.folder().join("rules.yaml"), folder]);
+    let stack = start(builder.set("/rules", files));
+    let good = Ask { tls: true, ..Ask::new("/records/7") };
+    assert_rows(
+        &stack,
+        &good,
+        &[
+            ("by a role", |_| (), 200, ""),
+            ("by an attribute policy", |ask| ask.token = Some(ada().roles(&["auditor"])), 200, ""),
+            ("by neither", |ask| ask.token = Some(ada().roles(&["visitor"])), 403, "permission_missing"),
+            ("a forbid, whoever holds the permission", |ask| ask.from = ABROAD, 403, "attribute_policy_forbids"),
+            (
+                "one that cannot be evaluated",
+                |ask| (ask.path, ask.from) = ("/private", "10.1.2.3"),
+                403,
+                "attribute_policy_failed",
+            ),
+        ],
+    );
+    let forbidden = Ask { from: ABROAD, ..good }.send(&stack);
+    assert_eq!(forbidden.json()["action_required"], "contact_admin");
+    assert!(!forbidden.body.contains("france"), "which one is the audit's: {}", forbidden.body);
 }

@@ -189,16 +189,25 @@ fn deleting_the_key_takes_nothing_back_and_reinstating_does() {
 }
 
 #[test]
-fn a_revocation_of_the_wrong_type_is_503_for_that_token_alone() {
+fn a_key_that_cannot_be_read_is_503_for_whom_it_concerns_alone() {
     let (redis, stack) = start();
+    let unreadable = |token: &str| {
+        eventually("it is known to be unreadable", || Some(hello(&stack, token)).filter(|answer| answer.status != 200))
+    };
     let token = Token::person("grace");
     redis.cli(&["LPUSH", &format!("cs:revoked:jti:{}", token.value("jti")), "x"]);
-    let compact = token.mint();
-    let answer = eventually("it is known to be unreadable", || {
-        Some(hello(&stack, &compact)).filter(|answer| answer.status != 200)
-    });
-    assert_unavailable(&answer, "revocation_unknown");
+    assert_unavailable(&unreadable(&token.mint()), "revocation_unknown");
+    redis.cli(&["SET", "cs:notice:account:sub:victor", "neither disabled nor enabled"]);
+    assert_unavailable(&unreadable(&Token::person("victor").mint()), "signals_unknown");
     assert_eq!(hello(&stack, &Token::person("heidi").mint()).status, 200);
+
+    let limited = |subject: &str| stack.get("/limited").bearer(&Token::person(subject).mint()).send();
+    assert_eq!(limited("grace").status, 200);
+    let count = redis.cli(&["--scan", "--pattern", "cs:rate:*"]);
+    redis.cli(&["DEL", &count]);
+    redis.cli(&["LPUSH", &count, "x"]);
+    assert_unavailable(&limited("grace"), "quota_unknown");
+    assert_eq!(limited("heidi").status, 200);
 }
 
 #[test]

@@ -60,8 +60,15 @@ fn whatever_is_asked_the_answer_is_a_check_response() {
 }
 
 #[test]
-fn a_long_header_of_no_concern_changes_nothing() {
+fn a_long_header_is_refused_where_it_is_the_token_and_of_no_concern_elsewhere() {
     let stack = Stack::start();
+    let answer = stack.get("/hello").bearer(&"a".repeat(17_000)).send();
+    assert_eq!((answer.status, answer.reason().as_str()), (431, "token_too_large"), "{answer:?}");
+    assert_eq!((answer.json()["error"].as_str(), answer.header("x-echo")), (Some("bad_request"), None), "{answer:?}");
+    assert_eq!(answer.json()["action_required"], "authenticate");
+    assert_eq!(answer.header("www-authenticate"), None, "no challenge says how long a token may be");
+    let cookie = stack.get("/hello").bearer(&Token::person("alice").mint()).header("Cookie", "x".repeat(40_000));
+    assert_eq!(cookie.send().status, 200);
     let bearer = format!("Bearer {}", Token::person("alice").mint());
     let request = question("GET", "/hello", json!({"authorization": bearer, "cookie": "x".repeat(3_500_000)}));
     assert_eq!(status(&stack.countersign.check(&request).expect("answered")), 200);

@@ -97,6 +97,23 @@ fn a_step_up_passed_at_one_replica_is_known_at_the_others_also_after_a_restart()
 }
 
 #[test]
+fn evidence_that_is_too_old_is_renewed_by_a_new_token_of_the_same_login() {
+    let stack = with_places(Builder::with_rules(RULES)).start();
+    let then = now() - 4000;
+    let login = Token::person("nina").claim("auth_time", then).claim("exp", now() + 3200);
+    let answer = ask(&stack, &login.clone().claim("iat", then).mint(), HOME);
+    assert_eq!((answer.status, answer.reason().as_str()), (401, "reverification_due"), "{answer:?}");
+    assert_eq!(answer.header("x-zt-decision"), Some("step-up"));
+    let (error, action) = (&answer.json()["error"], &answer.json()["action_required"]);
+    assert_eq!((error, action), (&json!("step_up_required"), &json!("reauthenticate")));
+    let challenge = answer.header("www-authenticate").expect("a challenge");
+    assert!(challenge.contains("error=\"insufficient_user_authentication\""), "{challenge}");
+    assert!(challenge.contains("max_age=\"300\""), "{challenge}");
+    let renewed = login.claim("jti", unique("jti"));
+    assert_eq!(told(&stack, &renewed.mint(), HOME), allowed(), "evidence, not the person");
+}
+
+#[test]
 fn an_end_bites_every_replica_and_neither_redis_nor_a_restart_revives() {
     let rules = "guards: []\nsessions: [{ id: moved, when: { place_changed: true }, outcome: end_session }]\n";
     let (mut redis, stacks) = replicas(3, rules, |b| b);

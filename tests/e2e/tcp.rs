@@ -5,7 +5,7 @@ use std::{
     net::TcpStream,
 };
 
-use crate::support::{process::eventually, stack::Builder};
+use crate::support::{process::eventually, record_reason, stack::Builder};
 
 #[test]
 fn a_plain_tcp_connection_is_refused_with_a_reason() {
@@ -22,5 +22,12 @@ fn a_plain_tcp_connection_is_refused_with_a_reason() {
             stack.countersign.audit().into_iter().filter(refused).nth(number)
         });
         assert!(!record.to_string().contains("\"allow\""), "{record}");
+        assert_eq!(
+            (record["reason"].as_str(), record["status"].as_u64()),
+            (Some("segment_denied"), Some(403)),
+            "{record}"
+        );
+        // There is no answer that a client could read it in.
+        record_reason("segment_denied");
     }
 }

@@ -76,16 +76,24 @@ impl Request {
 
     /// As [`Request::send`], where the connection may fail.
     pub fn try_send(&self) -> std::io::Result<Response> {
+        self.try_send_after(|| ())
+    }
+
+    /// As [`Request::try_send`], with something that happens between TLS's handshake and the request.
+    pub fn try_send_after(&self, meanwhile: impl FnOnce()) -> std::io::Result<Response> {
         let mut stream = TcpStream::connect_timeout(&self.to, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut answer = Vec::new();
         match &self.tls {
             None => {
+                meanwhile();
                 stream.write_all(self.text().as_bytes())?;
                 stream.read_to_end(&mut answer)?;
             }
             Some(identity) => {
                 let mut stream = tls::client(identity.as_ref(), stream);
+                stream.conn.complete_io(&mut stream.sock)?;
+                meanwhile();
                 stream.write_all(self.text().as_bytes())?;
                 // Envoy closes without a farewell; an answer cut short does not parse.
                 let _ = stream.read_to_end(&mut answer);

@@ -4,9 +4,10 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -31,18 +32,21 @@ fn authority() -> &'static Authority {
     })
 }
 
-fn signed(names: Vec<SanType>) -> (Certificate, KeyPair) {
+fn signed(names: Vec<SanType>, ends: Option<i64>) -> (Certificate, KeyPair) {
     let key = KeyPair::generate().expect("a key can be made");
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.distinguished_name.push(DnType::CommonName, "somebody");
     params.subject_alt_names = names;
+    if let Some(ends) = ends {
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(ends.unsigned_abs());
+    }
     let certificate = params.signed_by(&key, &authority().issuer).expect("the authority signs");
     (certificate, key)
 }
 
 /// Writes `tls-ca.pem`, `tls-server.pem` and `tls-server.key` for a listener.
 pub fn write_server(folder: &Path) {
-    let (certificate, key) = signed(vec![SanType::DnsName("localhost".try_into().expect("a name"))]);
+    let (certificate, key) = signed(vec![SanType::DnsName("localhost".try_into().expect("a name"))], None);
     for (name, pem) in [
         ("tls-ca.pem", authority().certificate.pem()),
         ("tls-server.pem", certificate.pem()),
@@ -71,7 +75,16 @@ pub struct ClientIdentity {
 impl ClientIdentity {
     /// A certificate of the authority that names `uri`.
     pub fn named(uri: &str) -> Self {
-        let (certificate, key) = signed(vec![SanType::URI(uri.try_into().expect("a URI"))]);
+        Self::signed(uri, None)
+    }
+
+    /// As [`ClientIdentity::named`], until this second since 1970.
+    pub fn until(uri: &str, ends: i64) -> Self {
+        Self::signed(uri, Some(ends))
+    }
+
+    fn signed(uri: &str, ends: Option<i64>) -> Self {
+        let (certificate, key) = signed(vec![SanType::URI(uri.try_into().expect("a URI"))], ends);
         Self { certificate: certificate.der().to_vec(), key: key.serialize_der() }
     }
 

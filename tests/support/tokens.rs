@@ -148,11 +148,19 @@ impl Token {
 
 /// A proof (RFC 9449) that the sender of `method url` holds the key that `token` is bound to.
 pub fn proof(token: &str, method: &str, url: &str) -> String {
+    proof_with_nonce(token, method, url, None)
+}
+
+/// As [`proof`], with the nonce that a server gave.
+pub fn proof_with_nonce(token: &str, method: &str, url: &str, nonce: Option<&str>) -> String {
     let jwk = &key_set()["keys"][1];
     let jwk = json!({"kty": "EC", "crv": "P-256", "x": jwk["x"], "y": jwk["y"]});
-    let claims = json!({
+    let mut claims = json!({
         "jti": unique("proof"), "htm": method, "htu": url, "iat": now(), "ath": base64(digest(&SHA256, token.as_bytes())),
     });
+    if let Some(nonce) = nonce {
+        claims["nonce"] = json!(nonce);
+    }
     let part = |value: Value| base64(value.to_string());
     let input = format!("{}.{}", part(json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk})), part(claims));
     let signature = sign("ES256", input.as_bytes());
