@@ -26,10 +26,6 @@ impl<'a> HeaderValues<'a> {
         }
     }
 
-    pub const fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
     /// The only line. `Err`: there are several, or Envoy has joined several with commas.
     pub(super) fn only(&self) -> Result<Option<&'a [u8]>, ()> {
         match self.first {

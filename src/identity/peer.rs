@@ -182,4 +182,15 @@ mod tests {
             assert_eq!(certificate(bad.as_bytes()), None);
         }
     }
+
+    #[test]
+    fn outside_the_life_of_its_certificate_a_peer_belongs_to_no_trust_domain() {
+        let at = UnixTime::from_secs;
+        let workload =
+            Workload { principal: "spiffe://td/a".into(), cert_sha256: None, trust_domain: Some("td".into()) };
+        let peer = Peer { workload: Some(workload), sha256: None, life: Some((at(10), at(20))) };
+        let belongs = |peer: &Peer, now| peer.workload(at(now)).unwrap().trust_domain.is_some();
+        assert_eq!([9, 10, 19, 20].map(|now| belongs(&peer, now)), [false, true, true, false]);
+        assert!(belongs(&Peer { life: None, ..peer }, 30), "what is not known to be over is not");
+    }
 }

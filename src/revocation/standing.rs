@@ -113,4 +113,14 @@ mod tests {
         assert_eq!(judge(RevocationKind::Token, &bad, &Ok(None), true), Standing::Unreadable);
         assert_eq!(judge(RevocationKind::Token, &Ok(None), &bad, true), Standing::Unreadable);
     }
+
+    #[test]
+    fn a_reason_is_the_beginning_of_the_value_in_whole_characters() {
+        let reason = |value: &str| match judge(RevocationKind::Token, &held(value), &Ok(None), true) {
+            Standing::Revoked { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(&*reason("left"), "left");
+        assert_eq!(*reason(&format!("x{}", "é".repeat(200))), format!("x{}", "é".repeat(127)));
+    }
 }
