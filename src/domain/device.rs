@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use super::{DeviceId, SubjectId, TrustScore, UnixTime};
 
 /// A record of the registry, as operators, MDM exporters, enrolment and signals write it. `None` is "unknown".
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeviceRecord {
     pub user: Option<SubjectId>,
@@ -132,6 +134,7 @@ pub struct DeviceSighting {
 }
 
 /// What speaks for or against a sighting beside the comparison with the record.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceEvidence {

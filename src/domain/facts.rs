@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use super::{
     AccessRequest, Assessment, CredentialProblem, DeviceSighting, Fact, Identity, Notice, Place, SessionState,
@@ -121,6 +122,7 @@ impl RevocationKind {
 }
 
 /// What the subject's past says of this request.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Behavior {
     pub unusual_time: bool,

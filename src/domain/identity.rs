@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use super::{DeviceId, Issuer, Permission, Role, SessionId, SubjectId, TokenId, UnixTime};
 
 /// The claims of a token that verified, in the words the rules use. Never built from anything unverified.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     pub issuer: Issuer,
@@ -25,6 +27,7 @@ pub struct Identity {
     pub issued_at: UnixTime,
     pub expires_at: UnixTime,
     pub roles: Vec<Role>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<Permission>,
     pub scopes: Vec<Arc<str>>,
     /// The device that the token names and therefore owes.
@@ -33,7 +36,7 @@ pub struct Identity {
     /// Which audience of ours the token named.
     pub audience: Arc<str>,
     /// Further claims that attribute policies may read, as the configuration lists them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<Arc<str>, serde_json::Value>,
 }
 
@@ -63,6 +66,7 @@ pub enum Confirmation {
 }
 
 /// A peer workload as Envoy's mTLS vouches for it.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Workload {
     /// `source.principal`: the URI SAN (a SPIFFE id), else the DNS SAN, else the subject.

@@ -1,10 +1,12 @@
 //! What others have told about a subject, a session or a device that a decision must heed: notices of security events.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use super::UnixTime;
 
 /// Everything that is known of one request's subject, session and device together.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Notice {

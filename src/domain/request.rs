@@ -3,9 +3,11 @@
 use std::{net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use super::{Classification, DecisionId, TrustLevel, path::PathProblem};
 
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AccessRequest {
     pub id: DecisionId,
@@ -22,6 +24,7 @@ pub struct AccessRequest {
     pub client_kind: ClientKind,
     /// An upgrade (WebSocket), a gRPC call or an event stream: one check, then a long life.
     pub long_lived: bool,
+    #[serde(default, skip_serializing_if = "RouteExtensions::is_empty")]
     pub extensions: RouteExtensions,
     /// `X-Access-Justification`: `Some` only when 10 to 512 printable characters.
     pub justification: Option<Arc<str>>,
@@ -110,6 +113,7 @@ impl From<Method> for String {
 }
 
 /// Per-route `context_extensions` of Envoy. They may only tighten. A value that is not understood is kept as a problem.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RouteExtensions {
     pub policy: Option<Arc<str>>,
@@ -119,4 +123,11 @@ pub struct RouteExtensions {
     pub segment: Option<Arc<str>>,
     /// The name of an extension whose value is not one of its words: refuses.
     pub malformed: Option<Arc<str>>,
+}
+
+impl RouteExtensions {
+    /// The route says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use super::{AuthMethods, DeviceId, RiskScore, TrustLevel, UnixTime};
 
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionState {
     pub created_at: UnixTime,
@@ -38,6 +40,7 @@ pub struct SessionState {
 }
 
 /// Where and with what a session began; what is not known there is never "changed".
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SessionStart {

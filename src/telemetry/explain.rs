@@ -224,7 +224,7 @@ impl Explanation {
             risk: record.risk.clone(),
             trust: record.trust.clone(),
             rules: record.rules.as_ref().into(),
-            factors: record.factors.clone(),
+            factors: Factors::of(&record.facts),
             ..Self::of_facts(&record.facts)
         }
     }

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use super::{action::Action, agent::Agent, hash};
 
@@ -89,6 +90,7 @@ pub struct Device {
 }
 
 /// One request to be scored.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Unix seconds.

@@ -24,6 +24,9 @@ pub(super) const SIGNATURE_MARK: &str = "\",\"signature\":\"";
 
 pub(super) type Digest = [u8; 32];
 
+/// A digest in hexadecimal.
+type HexDigest = [u8; 64];
+
 /// One process's chain. Owned by the writer alone.
 #[derive(Debug)]
 pub(super) struct Chain {
@@ -32,7 +35,7 @@ pub(super) struct Chain {
     /// Number of the last line; the first is 1.
     seq: u64,
     /// Its hash.
-    hash: Digest,
+    hash: HexDigest,
     key: SigningKey,
 }
 
@@ -50,7 +53,7 @@ impl Chain {
     pub(super) fn new(key: SigningKey) -> Result<Self, super::Error> {
         let mut id = [0; 8];
         rand::fill(&mut id).map_err(|_| super::Error::Crypto)?;
-        Ok(Self { id: hex::encode(id), seq: 0, hash: GENESIS, key })
+        Ok(Self { id: hex::encode(id), seq: 0, hash: [b'0'; 64], key })
     }
 
     pub(super) fn id(&self) -> &str {
@@ -80,17 +83,15 @@ impl Chain {
             out.truncate(start);
             return written;
         }
-        let hash = hash_of(&out[start..]);
-        let hash_text = hex::encode(hash);
+        self.hash = in_hex(&hash_of(&out[start..]));
         out.extend_from_slice(HASH_MARK.as_bytes());
-        out.extend_from_slice(hash_text.as_bytes());
+        out.extend_from_slice(&self.hash);
         if signed {
             out.extend_from_slice(SIGNATURE_MARK.as_bytes());
-            out.extend_from_slice(self.key.sign(&signed_text(&hash_text)).as_bytes());
+            out.extend_from_slice(self.key.sign(&signed_text(text(&self.hash))).as_bytes());
         }
         out.extend_from_slice(b"\"}\n");
         self.seq += 1;
-        self.hash = hash;
         Ok(())
     }
 
@@ -101,8 +102,7 @@ impl Chain {
         body: &B,
         out: &mut Vec<u8>,
     ) -> Result<(), serde_json::Error> {
-        let prev = hex::encode(self.hash);
-        let head = Head { chain: &self.id, seq: self.seq + 1, prev: &prev, kind, time };
+        let head = Head { chain: &self.id, seq: self.seq + 1, prev: text(&self.hash), kind, time };
         serde_json::to_writer(&mut *out, &head)?;
         // Two objects become one: the brace between them turns into a comma, the last one goes.
         out.pop();
@@ -118,6 +118,17 @@ pub(super) fn hash_of(content: &[u8]) -> Digest {
     let mut hash = GENESIS;
     hash.copy_from_slice(digest::digest(&digest::SHA256, content).as_ref());
     hash
+}
+
+fn in_hex(digest: &Digest) -> HexDigest {
+    let mut text = [b'0'; 64];
+    // Cannot fail: 64 digits are what 32 octets have.
+    let _ = hex::encode_to_slice(digest, &mut text);
+    text
+}
+
+fn text(hash: &HexDigest) -> &str {
+    std::str::from_utf8(hash).unwrap_or_default()
 }
 
 /// What is signed for a line with this hash.

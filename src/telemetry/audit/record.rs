@@ -9,7 +9,7 @@ use crate::{
     decision::{Class, Decision, Finding, Grant, Reason, StepUp, Verdict},
     domain::{AccessRequest, Credential, DecisionId, Fact, Facts, Lines, PolicyId, RuleId, UnixTime},
     risk::statistical::{Event, Key, Outcome},
-    telemetry::explain::{Explanation, Factors, Scored, in_words},
+    telemetry::explain::{Explanation, Scored, in_words},
 };
 
 /// One decision, as the pipeline hands it over. Formatting is the writer's business.
@@ -87,7 +87,6 @@ pub(super) struct Body<'a> {
     /// What the model learned from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     risk_outcome: Option<Outcome>,
-    factors: Factors,
     facts: &'a Facts,
 }
 
@@ -152,7 +151,6 @@ impl AuditRecord {
             shadow: self.shadow.as_deref(),
             risk_event: self.risk_event.as_ref(),
             risk_outcome: self.risk_event.map(|_| decision.teaches()),
-            factors: Factors::of(facts),
             facts,
         }
     }
@@ -194,8 +192,6 @@ pub struct Recorded {
     pub trust: Scored,
     pub rules: Arc<str>,
     pub latency_us: u64,
-    #[serde(default)]
-    pub factors: Factors,
     pub facts: Facts,
 }
 
