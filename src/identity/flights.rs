@@ -1,6 +1,6 @@
 //! One verification per token at a time: whoever comes while it is under way waits for its result.
 //!
-//! The work runs on the verifier threads and belongs to nobody: a caller that goes away takes nothing with it, and a
+//! The work belongs to nobody: a caller that goes away takes nothing with it, and a
 //! panic ends the flight, so that those who wait are told.
 
 use std::{collections::HashMap, sync::Arc};

@@ -5,7 +5,7 @@
 //! "invalid" where it merely could not know. A token seen before is answered from memory without parking.
 
 //!
-//! The way of a token: [`credentials`] (which one is it) → `cache` → `flights` and `pool` (once, on another thread) →
+//! The way of a token: [`credentials`] (which one is it) → `cache` → `flights` and `pool` (once, in place or on another thread) →
 //! `jws`, `keys`, `verify`, `claims` → `cache` → proof of possession (`dpop`, `peer`).
 
 pub mod algorithm;

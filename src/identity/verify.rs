@@ -1,4 +1,4 @@
-//! A token against its issuer's keys and profile. Synchronous and without side effects: it runs on a verifier thread.
+//! A token against its issuer's keys and profile. Synchronous and without side effects, for whatever thread.
 
 use std::sync::{Arc, atomic::Ordering};
 

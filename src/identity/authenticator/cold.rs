@@ -1,4 +1,4 @@
-//! A token that is not in memory: asked about, or verified on another thread, once however many requests carry it.
+//! A token that is not in memory: asked about, or verified, in place or on another thread, once however many requests carry it.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use super::{
     super::{
         Detail,
         entry::{Standing, TokenEntry},
+        flights::Flight,
         keys::Refetch,
         verify::{Failure, verify},
     },
@@ -16,7 +17,7 @@ use super::{
 use crate::domain::{Unavailable, UnixTime};
 
 impl Authenticator {
-    /// A token that is not in memory: verified on another thread, or asked about.
+    /// A token that is not in memory: verified, or asked about.
     pub(super) async fn cold(&self, token: &str, now: UnixTime, deadline: Instant) -> Result<Arc<TokenEntry>, Miss> {
         self.counters.cache_misses.increment();
         let started = Instant::now();
@@ -66,7 +67,8 @@ impl Authenticator {
                     Err(failure) => Verification::Failed(failure),
                 }
             };
-            match self.flights.run(token, deadline, |flight| self.pool.submit(move || flight.work(work))).await? {
+            let begin = |flight: Flight<_>| self.pool.run(is_short(token), move || flight.work(work));
+            match self.flights.run(token, deadline, begin).await? {
                 Verification::Verified(entry) => {
                     self.counters.verified.increment();
                     return Ok(entry);
@@ -106,4 +108,9 @@ impl Authenticator {
             Refetch::Late => Err(Unavailable::NotReady.into()),
         }
     }
+}
+
+/// Whether its signature has the length of RSA's with 2048 bits, which is verified in a third of the time of any other.
+fn is_short(token: &str) -> bool {
+    token.rsplit('.').next().is_some_and(|signature| signature.len() == 342)
 }
