@@ -5,22 +5,31 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll, Waker},
     thread,
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body_util::Either;
 use hyper::{
     body::Incoming,
+    rt::Executor,
     server::conn::http2,
     service::{Service, service_fn},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::coop,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, service::Routes};
 use tower::ServiceExt as _;
@@ -44,6 +53,50 @@ pub(super) type Dealt = (Socket, OwnedSemaphorePermit);
 
 /// A call on its way to its answer.
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Either<Reply, Body>>, Infallible>> + Send>>;
+
+/// Calls that a connection has read, to be run together once it has read what there is.
+///
+/// Nearly every check is answered without waiting. A task for each would be another allocation, a place in a queue and another
+/// turn. Only a call that has to wait becomes a task; and after so many calls, as tokio counts, the rest do, so that other
+/// connections get their turn. Answers leave together, since the connection is polled again only when all have been run.
+#[derive(Clone, Default)]
+struct Calls(Arc<Mutex<Vec<Call>>>);
+
+type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Calls {
+    fn execute(&self, call: F) {
+        self.0.lock().push(Box::pin(call));
+    }
+}
+
+impl Calls {
+    /// Says whether there were any.
+    fn run(&self) -> bool {
+        let mut calls = std::mem::take(&mut *self.0.lock());
+        if calls.is_empty() {
+            return false;
+        }
+        calls.drain(..).for_each(run);
+        // Its room is used again; what a call has handed over meanwhile stays in order.
+        calls.append(&mut self.0.lock());
+        *self.0.lock() = calls;
+        true
+    }
+}
+
+/// Nobody is woken by what `call` waits for at first: the task that it becomes polls it again at once.
+fn run(mut call: Call) {
+    let mut nobody = Context::from_waker(Waker::noop());
+    if let Poll::Ready(turn) = coop::poll_proceed(&mut nobody) {
+        turn.made_progress();
+        // As in a task of its own, a panic ends this call alone.
+        if !matches!(catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut nobody))), Ok(Poll::Pending)) {
+            return;
+        }
+    }
+    tokio::spawn(call);
+}
 
 /// What a worker answers calls with.
 #[derive(Clone, Debug)]
@@ -92,7 +145,8 @@ impl Door {
         goaway: CancellationToken,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let stream = TokioIo::new(socket.connect().await?);
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let calls = Calls::default();
+        let connection = http2::Builder::new(calls.clone())
             .timer(TokioTimer::new())
             .auto_date_header(false)
             .max_concurrent_streams(MAX_STREAMS)
@@ -100,13 +154,20 @@ impl Door {
             .keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1)
             .serve_connection(stream, self.service());
-        let mut connection = pin!(connection);
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => return Ok(ended?),
-            () = goaway.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        Ok(connection.await?)
+        let (mut connection, mut leaving) = (pin!(connection), pin!(goaway.cancelled().fuse()));
+        poll_fn(|context| {
+            if leaving.as_mut().poll(context).is_ready() {
+                connection.as_mut().graceful_shutdown();
+            }
+            loop {
+                let ended = connection.as_mut().poll(context);
+                if !calls.run() || ended.is_ready() {
+                    return ended;
+                }
+            }
+        })
+        .await?;
+        Ok(())
     }
 
     fn service(
@@ -114,14 +175,57 @@ impl Door {
     ) -> impl Service<Request<Incoming>, Response = Response<Either<Reply, Body>>, Error = Infallible, Future: Send>
     {
         let Self { checks, others } = self;
-        // Boxed at once: hyper moves it half a dozen times before it is first polled.
+        // Boxed, since hyper moves it half a dozen times; the check itself only when its turn has come, so that of all calls that
+        // a connection has read one at a time is in the processor's cache.
         service_fn(move |request: Request<Incoming>| -> Answering {
             if Checks::are_asked_by(&request) {
                 let checks = Arc::clone(&checks);
-                return Box::pin(async move { Ok(checks.answer(request).await.map(Either::Left)) });
+                return Box::pin(async move { Ok(Box::pin(checks.answer(request)).await.map(Either::Left)) });
             }
             let others = others.clone().oneshot(request);
             Box::pin(async move { others.await.map(|answer| answer.map(Either::Right)) })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_waits_goes_on_by_itself_and_a_panic_ends_nothing_else() {
+        let calls = Calls::default();
+        let (told, mut heard) = mpsc::channel(2);
+        let (open, gate) = oneshot::channel::<()>();
+        calls.execute(async { panic!("on purpose") });
+        let waiting = told.clone();
+        calls.execute(async move {
+            let _ = gate.await;
+            waiting.send("waited").await.unwrap();
+        });
+        calls.execute(async move { told.send("at once").await.unwrap() });
+        assert!(calls.run());
+        assert_eq!(heard.try_recv(), Ok("at once"));
+        open.send(()).unwrap();
+        assert_eq!(heard.recv().await, Some("waited"));
+        assert!(!calls.run());
+    }
+
+    #[tokio::test]
+    async fn after_so_many_calls_the_rest_are_tasks_and_all_are_answered() {
+        let (calls, answered) = (Calls::default(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..1_000 {
+            let answered = Arc::clone(&answered);
+            calls.execute(async move { drop(answered.fetch_add(1, Ordering::Relaxed)) });
+        }
+        assert!(calls.run());
+        assert!(answered.load(Ordering::Relaxed) < 1_000);
+        while answered.load(Ordering::Relaxed) < 1_000 {
+            tokio::task::yield_now().await;
+        }
     }
 }
