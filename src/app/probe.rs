@@ -48,7 +48,7 @@ impl Probe {
     /// Whether there was a permit, and what Envoy would be told.
     pub fn check(&self, message: &[u8]) -> (bool, BytesMut) {
         let deadline = Instant::now() + self.config.check.deadline.get();
-        let outcome = self.runtime.block_on(self.pipeline.check(message, deadline));
+        let outcome = self.runtime.block_on(self.pipeline.check(message, Instant::now(), deadline));
         let mut answer = BytesMut::new();
         let challenges = self.pipeline.authenticator.challenges();
         response::write(&outcome, &self.config.answer, challenges, &mut answer);

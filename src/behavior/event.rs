@@ -1,5 +1,9 @@
 //! Facts of a verified request as the model sees them. Unknown facts are unknown to the model, which is neutral.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
 use crate::{
     domain::{
         AuthMethod, AuthMethods, DeviceProof, DeviceSighting, Fact, Identity, NetworkKind, Place, Role, SubjectKind,
@@ -21,11 +25,34 @@ pub struct Observation<'a> {
     pub client: Option<std::net::IpAddr>,
     pub place: &'a Fact<Place>,
     pub device: &'a Fact<DeviceSighting>,
-    /// The `User-Agent` header; empty when there is none.
-    pub user_agent: &'a str,
+    /// What its `User-Agent` says.
+    pub agent: Agent,
     pub method: &'a str,
     /// The canonical path, or better the template of the resource that matched.
     pub path: &'a str,
+}
+
+/// The client that a token was last seen with: a header is read when it changes, not at every request.
+#[derive(Debug, Default)]
+pub struct LastAgent(ArcSwapOption<(Box<str>, Agent)>);
+
+impl LastAgent {
+    /// Longest header that is kept, in octets.
+    const LONGEST: usize = 512;
+
+    /// Reads a `User-Agent` header; empty when there is none.
+    pub fn read(&self, header: &str) -> Agent {
+        if let Some((known, agent)) = self.0.load().as_deref()
+            && **known == *header
+        {
+            return *agent;
+        }
+        let agent = Agent::parse(header);
+        if header.len() <= Self::LONGEST {
+            self.0.store(Some(Arc::new((header.into(), agent))));
+        }
+        agent
+    }
 }
 
 /// The event that the model scores. Sessions go by `sid`, else by the token: a token is a session of its own.
@@ -48,7 +75,7 @@ pub fn event(seen: &Observation<'_>) -> Event {
         asn: outside.and_then(|place| place.asn),
         anonymous: outside.is_some_and(|place| is_anonymous(place.network)),
         device: device(seen.device),
-        agent: Agent::parse(seen.user_agent),
+        agent: seen.agent,
         action: Action::of(seen.method, seen.path),
         roles: roles_key(identity.roles.iter().map(Role::as_str)),
     }
@@ -96,5 +123,20 @@ fn device(fact: &Fact<DeviceSighting>) -> Device {
         proof,
         compliant: sighting.record.as_ref().and_then(|record| record.compliant),
         jailbroken: sighting.record.as_ref().is_some_and(|record| record.jailbroken == Some(true)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_read_anew_when_it_changes() {
+        let last = LastAgent::default();
+        for header in ["curl/8.7.1", "curl/8.7.1", "Mozilla/5.0 (X11; Linux x86_64) Firefox/144.0", "", "curl/8.7.1"] {
+            assert_eq!(last.read(header), Agent::parse(header), "{header}");
+        }
+        let long = format!("curl/8 {}", "x".repeat(LastAgent::LONGEST));
+        assert_eq!(last.read(&long), Agent::parse(&long));
     }
 }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
 pub use self::{
-    event::{Observation, event},
+    event::{LastAgent, Observation, event},
     profiles::{Observed, Profiles},
     settings::Settings,
 };
@@ -82,7 +82,7 @@ impl Behaviors {
         }
         let Some(ledger) = &self.ledger else { return Fact::Unavailable(Unavailable::Internal) };
         let patience = deadline.min(Instant::now() + PATIENCE);
-        match ledger.recall_within(event.subject, event.session, patience).await {
+        match Box::pin(ledger.recall_within(event.subject, event.session, patience)).await {
             Ok(()) => self.profiles.observe(event).map_or(Fact::Unavailable(Unavailable::Overloaded), known),
             Err(why) => Fact::Unavailable(why),
         }

@@ -9,7 +9,7 @@ use crate::{
         NetworkKind, Place, SessionId, SubjectId, SubjectKind, TokenId, UnixTime,
     },
     risk::statistical::{
-        Capacity, Event, Model, Outcome,
+        Agent, Capacity, Event, Model, Outcome,
         event::{Proof, Strength},
     },
 };
@@ -66,7 +66,7 @@ fn seen(identity: &Identity, place: Fact<Place>, device: Fact<DeviceSighting>, m
         client,
         place: &place,
         device: &device,
-        user_agent: "curl/8.7.1",
+        agent: Agent::parse("curl/8.7.1"),
         method: "GET",
         path: "/orders/17",
     })

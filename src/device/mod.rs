@@ -274,8 +274,17 @@ impl Devices {
             self.counters.hits.increment();
             return cached.record.clone().map(|record| (record, cached.as_of));
         }
+        Box::pin(self.asked_record(id, cached, deadline)).await
+    }
+
+    async fn asked_record(
+        &self,
+        id: &DeviceId,
+        cached: Option<Cached>,
+        deadline: Instant,
+    ) -> Result<(Option<Arc<DeviceRecord>>, UnixTime), Unavailable> {
         self.counters.misses.increment();
-        match tokio::time::timeout_at(deadline, Box::pin(self.fill(id))).await {
+        match tokio::time::timeout_at(deadline, self.fill(id)).await {
             Ok(Ok(filled)) => filled.record.map(|record| (record, filled.as_of)),
             failed => {
                 self.counters.store_errors.increment();

@@ -57,7 +57,8 @@ impl Checks {
     }
 
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
-        let deadline = Instant::now() + self.time_allowed(request.headers());
+        let asked = Instant::now();
+        let deadline = asked + self.time_allowed(request.headers());
         let message = match read_message(request.into_body()).await {
             Ok(message) => message,
             Err(status) => return refuse(status),
@@ -67,16 +68,16 @@ impl Checks {
 
         let check = async {
             let outcome = if overloaded {
-                self.pipeline.shed(&message).await
+                Box::pin(self.pipeline.shed(&message)).await
             } else {
-                self.pipeline.check(&message, deadline).await
+                self.pipeline.check(&message, asked, deadline).await
             };
             self.reply(outcome)
         };
         // A panic is a bug of ours; the caller is refused and the process lives.
         match AssertUnwindSafe(check).catch_unwind().await {
             Ok(reply) => reply,
-            Err(_) => match AssertUnwindSafe(self.pipeline.panicked(&message)).catch_unwind().await {
+            Err(_) => match AssertUnwindSafe(Box::pin(self.pipeline.panicked(&message))).catch_unwind().await {
                 Ok(outcome) => self.reply(outcome),
                 Err(_) => refuse(INTERNAL),
             },

@@ -220,7 +220,9 @@ mod tests {
         let (calls, answered) = (Calls::default(), Arc::new(AtomicUsize::new(0)));
         for _ in 0..1_000 {
             let answered = Arc::clone(&answered);
-            calls.execute(async move { drop(answered.fetch_add(1, Ordering::Relaxed)) });
+            calls.execute(async move {
+                answered.fetch_add(1, Ordering::Relaxed);
+            });
         }
         assert!(calls.run());
         assert!(answered.load(Ordering::Relaxed) < 1_000);

@@ -75,22 +75,27 @@ impl<'a> Credentials<'a> {
     ///
     /// Several credentials, or one that cannot be a token.
     pub(super) fn token(&self) -> Result<Option<(Scheme, &'a str)>, Detail> {
-        let value = match self.authorization.only() {
-            Ok(Some(value)) => value,
-            Ok(None) => return Ok(None),
-            Err(()) if self.authorization.only_line().is_some_and(is_one_foreign_credential) => {
-                return Err(Detail::UnknownScheme);
-            }
-            Err(()) => return Err(Detail::SeveralCredentials),
+        // A token holds no comma: in a single line that is one nothing else can hide.
+        let usual = self.authorization.only_line().and_then(split_scheme).filter(|(_, token)| is_token68(token));
+        let presented = match usual {
+            Some(_) => usual,
+            None => match self.authorization.only() {
+                Ok(Some(value)) => split_scheme(value),
+                Ok(None) => return Ok(None),
+                Err(()) if self.authorization.only_line().is_some_and(is_one_foreign_credential) => {
+                    return Err(Detail::UnknownScheme);
+                }
+                Err(()) => return Err(Detail::SeveralCredentials),
+            },
         };
         if self.query.is_some_and(has_access_token) {
             return Err(Detail::SeveralCredentials);
         }
-        let (scheme, token) = split_scheme(value).ok_or(Detail::UnknownScheme)?;
+        let (_, token) = presented.ok_or(Detail::UnknownScheme)?;
         if token.len() > MAX_TOKEN {
             return Err(Detail::TooLarge);
         }
-        if is_token68(token) { Ok(Some((scheme, token))) } else { Err(Detail::UnknownScheme) }
+        usual.map(Some).ok_or(Detail::UnknownScheme)
     }
 }
 

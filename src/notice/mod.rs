@@ -91,7 +91,7 @@ impl Notices {
         let remembered = self.held.look(&about, now);
         match remembered {
             Some(notice) if live => Fact::known(notice, now),
-            remembered => self.ask(&about, remembered, deadline).await,
+            remembered => Box::pin(self.ask(&about, remembered, deadline)).await,
         }
     }
 

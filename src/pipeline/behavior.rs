@@ -10,8 +10,7 @@ use crate::{
     decision::Decision,
     domain::{Fact, Facts, Identity, Revocation, RiskModel},
     policy::Rules,
-    risk::statistical::Event,
-    wire::check::HttpView,
+    risk::statistical::{Agent, Event},
 };
 
 impl Pipeline {
@@ -19,7 +18,7 @@ impl Pipeline {
     /// let a thief wear out the patience with the owner.
     pub(super) async fn observe(
         &self,
-        http: &HttpView<'_>,
+        agent: Agent,
         facts: &mut Facts,
         beside: &mut Beside,
         rules: &Rules,
@@ -30,7 +29,7 @@ impl Pipeline {
             return;
         }
         let Some(identity) = facts.identity() else { return };
-        let event = seen(http, identity, facts);
+        let event = seen(agent, identity, facts);
         let mut observed = match behaviors.observe(event, deadline).await {
             Fact::Known { value, .. } => value,
             Fact::Unavailable(why) => {
@@ -46,19 +45,19 @@ impl Pipeline {
             observed.complete(place);
         }
         facts.behavior = Fact::known(observed.behavior, facts.now);
-        beside.observed = Some(observed);
+        beside.observed = Some(Box::new(observed));
     }
 
     /// Learns what came of an observed request, and returns what was looked at.
-    pub(super) fn learn(&self, observed: Option<Observed>, decision: &Decision) -> Option<Event> {
+    pub(super) fn learn(&self, observed: Option<&Observed>, decision: &Decision) -> Option<Event> {
         let observed = observed?;
-        self.behaviors.as_ref()?.settle(&observed, decision.teaches());
+        self.behaviors.as_ref()?.settle(observed, decision.teaches());
         Some(*observed.event())
     }
 }
 
 /// The request as the model sees it. A step-up that was passed in this context counts as a method of the token.
-fn seen(http: &HttpView<'_>, identity: &Identity, facts: &Facts) -> Event {
+fn seen(agent: Agent, identity: &Identity, facts: &Facts) -> Event {
     let passed = facts.session.value().and_then(|session| session.stepped_up);
     event(&Observation {
         now: facts.now,
@@ -67,7 +66,7 @@ fn seen(http: &HttpView<'_>, identity: &Identity, facts: &Facts) -> Event {
         client: facts.request.client,
         place: &facts.place,
         device: &facts.device,
-        user_agent: http.value("user-agent").and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default(),
+        agent,
         method: facts.request.method.as_str(),
         path: facts.request.path.as_deref().unwrap_or_default(),
     })

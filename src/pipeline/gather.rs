@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::{Pipeline, Stage, Stopwatch, outcome::Beside};
 use crate::{
+    behavior::LastAgent,
     decision,
     device::DeviceQuery,
     domain::{Fact, Facts, Revocation, Workload},
@@ -32,7 +33,8 @@ impl Pipeline {
         let stage = Stopwatch::now();
         let traced = beside.stage("authenticate");
         let authentication = self.authenticator.authenticate(&credentials(view, http), now, deadline).await;
-        self.counters.time(Stage::Authenticate, stage.elapsed());
+        let authenticated = Stopwatch::now();
+        self.counters.time(Stage::Authenticate, authenticated.duration_since(stage));
         drop(traced);
         beside.detail = authentication.detail;
         facts.workload = authentication.workload;
@@ -41,7 +43,6 @@ impl Pipeline {
         let Some(entry) = authentication.entry else { return };
         let identity = &entry.identity;
 
-        let stage = Stopwatch::now();
         let _traced = beside.stage("gather");
         let fingerprint = joined(http, "x-device-fingerprint");
         let id = joined(http, "x-device-id");
@@ -87,9 +88,11 @@ impl Pipeline {
         let found = tokio::join!(revocation, notice, device, session);
         (facts.revocation, facts.notice, facts.device, (facts.session, beside.visit)) = found;
         if needs.identity {
-            self.observe(http, facts, beside, rules, deadline).await;
+            let header = http.value("user-agent").and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+            let agent = entry.facts::<LastAgent>().read(header);
+            self.observe(agent, facts, beside, rules, deadline).await;
         }
-        self.counters.time(Stage::Gather, stage.elapsed());
+        self.counters.time(Stage::Gather, authenticated.elapsed());
     }
 }
 

@@ -66,17 +66,18 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Answers one CheckRequest. Never fails: what goes wrong is a fact, and facts are decided on.
-    pub async fn check(&self, message: &[u8], deadline: Instant) -> Outcome {
-        let started = Stopwatch::now();
+    /// Answers one CheckRequest that was asked at `started`. Never fails: what goes wrong is a fact, and facts are decided on.
+    pub async fn check(&self, message: &[u8], started: Instant, deadline: Instant) -> Outcome {
+        let started = started.into_std();
         let now = self.clock.now();
         let id = decision_id(now);
         let rules = self.rules.load();
-        let Ok(view) = CheckView::parse(message) else {
-            return self
-                .judge(nothing_known(now, request::unreadable(id)), &rules, Beside::default(), started, deadline)
-                .await;
-        };
+        let mut view = CheckView::default();
+        if view.read(message).is_err() {
+            let mut facts = nothing_known(now, request::unreadable(id));
+            let ending = self.decide(&mut facts, &rules, &Beside::default(), deadline).await;
+            return self.conclude(facts, ending, &rules, Beside::default(), started);
+        }
         let span = self.span(&view, id);
         let mut beside = Beside { trace: span.as_deref().map(Span::trace_id), span, ..Beside::default() };
         beside.remove = view.http.as_ref().map(request::headers_to_remove).unwrap_or_default();
@@ -84,7 +85,8 @@ impl Pipeline {
         let mut facts = nothing_known(now, request::read(&view, id, self.trusted_hops));
         self.gather(&view, &mut facts, &mut beside, &rules, deadline).await;
         self.admit(&mut facts, &mut beside, deadline).await;
-        let mut outcome = self.judge(facts, &rules, beside, started, deadline).await;
+        let ending = self.decide(&mut facts, &rules, &beside, deadline).await;
+        let mut outcome = self.conclude(facts, ending, &rules, beside, started);
         if let Some(mut span) = outcome.beside.span.take() {
             span.note("verdict", outcome.decision().verdict.as_str());
             span.note("reason", outcome.decision().reason.map_or("none", decision::Reason::code));
@@ -157,34 +159,45 @@ impl Pipeline {
             .map_or_else(|_| request::unreadable(id), |view| request::read(&view, id, self.trusted_hops));
         let mut facts = nothing_known(now, request);
         facts.credential = Fact::Unavailable(why);
-        self.judge(facts, &self.rules.load(), Beside::default(), Stopwatch::now(), Instant::now()).await
+        let rules = self.rules.load();
+        let ending = self.decide(&mut facts, &rules, &Beside::default(), Instant::now()).await;
+        self.conclude(facts, ending, &rules, Beside::default(), Stopwatch::now())
     }
 
     /// Decides on live facts, and takes the quota where only that is missing.
-    async fn judge(
+    async fn decide(
         &self,
-        mut facts: Box<Facts>,
+        facts: &mut Facts,
         rules: &Rules,
-        mut beside: Beside,
-        started: Stopwatch,
+        beside: &Beside,
         deadline: Instant,
-    ) -> Outcome {
-        let deciding = beside.stage("decide");
-        let ending = match decision::assess(LiveFacts::gathered(&facts), rules) {
-            decision::Outcome::Permit(permit) => Ok(permit),
-            decision::Outcome::Refusal(refusal) => Err(refusal),
+    ) -> Result<Permit, Box<decision::Decision>> {
+        let _traced = beside.stage("decide");
+        let permit = match decision::assess(LiveFacts::gathered(facts), rules) {
+            decision::Outcome::Permit(permit) => permit,
+            decision::Outcome::Refusal(refusal) => return Err(refusal),
             decision::Outcome::Pending(pending) => {
                 let stage = Stopwatch::now();
                 let _traced = beside.stage("quota");
-                facts.quota = Box::pin(self.quotas.take(pending.wanted(), &facts, deadline)).await;
+                facts.quota = Box::pin(self.quotas.take(pending.wanted(), facts, deadline)).await;
                 self.counters.time(Stage::Quota, stage.elapsed());
-                pending.settle(&facts.quota)
+                pending.settle(&facts.quota)?
             }
         };
-        let ending = ending.and_then(|permit| self.audited(permit));
+        self.audited(permit)
+    }
+
+    /// What a decision means for everything that remembers, and what the upstream is told of it.
+    fn conclude(
+        &self,
+        facts: Box<Facts>,
+        ending: Result<Permit, Box<decision::Decision>>,
+        rules: &Rules,
+        mut beside: Beside,
+        started: Stopwatch,
+    ) -> Outcome {
         let decision = ending.as_ref().map_or_else(|refusal| &**refusal, Permit::decision);
-        beside.risk_event = self.learn(beside.observed.take(), decision);
-        drop(deciding);
+        beside.risk_event = self.learn(beside.observed.take().as_deref(), decision);
         if let Some(visit) = beside.visit.take() {
             self.settle(&visit, &facts, decision);
         }

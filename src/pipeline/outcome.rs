@@ -37,7 +37,7 @@ pub(super) struct Beside {
     pub(super) assertion: Option<Arc<str>>,
     pub(super) dpop_nonce: Option<Arc<str>>,
     /// What the subject's past said, until the decision has settled what may be learned from it.
-    pub(super) observed: Option<Observed>,
+    pub(super) observed: Option<Box<Observed>>,
     /// What the risk model looked at, for the audit record.
     pub(super) risk_event: Option<Event>,
     /// The session's visit, until it is settled.

@@ -30,7 +30,13 @@ impl Sessions {
     /// Counts a session that begins, where there is a limit: refuses it in `facts`, or ends others and returns their
     /// names in notices. What cannot be counted is `Unavailable`.
     pub async fn admit(&self, visit: &mut Visit, facts: &mut Facts, deadline: Instant) -> Vec<String> {
-        let Some(limit) = self.settings.max_concurrent.filter(|_| visit.live.is_none()) else { return Vec::new() };
+        match self.settings.max_concurrent.filter(|_| visit.live.is_none()) {
+            Some(limit) => Box::pin(self.admit_within(limit, visit, facts, deadline)).await,
+            None => Vec::new(),
+        }
+    }
+
+    async fn admit_within(&self, limit: u32, visit: &Visit, facts: &mut Facts, deadline: Instant) -> Vec<String> {
         let clear = matches!(facts.revocation, Fact::Known { value: Revocation::Clear, .. });
         let ended = facts.notice.value().is_some_and(|notice| notice.ended || notice.disabled);
         let begins = matches!(facts.session, Fact::Absent | Fact::Known { .. });
@@ -40,7 +46,7 @@ impl Sessions {
         if !clear || ended || !begins {
             return Vec::new();
         }
-        let counted = Box::pin(self.count(visit.key, limit as usize, facts.now));
+        let counted = self.count(visit.key, limit as usize, facts.now);
         match tokio::time::timeout_at(deadline, counted).await {
             Ok(Ok(Counted::Fits(ended))) => ended,
             Ok(Ok(Counted::Refused)) => {

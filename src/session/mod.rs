@@ -139,9 +139,18 @@ impl Sessions {
                 Look::Read => {}
             }
         }
-        let mut visit = Visit { key, context, live };
-        let read = tokio::time::timeout_at(deadline, Box::pin(self.read(&mut visit)));
-        let fact = match read.await {
+        Box::pin(self.asked(identity, Visit { key, context, live }, now, deadline)).await
+    }
+
+    /// As [`Self::check`] where memory does not say.
+    async fn asked(
+        &self,
+        identity: &Identity,
+        mut visit: Visit,
+        now: UnixTime,
+        deadline: Instant,
+    ) -> (Fact<SessionState>, Visit) {
+        let fact = match tokio::time::timeout_at(deadline, self.read(&mut visit)).await {
             Ok(Ok(())) => match (&visit.live, visit.context.carried) {
                 (Some(live), _) => Fact::known(live.state(&visit.context, &self.settings, now), now),
                 // A new session, and its subject was asked here before: it may hold the answer.

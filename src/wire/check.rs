@@ -60,11 +60,20 @@ impl<'a> CheckView<'a> {
     /// [`Malformed`] where the bytes are no CheckRequest.
     pub fn parse(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut view = Self::default();
-        walk(message, |field, value| match field {
-            1 => view.attributes(value.bytes()?),
-            _ => Ok(()),
-        })?;
+        view.read(message)?;
         Ok(view)
+    }
+
+    /// As [`Self::parse`], into a view that nothing was read into yet: it is large, and is not moved again.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] where the bytes are no CheckRequest.
+    pub fn read(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+        walk(message, |field, value| match field {
+            1 => self.attributes(value.bytes()?),
+            _ => Ok(()),
+        })
     }
 
     /// The last value of a context extension.
