@@ -63,7 +63,7 @@ hostile: ## A million hostile variants of good tokens, ten million random paths 
 	DIFFERENTIAL=$${DIFFERENTIAL:-10000000} $(CARGO) test --release --test fuzz_targets t4_ -- --nocapture
 
 .PHONY: mutants
-mutants: ## Mutation testing of verification, paths and caches: a seeded sample of MUTANTS (1/8) of all
+mutants: ## Small changes of verification, paths and caches, a seeded sample: fails when the tests notice fewer than 90 %
 	@tests/mutants
 
 .PHONY: lint
