@@ -322,3 +322,21 @@ pub(super) fn subjects<'a>(
     .into_iter()
     .chain(device.into_iter().chain(claimed).map(|device| (RevocationKind::Device, device.as_str())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remembered(scope: Scope, until: u64) -> Remembered {
+        let until = Some(UnixTime::from_secs(until));
+        Remembered { scope, reason: "left".into(), until, key: KeyLife::Endless, scan: 1 }
+    }
+
+    #[test]
+    fn a_later_reading_never_narrows_what_was_revoked_nor_shortens_how_long_it_is_remembered() {
+        let (narrow, wide) = (remembered(Scope::IssuedUntil(5), 10), remembered(Scope::Everything, 20));
+        for merged in [narrow.clone().merge(&wide), wide.clone().merge(&narrow)] {
+            assert_eq!((merged.scope, merged.until), (Scope::Everything, Some(UnixTime::from_secs(20))));
+        }
+    }
+}

@@ -9,7 +9,7 @@ use countersign::{
 };
 use serde_json::{Value, json};
 
-use crate::rig::{Answer, ED, FOREIGN, Issuer, Outcome, P256, RSA, Rig, make};
+use crate::rig::{Answer, ED, FOREIGN, Issuer, Outcome, P256, RSA, Rig, changed, make};
 
 fn brisk(settings: &mut Settings) {
     settings.key_sets.refresh = Duration::from_millis(100).into();
@@ -47,6 +47,18 @@ async fn j26_ten_thousand_unknown_kids_cost_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kid_that_a_fresh_set_does_not_hold_is_not_fetched_for_again() {
+    let rig = Rig::with(|settings| settings.key_sets.cooldown = Duration::ZERO.into()).await;
+    let before = rig.issuer.hits("/jwks");
+    let stranger = make(Algorithm::ES256, "stranger");
+    for id in ["a", "b", "c"] {
+        let token = stranger.token(&changed(rig.claims(), json!({ "jti": id }))).unwrap();
+        assert_eq!(rig.bearer(&token).await.detail(), Some(Detail::UnknownKey));
+    }
+    assert_eq!(rig.issuer.hits("/jwks"), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_with_overlap_denies_nobody_under_load() {
     let rig = std::sync::Arc::new(Rig::with(brisk).await);
     let new = std::sync::Arc::new(make(Algorithm::ES256, "new"));
@@ -58,7 +70,7 @@ async fn a_rotation_with_overlap_denies_nobody_under_load() {
             for i in 0.. {
                 // Every other token is one that was not seen before.
                 let id = json!({ "jti": format!("t-{worker}-{}", i / 2) });
-                let claims = crate::rig::changed(rig.claims(), id);
+                let claims = changed(rig.claims(), id);
                 let now = phase.load(std::sync::atomic::Ordering::Acquire);
                 let old = rig.bearer(&P256.token(&claims).unwrap()).await;
                 assert!(old.is_allowed() || phase.load(std::sync::atomic::Ordering::Acquire) >= 2, "{now}: {old:?}");
@@ -304,6 +316,7 @@ async fn j04_alg_use_and_key_ops_of_a_key_are_honoured() {
         with("good", "use", json!("sig")), with("ops", "key_ops", json!(["verify"])),
         with("enc", "use", json!("enc")), with("no-ops", "key_ops", json!(["encrypt"])), with("odd-ops", "key_ops", json!("verify")),
         with("other-alg", "alg", json!("ES384")), with("ecdh", "alg", json!("ECDH-ES")), with("number", "alg", json!(1)), private,
+        with("same", "use", json!("sig")), with("same", "use", json!("sig")),
         with("twice", "use", json!("sig")), { "kty": "EC", "kid": "twice", "crv": "P-256", "x": FOREIGN.public()["x"], "y": FOREIGN.public()["y"] },
     ] });
     issuer.serve("/jwks", Answer::ok(keys.to_string()));
@@ -318,6 +331,7 @@ async fn j04_alg_use_and_key_ops_of_a_key_are_honoured() {
         ("ecdh", false),
         ("number", false),
         ("private", false),
+        ("same", true),
         ("twice", false),
     ] {
         let head = json!({ "alg": "ES256", "kid": kid, "typ": "at+jwt" });

@@ -43,6 +43,15 @@ async fn an_opaque_token_is_asked_about_once_and_believed_for_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_answer_leaves_out_is_the_hash_of_the_token_and_the_time_of_asking() {
+    let rig = introspecting(|issuer| changed(active(issuer), json!({ "jti": null, "iat": null }))).await;
+    let identity = rig.identity("opaque-token").await;
+    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"opaque-token");
+    assert_eq!(identity.token_id.as_str(), hex::encode(sum));
+    assert_eq!(identity.issued_at.as_secs(), NOW);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_not_a_clear_yes_for_us_is_a_no() {
     for changes in [
         json!({ "active": false }),
