@@ -188,7 +188,7 @@ fn explanation(facts: &Facts, decision: &Decision, rules: &str, recorded: bool) 
 
 /// What a factor held and who said so; of what is lacking, why.
 fn value(why: &Explanation, name: &str, factor: &explain::Factor) -> String {
-    let source = factor.source.as_deref().unwrap_or_default();
+    let source = factor.source.unwrap_or_default();
     let held = why.factor_values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
     match (factor.state, held, factor.why) {
         (explain::FactorState::Known, Some(held), _) => format!("{held} [{source}]"),

@@ -47,8 +47,9 @@ impl Probe {
 
     /// Whether there was a permit, and what Envoy would be told.
     pub fn check(&self, message: &[u8]) -> (bool, BytesMut) {
-        let deadline = Instant::now() + self.config.check.deadline.get();
-        let outcome = self.runtime.block_on(self.pipeline.check(message, Instant::now(), deadline));
+        let asked = Instant::now();
+        let deadline = asked + self.config.check.deadline.get();
+        let outcome = self.runtime.block_on(self.pipeline.check(message, asked, deadline));
         let mut answer = BytesMut::new();
         let challenges = self.pipeline.authenticator.challenges();
         response::write(&outcome, &self.config.answer, challenges, &mut answer);

@@ -4,6 +4,7 @@
 //! reflection are tonic's services behind the same door.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     future::poll_fn,
     io,
@@ -60,28 +61,30 @@ type Answering = Pin<Box<dyn Future<Output = Result<Response<Either<Reply, Body>
 /// turn. Only a call that has to wait becomes a task; and after so many calls, as tokio counts, the rest do, so that other
 /// connections get their turn. Answers leave together, since the connection is polled again only when all have been run.
 #[derive(Clone, Default)]
-struct Calls(Arc<Mutex<Vec<Call>>>);
+struct Calls(Arc<Mutex<VecDeque<Call>>>);
 
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Calls {
     fn execute(&self, call: F) {
-        self.0.lock().push(Box::pin(call));
+        self.0.lock().push_back(Box::pin(call));
     }
 }
 
 impl Calls {
     /// Says whether there were any.
     fn run(&self) -> bool {
-        let mut calls = std::mem::take(&mut *self.0.lock());
-        if calls.is_empty() {
-            return false;
+        let mut some = false;
+        while let Some(call) = self.next() {
+            run(call);
+            some = true;
         }
-        calls.drain(..).for_each(run);
-        // Its room is used again; what a call has handed over meanwhile stays in order.
-        calls.append(&mut self.0.lock());
-        *self.0.lock() = calls;
-        true
+        some
+    }
+
+    /// By itself, so that nothing is locked while a call runs: it may hand over another.
+    fn next(&self) -> Option<Call> {
+        self.0.lock().pop_front()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The door: what a request carries, answered with a fact about who asks.
 //!
 //! The order is that of cost. A token seen before is one look-up and a few compares and never parks. One not seen goes to
-//! a verifier (in place or a thread of its own), once however many requests carry it. What could not be known in time is `Unavailable`, which is
-//! answered 503; "invalid" is said only of what was looked at.
+//! a verifier (in place or a thread of its own), once however many requests carry it. What could not be known in time is
+//! `Unavailable`, which is answered 503; "invalid" is said only of what was looked at.
 
 mod cold;
 mod possession;

@@ -1,7 +1,7 @@
 //! One verification per token at a time: whoever comes while it is under way waits for its result.
 //!
-//! The work belongs to nobody: a caller that goes away takes nothing with it, and a
-//! panic ends the flight, so that those who wait are told.
+//! The work belongs to nobody: a caller that goes away takes nothing with it, and a panic ends the flight, so that those who
+//! wait are told.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -56,9 +56,12 @@ impl Pool {
     /// Does `job` at once where it is `short` and this thread can spare the time, else queues it. Says whether there was room.
     pub(super) fn run(&self, short: bool, job: impl FnOnce() + Send + 'static) -> bool {
         thread_local!(static SPARE: Cell<Option<Spare>> = const { Cell::new(None) });
+        if !short {
+            return self.submit(job);
+        }
         let now = Instant::now();
         let spare = SPARE.get().unwrap_or(Spare { credit: LARGEST_CREDIT, at: now }).at(now);
-        if !short || spare.credit.is_zero() {
+        if spare.credit.is_zero() {
             return self.submit(job);
         }
         job();

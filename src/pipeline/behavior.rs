@@ -18,7 +18,7 @@ impl Pipeline {
     /// let a thief wear out the patience with the owner.
     pub(super) async fn observe(
         &self,
-        agent: Agent,
+        agent: impl FnOnce() -> Agent,
         facts: &mut Facts,
         beside: &mut Beside,
         rules: &Rules,
@@ -29,7 +29,7 @@ impl Pipeline {
             return;
         }
         let Some(identity) = facts.identity() else { return };
-        let event = seen(agent, identity, facts);
+        let event = seen(agent(), identity, facts);
         let mut observed = match behaviors.observe(event, deadline).await {
             Fact::Known { value, .. } => value,
             Fact::Unavailable(why) => {

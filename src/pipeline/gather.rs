@@ -88,8 +88,9 @@ impl Pipeline {
         let found = tokio::join!(revocation, notice, device, session);
         (facts.revocation, facts.notice, facts.device, (facts.session, beside.visit)) = found;
         if needs.identity {
-            let header = http.value("user-agent").and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
-            let agent = entry.facts::<LastAgent>().read(header);
+            let header =
+                || http.value("user-agent").and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+            let agent = || entry.facts::<LastAgent>().read(header());
             self.observe(agent, facts, beside, rules, deadline).await;
         }
         self.counters.time(Stage::Gather, authenticated.elapsed());

@@ -74,9 +74,7 @@ impl Pipeline {
         let rules = self.rules.load();
         let mut view = CheckView::default();
         if view.read(message).is_err() {
-            let mut facts = nothing_known(now, request::unreadable(id));
-            let ending = self.decide(&mut facts, &rules, &Beside::default(), deadline).await;
-            return self.conclude(facts, ending, &rules, Beside::default(), started);
+            return Box::pin(self.judge_unlooked(nothing_known(now, request::unreadable(id)), &rules, started)).await;
         }
         let span = self.span(&view, id);
         let mut beside = Beside { trace: span.as_deref().map(Span::trace_id), span, ..Beside::default() };
@@ -159,9 +157,13 @@ impl Pipeline {
             .map_or_else(|_| request::unreadable(id), |view| request::read(&view, id, self.trusted_hops));
         let mut facts = nothing_known(now, request);
         facts.credential = Fact::Unavailable(why);
-        let rules = self.rules.load();
-        let ending = self.decide(&mut facts, &rules, &Beside::default(), Instant::now()).await;
-        self.conclude(facts, ending, &rules, Beside::default(), Stopwatch::now())
+        self.judge_unlooked(facts, &self.rules.load(), Stopwatch::now()).await
+    }
+
+    /// Of facts that hold no identity: nothing is taken for them, so nothing is waited for.
+    async fn judge_unlooked(&self, mut facts: Box<Facts>, rules: &Rules, started: Stopwatch) -> Outcome {
+        let ending = self.decide(&mut facts, rules, &Beside::default(), Instant::now()).await;
+        self.conclude(facts, ending, rules, Beside::default(), started)
     }
 
     /// Decides on live facts, and takes the quota where only that is missing.

@@ -83,12 +83,11 @@ pub struct ScoreLine {
 }
 
 /// What is known of each fact: whether, from where, how old.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Factors {
     pub credential: Factor,
     pub workload: Factor,
     pub revocation: Factor,
-    #[serde(default)]
     pub notice: Factor,
     pub device: Factor,
     pub place: Factor,
@@ -97,19 +96,19 @@ pub struct Factors {
     pub quota: Factor,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Factor {
     pub state: FactorState,
     /// Only of what was looked up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<std::borrow::Cow<'static, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Unavailable>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FactorState {
     Known,
@@ -152,7 +151,7 @@ impl Factors {
 
 impl Factor {
     fn of<T>(fact: &Fact<T>, now: UnixTime, source: &'static str) -> Self {
-        let source = Some(source.into());
+        let source = Some(source);
         match fact {
             Fact::Known { as_of, .. } => {
                 let age_ms = u64::try_from(now.since(*as_of).as_millis()).ok();
@@ -169,7 +168,7 @@ impl Factor {
 
 impl fmt::Display for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = self.source.as_deref().unwrap_or("nowhere");
+        let source = self.source.unwrap_or("nowhere");
         match (self.state, self.age_ms, self.why) {
             (FactorState::Known, Some(age), _) if age >= 1000 => write!(f, "from {source}, {} s old", age / 1000),
             (FactorState::Known, ..) => write!(f, "from {source}, just now"),

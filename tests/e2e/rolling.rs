@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
-
 use crate::support::{
     self,
     countersign::{Countersign, Setup, binary},
@@ -91,7 +89,7 @@ fn replicas_restarted_one_after_the_other_fail_no_request() {
             fs::create_dir(&own).expect("the folder is writable");
             let mut setup = Setup::new(&own, RULES);
             setup.config["store"]["url"] = redis.url().into();
-            setup.config["check"] = json!({"deadline": "4s"});
+            setup.config["check"]["deadline"] = "4s".into();
             setup
         })
         .collect();

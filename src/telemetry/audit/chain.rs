@@ -53,7 +53,7 @@ impl Chain {
     pub(super) fn new(key: SigningKey) -> Result<Self, super::Error> {
         let mut id = [0; 8];
         rand::fill(&mut id).map_err(|_| super::Error::Crypto)?;
-        Ok(Self { id: hex::encode(id), seq: 0, hash: [b'0'; 64], key })
+        Ok(Self { id: hex::encode(id), seq: 0, hash: in_hex(&GENESIS), key })
     }
 
     pub(super) fn id(&self) -> &str {
