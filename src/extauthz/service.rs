@@ -2,24 +2,20 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use h2::{RecvStream, server::SendResponse};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
-use super::{AnswerSettings, Settings, response};
+use super::{AnswerSettings, Settings, others::unless_reset, response};
 use crate::pipeline::{Outcome, Pipeline};
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -32,6 +28,8 @@ const LARGEST_BATCHED: usize = 1023;
 
 /// Room for an allow with every header, the signed assertion among them.
 const USUAL_ANSWER: usize = 2560;
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// gRPC status codes that this file answers by itself.
 const UNIMPLEMENTED: &str = "12";
@@ -56,13 +54,18 @@ impl Checks {
         request.uri().path() == CHECK
     }
 
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
+    /// Answers one call. A call that the caller has given up is dropped, wherever it stands.
+    pub(super) async fn answer(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let Some(answer) = unless_reset(&mut respond, self.judge(request)).await else { return };
+        // It fails where the connection or the stream has ended: nobody is left to tell.
+        let _ = send(answer, &mut respond);
+    }
+
+    /// The message of the answer, with its five octets of prefix; else the gRPC status to refuse with.
+    async fn judge(&self, request: Request<RecvStream>) -> Result<Bytes, &'static str> {
         let asked = Instant::now();
         let deadline = asked + self.time_allowed(request.headers());
-        let message = match read_message(request.into_body()).await {
-            Ok(message) => message,
-            Err(status) => return refuse(status),
-        };
+        let message = read_message(request.into_body()).await?;
         let _place = Place::take(&self.in_flight);
         let overloaded = self.in_flight.load(Ordering::Relaxed) > self.settings.max_in_flight;
 
@@ -72,27 +75,27 @@ impl Checks {
             } else {
                 self.pipeline.check(&message, asked, deadline).await
             };
-            self.reply(outcome)
+            self.conclude(outcome)
         };
         // A panic is a bug of ours; the caller is refused and the process lives.
         match AssertUnwindSafe(check).catch_unwind().await {
-            Ok(reply) => reply,
-            Err(_) => match AssertUnwindSafe(Box::pin(self.pipeline.panicked(&message))).catch_unwind().await {
-                Ok(outcome) => self.reply(outcome),
-                Err(_) => refuse(INTERNAL),
-            },
+            Ok(answer) => Ok(answer),
+            Err(_) => {
+                let refused = AssertUnwindSafe(Box::pin(self.pipeline.panicked(&message))).catch_unwind().await;
+                refused.map(|outcome| self.conclude(outcome)).map_err(|_| INTERNAL)
+            }
         }
     }
 
     /// Writes the answer, then hands the outcome to the audit.
-    fn reply(&self, outcome: Outcome) -> Response<Reply> {
+    fn conclude(&self, outcome: Outcome) -> Bytes {
         let mut message = BytesMut::with_capacity(USUAL_ANSWER);
         message.put_slice(&[0; 5]);
         response::write(&outcome, &self.answer, self.pipeline.authenticator.challenges(), &mut message);
         let length = (message.len() - 5) as u32;
         message[1..5].copy_from_slice(&length.to_be_bytes());
         self.pipeline.record(outcome);
-        grpc(Reply { message: message.freeze(), ended: false })
+        message.freeze()
     }
 
     /// The configured deadline, or what the caller says it will wait, less a margin for the way back.
@@ -120,18 +123,16 @@ impl Drop for Place<'_> {
 }
 
 /// The one message of a unary call, without its five octets of prefix; else the gRPC status to refuse with.
-async fn read_message(mut body: Incoming) -> Result<Bytes, &'static str> {
+async fn read_message(mut body: RecvStream) -> Result<Bytes, &'static str> {
     let mut collected = BytesMut::new();
     loop {
-        let frame = match body.frame().await {
-            None => return unframe(collected.freeze()),
-            Some(Err(_)) => return Err(INTERNAL),
-            Some(Ok(frame)) => frame,
-        };
-        let Ok(data) = frame.into_data() else { continue };
+        let Some(data) = body.data().await else { return unframe(collected.freeze()) };
+        let data = data.map_err(|_| INTERNAL)?;
+        // What a stream has received and not released is released with it.
         if collected.is_empty() && body.is_end_stream() {
             return unframe(data);
         }
+        body.flow_control().release_capacity(data.len()).map_err(|_| INTERNAL)?;
         if collected.len() + data.len() > MAX_MESSAGE + 5 {
             return Err(RESOURCE_EXHAUSTED);
         }
@@ -167,52 +168,24 @@ fn grpc_timeout(value: &[u8]) -> Option<Duration> {
     }
 }
 
-fn refuse(status: &'static str) -> Response<Reply> {
-    let mut response = grpc(Reply { message: Bytes::new(), ended: true });
-    response.headers_mut().insert("grpc-status", HeaderValue::from_static(status));
-    response
-}
-
-fn grpc(body: Reply) -> Response<Reply> {
-    let mut response = Response::new(body);
+/// Sends a message in frames that leave in batches, and the trailers of success; or a status alone.
+fn send(answer: Result<Bytes, &'static str>, respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let mut response = Response::new(());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    response
-}
-
-/// A message in frames that are sent in batches, and the trailers of success.
-#[derive(Debug)]
-pub(super) struct Reply {
-    message: Bytes,
-    ended: bool,
-}
-
-impl http_body::Body for Reply {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::convert::Infallible>>> {
-        if !self.message.is_empty() {
-            let length = self.message.len().min(LARGEST_BATCHED);
-            return Poll::Ready(Some(Ok(Frame::data(self.message.split_to(length)))));
+    let mut message = match answer {
+        Ok(message) => message,
+        Err(status) => {
+            response.headers_mut().insert(STATUS, HeaderValue::from_static(status));
+            return respond.send_response(response, true).map(drop);
         }
-        if std::mem::replace(&mut self.ended, true) {
-            return Poll::Ready(None);
-        }
-        let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert("grpc-status", HeaderValue::from_static("0"));
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    };
+    let mut stream = respond.send_response(response, false)?;
+    while !message.is_empty() {
+        stream.send_data(message.split_to(message.len().min(LARGEST_BATCHED)), false)?;
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(STATUS, HeaderValue::from_static("0"));
+    stream.send_trailers(trailers)
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! One worker: a thread, its runtime, the connections it was dealt.
 //!
-//! HTTP/2 is hyper's, without tonic's layers above it: `Check` is bytes in and bytes out ([`Checks`]). Health and
-//! reflection are tonic's services behind the same door.
+//! HTTP/2 is h2's, without tonic's and hyper's layers above it: `Check` is bytes in and bytes out ([`Checks`]). Health and
+//! reflection are tonic's services behind the same door ([`others`]).
 
 use std::{
     collections::VecDeque,
-    convert::Infallible,
     future::poll_fn,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,29 +15,22 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{Request, Response};
-use http_body_util::Either;
-use hyper::{
-    body::Incoming,
-    rt::Executor,
-    server::conn::http2,
-    service::{Service, service_fn},
+use h2::{
+    Ping, PingPong, RecvStream,
+    server::{Builder, SendResponse},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
+use http::Request;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     task::coop,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{body::Body, service::Routes};
-use tower::ServiceExt as _;
+use tonic::service::Routes;
 
-use super::{
-    connection::Socket,
-    service::{Checks, Reply},
-};
+use super::{connection::Socket, others, service::Checks};
 
 /// Streams on one connection; Envoy opens another connection when it needs more.
 const MAX_STREAMS: u32 = 2048;
@@ -46,50 +38,33 @@ const MAX_STREAMS: u32 = 2048;
 /// Octets of HPACK-decoded headers of one call.
 const MAX_HEADER_LIST: u32 = 32 * 1024;
 
+/// Octets of calls that a connection, and each of its streams, may send before they are read.
+const WINDOW: u32 = 1024 * 1024;
+
+/// Longest time until a connection has begun to speak HTTP/2.
+const PREFACE: Duration = Duration::from_secs(10);
+
 /// How often a silent peer is asked whether it is there, and how long it may take to say so.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 /// A connection and its place among `max_connections`.
 pub(super) type Dealt = (Socket, OwnedSemaphorePermit);
 
-/// A call on its way to its answer.
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Either<Reply, Body>>, Infallible>> + Send>>;
+/// A call that a connection has read, and the way back.
+type Call = (Request<RecvStream>, SendResponse<Bytes>);
 
-/// Calls that a connection has read, to be run together once it has read what there is.
+/// A call on its way to its answer.
+type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Polls a call once, and makes a task of one that has to wait.
 ///
 /// Nearly every check is answered without waiting. A task for each would be another allocation, a place in a queue and another
-/// turn. Only a call that has to wait becomes a task; and after so many calls, as tokio counts, the rest do, so that other
-/// connections get their turn. Answers leave together, since the connection is polled again only when all have been run.
-#[derive(Clone, Default)]
-struct Calls(Arc<Mutex<VecDeque<Call>>>);
-
-type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Calls {
-    fn execute(&self, call: F) {
-        self.0.lock().push_back(Box::pin(call));
-    }
-}
-
-impl Calls {
-    /// Says whether there were any.
-    fn run(&self) -> bool {
-        let mut some = false;
-        while let Some(call) = self.next() {
-            run(call);
-            some = true;
-        }
-        some
-    }
-
-    /// By itself, so that nothing is locked while a call runs: it may hand over another.
-    fn next(&self) -> Option<Call> {
-        self.0.lock().pop_front()
-    }
-}
-
+/// turn. After so many calls, as tokio counts, the rest are tasks as well, so that other connections get their turn.
+///
 /// Nobody is woken by what `call` waits for at first: the task that it becomes polls it again at once.
-fn run(mut call: Call) {
+fn run(mut call: Answering) {
     let mut nobody = Context::from_waker(Waker::noop());
     if let Poll::Ready(turn) = coop::poll_proceed(&mut nobody) {
         turn.made_progress();
@@ -99,6 +74,17 @@ fn run(mut call: Call) {
         }
     }
     tokio::spawn(call);
+}
+
+/// Resolves when the peer no longer answers.
+async fn fallen_silent(pings: Option<PingPong>) {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        sleep(KEEPALIVE.0).await;
+        if !matches!(timeout(KEEPALIVE.1, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+            return;
+        }
+    }
 }
 
 /// What a worker answers calls with.
@@ -142,52 +128,46 @@ impl Door {
         connections.wait().await;
     }
 
-    async fn connection(
-        self,
-        socket: Socket,
-        goaway: CancellationToken,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let stream = TokioIo::new(socket.connect().await?);
-        let calls = Calls::default();
-        let connection = http2::Builder::new(calls.clone())
-            .timer(TokioTimer::new())
-            .auto_date_header(false)
+    async fn connection(self, socket: Socket, goaway: CancellationToken) -> Result<(), Error> {
+        let stream = socket.connect().await?;
+        let handshake = Builder::new()
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADER_LIST)
-            .keep_alive_interval(KEEPALIVE.0)
-            .keep_alive_timeout(KEEPALIVE.1)
-            .serve_connection(stream, self.service());
-        let (mut connection, mut leaving) = (pin!(connection), pin!(goaway.cancelled().fuse()));
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .handshake(stream);
+        let mut connection = timeout(PREFACE, handshake).await??;
+        let mut silent = pin!(fallen_silent(connection.ping_pong()).fuse());
+        let mut leaving = pin!(goaway.cancelled().fuse());
+        let mut calls = VecDeque::new();
         poll_fn(|context| {
             if leaving.as_mut().poll(context).is_ready() {
-                connection.as_mut().graceful_shutdown();
+                connection.graceful_shutdown();
             }
+            if silent.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err("the peer does not answer".into()));
+            }
+            // What has been read is run together once all has been read: the answers leave together, with the next poll.
             loop {
-                let ended = connection.as_mut().poll(context);
-                if !calls.run() || ended.is_ready() {
-                    return ended;
+                match connection.poll_accept(context) {
+                    Poll::Ready(Some(call)) => calls.push_back(call?),
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending if calls.is_empty() => return Poll::Pending,
+                    Poll::Pending => calls.drain(..).for_each(|call| run(self.answering(call))),
                 }
             }
         })
-        .await?;
-        Ok(())
+        .await
     }
 
-    fn service(
-        self,
-    ) -> impl Service<Request<Incoming>, Response = Response<Either<Reply, Body>>, Error = Infallible, Future: Send>
-    {
-        let Self { checks, others } = self;
-        // Boxed, since hyper moves it half a dozen times; the check itself only when its turn has come, so that of all calls that
-        // a connection has read one at a time is in the processor's cache.
-        service_fn(move |request: Request<Incoming>| -> Answering {
-            if Checks::are_asked_by(&request) {
-                let checks = Arc::clone(&checks);
-                return Box::pin(async move { Ok(Box::pin(checks.answer(request)).await.map(Either::Left)) });
-            }
-            let others = others.clone().oneshot(request);
-            Box::pin(async move { others.await.map(|answer| answer.map(Either::Right)) })
-        })
+    /// Boxed only when its turn has come, so that of all calls that a connection has read one at a time is in the processor's
+    /// cache.
+    fn answering(&self, (request, respond): Call) -> Answering {
+        if Checks::are_asked_by(&request) {
+            let checks = Arc::clone(&self.checks);
+            return Box::pin(async move { checks.answer(request, respond).await });
+        }
+        Box::pin(others::answer(self.others.clone(), request, respond))
     }
 }
 
@@ -201,33 +181,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_waits_goes_on_by_itself_and_a_panic_ends_nothing_else() {
-        let calls = Calls::default();
         let (told, mut heard) = mpsc::channel(2);
         let (open, gate) = oneshot::channel::<()>();
-        calls.execute(async { panic!("on purpose") });
+        run(Box::pin(async { panic!("on purpose") }));
         let waiting = told.clone();
-        calls.execute(async move {
+        run(Box::pin(async move {
             let _ = gate.await;
             waiting.send("waited").await.unwrap();
-        });
-        calls.execute(async move { told.send("at once").await.unwrap() });
-        assert!(calls.run());
+        }));
+        run(Box::pin(async move { told.send("at once").await.unwrap() }));
         assert_eq!(heard.try_recv(), Ok("at once"));
         open.send(()).unwrap();
         assert_eq!(heard.recv().await, Some("waited"));
-        assert!(!calls.run());
     }
 
     #[tokio::test]
     async fn after_so_many_calls_the_rest_are_tasks_and_all_are_answered() {
-        let (calls, answered) = (Calls::default(), Arc::new(AtomicUsize::new(0)));
+        let answered = Arc::new(AtomicUsize::new(0));
         for _ in 0..1_000 {
             let answered = Arc::clone(&answered);
-            calls.execute(async move {
+            run(Box::pin(async move {
                 answered.fetch_add(1, Ordering::Relaxed);
-            });
+            }));
         }
-        assert!(calls.run());
         assert!(answered.load(Ordering::Relaxed) < 1_000);
         while answered.load(Ordering::Relaxed) < 1_000 {
             tokio::task::yield_now().await;
