@@ -175,6 +175,29 @@ fn an_explanation_answers_why_and_reads_the_same_from_the_record() {
     }
 }
 
+/// A line of the time when what was false, null or followed from the facts was written out.
+#[test]
+fn an_older_line_reads_as_a_newer_one_does() {
+    let line = include_str!("audit/before.jsonl");
+    let old = Recorded::parse(line).unwrap().unwrap();
+    let facts = serde_json::to_string(&old.facts).unwrap();
+    for left_out in ["\"encrypted\":false", "null", "\"evidence\""] {
+        assert!(line.contains(left_out) && !facts.contains(left_out), "`{left_out}` is in {facts}");
+    }
+    assert_eq!(serde_json::from_str::<Facts>(&facts).unwrap(), old.facts);
+
+    let mut new: serde_json::Value = serde_json::from_str(line).unwrap();
+    new["facts"] = serde_json::from_str(&facts).unwrap();
+    new.as_object_mut().unwrap().remove("findings");
+    for score in ["risk", "trust"] {
+        for line in new[score]["lines"].as_array_mut().unwrap() {
+            line.as_object_mut().unwrap().remove("evidence");
+        }
+    }
+    let new = Recorded::parse(&new.to_string()).unwrap().unwrap();
+    assert_eq!(new.explanation(), old.explanation());
+}
+
 #[test]
 fn replay_counts_flips_by_route_and_rule() {
     let folder = TempDir::new().unwrap();

@@ -13,8 +13,8 @@ mod random;
 use std::collections::BTreeMap;
 
 use countersign::{
-    decision::{Decision, decide},
-    domain::{Facts, RiskModel},
+    decision::{Decision, decide, evidence},
+    domain::{Facts, RiskModel, RiskScore, SignalName},
     policy::{Options, Rules},
 };
 use rand::{SeedableRng, rngs::StdRng};
@@ -67,4 +67,38 @@ fn the_product_and_the_oracle_agree() {
     assert!(seen.len() >= 35, "{seen:#?}");
     assert!(seen["allow "] > done / 50, "{seen:#?}");
     println!("{done} inputs, {} different answers: {seen:#?}", seen.len());
+}
+
+/// A record holds the points of the lines, rounded, and the facts: what each line rested on must follow from these.
+#[test]
+fn the_evidence_of_every_line_follows_from_recorded_facts() {
+    let mut rng = StdRng::seed_from_u64(number("COUNTERSIGN_ORACLE_SEED", 7));
+    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    for risk_model in [RiskModel::Fixed, RiskModel::Statistical, RiskModel::None] {
+        let options = Options { risk_model, ..Options::default() };
+        for _ in 0..100 {
+            let Ok(rules) = Rules::build("random", random::rules(&mut rng), None, options) else { continue };
+            for _ in 0..50 {
+                let facts = random::facts(&mut rng);
+                let decision = decide(&facts, &rules);
+                let recorded: Facts = serde_json::from_str(&serde_json::to_string(&facts).unwrap()).unwrap();
+                assert_eq!(recorded, facts);
+                let rounded = |score: f64| (score * 1e6).round() / 1e6;
+                let device = decision.trust.lines.iter().find(|line| line.name == SignalName::Device);
+                let device = device.map_or(0.0, |line| rounded(line.points));
+                let again = evidence(&recorded, RiskScore::new(rounded(decision.risk.score.get())), device);
+                for line in decision.risk.lines.iter().chain(&decision.trust.lines) {
+                    let same = again.iter().find(|known| known.name == line.name);
+                    let text = same.map_or("seen".to_owned(), |known| known.evidence.to_string());
+                    // A device of no trust is worth as little as one that nobody asked for.
+                    if line.points == 0.0 && text.starts_with("registry trust 0.00") {
+                        continue;
+                    }
+                    assert_eq!(text, line.evidence.to_string(), "{line}\n{facts:#?}\n{decision:#?}");
+                    *seen.entry(line.name.as_str()).or_default() += 1;
+                }
+            }
+        }
+    }
+    assert!(seen.len() >= 15, "{seen:#?}");
 }

@@ -7,7 +7,9 @@
 mod authorize;
 pub mod cases;
 mod conditions;
+mod evidence;
 mod guards;
+mod inputs;
 mod judge;
 mod notices;
 mod outcome;
@@ -21,6 +23,7 @@ mod target;
 mod verification;
 
 pub use authorize::{LiveFacts, Outcome, Pending, Permit, assess, authorize};
+pub use evidence::evidence;
 pub use judge::decide;
 pub use outcome::{
     Decision, Detail, DeviceProblem, Finding, Findings, Grant, QuotaWanted, Risk, SessionEffect, StepUp, StepUpLevel,

@@ -1,14 +1,15 @@
 //! One request of a known caller as rules see it: facts, derived values, and what a what-if changes of them.
 
 use super::{
+    inputs::{self, CERTIFIED, is_certified_service, trust_inputs},
     outcome::{self, DeviceProblem},
     posture::{Lack, Posture, Sensitivity, Subject, posture},
     target::Target,
 };
 use crate::{
     domain::{
-        AuthMethod, AuthMethods, Behavior, DeviceProof, DeviceRecord, DeviceSighting, DeviceStatus, Evidence, Fact,
-        Facts, Identity, Lines, NetworkKind, Place, Possession, RiskModel, RiskScore, SessionState, Signal, SignalName,
+        AuthMethods, Behavior, DeviceProof, DeviceRecord, DeviceSighting, DeviceStatus, Evidence, Fact, Facts,
+        Identity, Lines, NetworkKind, Place, Possession, RiskModel, RiskScore, SessionState, Signal, SignalName,
         SubjectKind, TrustLevel, TrustScore, Unavailable, UnixTime,
     },
     policy::{Rules, model::DeviceMode},
@@ -22,8 +23,6 @@ pub(super) const FRESH: u64 = 300;
 /// excess must last.
 pub(super) const LIFT_MARGIN: f64 = 0.05;
 const LIFT_AFTER: u64 = 300;
-/// How far ahead of our clock an issuer's may run before its `auth_time` is not believed, in seconds.
-const SKEW: u64 = 60;
 
 /// Changes to the facts that a step-up would bring: "what if".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,9 +134,7 @@ impl<'a> Scene<'a> {
         (identity, proof): (&'a Identity, Option<Possession>),
         what_if: WhatIf,
     ) -> Self {
-        let certified_service = identity.kind == SubjectKind::Service
-            && (proof == Some(Possession::Certificate)
-                || facts.workload.value().is_some_and(|peer| *peer.principal == *identity.subject.as_str()));
+        let certified_service = is_certified_service(facts, identity, proof);
         let mut scene = Self {
             facts,
             rules,
@@ -176,23 +173,15 @@ impl<'a> Scene<'a> {
     }
 
     fn methods_used(&self) -> AuthMethods {
-        let passed = self.session().and_then(|session| session.stepped_up).map_or(AuthMethods::NONE, |(used, _)| used);
-        let own =
-            if self.certified_service { AuthMethods::NONE.with(AuthMethod::Certificate) } else { AuthMethods::NONE };
-        self.identity.methods.union(passed).union(own).union(self.what_if.methods)
+        inputs::methods_used(self.facts, self.identity, self.certified_service).union(self.what_if.methods)
     }
 
-    /// `auth_time`, unless it lies in a future that no clock skew explains.
     pub(super) fn auth_time(&self) -> Option<UnixTime> {
-        let latest = UnixTime::from_secs(self.facts.now.as_secs().saturating_add(SKEW));
-        self.identity.auth_time.filter(|time| *time <= latest)
+        inputs::auth_time(self.facts, self.identity)
     }
 
-    /// When the caller last authenticated: `auth_time`, else `iat`, or a step-up since.
     fn authenticated_at(&self) -> UnixTime {
-        let claimed = self.auth_time().unwrap_or(self.identity.issued_at);
-        let passed = self.session().and_then(|session| session.stepped_up).map_or(UnixTime::EPOCH, |(_, at)| at);
-        claimed.max(passed.min(self.facts.now))
+        inputs::authenticated_at(self.facts, self.identity)
     }
 
     fn seconds_since_authentication(&self) -> f64 {
@@ -324,21 +313,8 @@ impl<'a> Scene<'a> {
     }
 
     fn score_trust(&self) -> outcome::Trust {
-        let assessment = self.behavior().and_then(|past| past.assessment);
-        let place = self.place();
-        let trust = trust::score(&trust::Inputs {
-            methods: self.methods,
-            device: self.device_trust(),
-            network: trust::Network {
-                kind: place.map_or(NetworkKind::Ordinary, |place| place.network),
-                known_to_subject: place.is_some_and(|place| place.known_to_subject == Some(true)),
-            },
-            behavior: self.behavior().and_then(|past| past.score),
-            risk: self.risk.score,
-            age: (!self.is_service()).then_some(self.age),
-            device_factor: assessment.map_or(1.0, |model| model.device_factor),
-            network_factor: assessment.map_or(1.0, |model| model.network_factor),
-        });
+        let age = (!self.is_service()).then_some(self.age);
+        let trust = trust::score(&trust_inputs(self.facts, self.methods, self.device_trust(), self.risk.score, age));
         let level = self.held_level(trust.score, trust.level);
         outcome::Trust { score: trust.score, level, raw_level: trust.level, lines: trust.lines }
     }
@@ -361,9 +337,7 @@ impl<'a> Scene<'a> {
             Device::Registered(sighting, record) => {
                 Some((trust::device::score(record, sighting.evidence, self.facts.now), sighting.proof))
             }
-            Device::Unregistered | Device::Ignored if self.certified_service => {
-                Some((TrustScore::new(trust::device::START), DeviceProof::Key))
-            }
+            Device::Unregistered | Device::Ignored if self.certified_service => Some(CERTIFIED),
             Device::Ignored | Device::Unknown(_) | Device::Unregistered | Device::Contradicted(..) => None,
         }
     }

@@ -1,11 +1,11 @@
 //! A device's record in the registry, and what one request showed of the device it comes from.
 
-use std::sync::Arc;
+use std::{ops::Not, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use super::{DeviceId, SubjectId, TrustScore, UnixTime};
+use super::{DeviceId, SubjectId, TrustScore, UnixTime, is_default};
 
 /// A record of the registry, as operators, MDM exporters, enrolment and signals write it. `None` is "unknown".
 #[skip_serializing_none]
@@ -124,12 +124,15 @@ pub struct DeviceSighting {
     pub record: Option<Arc<DeviceRecord>>,
     pub proof: DeviceProof,
     /// A fingerprint header was sent and differs from the record's.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub fingerprint_differs: bool,
     /// A certificate or key was presented and the record names another.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub key_differs: bool,
     /// The token names another device than the request.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub differs_from_token: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub evidence: DeviceEvidence,
 }
 
@@ -139,11 +142,14 @@ pub struct DeviceSighting {
 #[serde(default)]
 pub struct DeviceEvidence {
     /// The device's own certificate was shown outside its time.
+    #[serde(skip_serializing_if = "Not::not")]
     pub certificate_expired: bool,
     /// The recorded certificate was shown, and no configured authority vouches for it: it proves nothing.
+    #[serde(skip_serializing_if = "Not::not")]
     pub certificate_unverified: bool,
     /// Seconds since the posture was checked.
     pub posture_age: Option<u64>,
     /// The posture was checked longer ago than the configuration allows: nothing in it is known any more.
+    #[serde(skip_serializing_if = "Not::not")]
     pub posture_stale: bool,
 }

@@ -1,6 +1,6 @@
 //! Everything one decision is made from. Gathered by the pipeline, judged by `decision`, recorded for replay.
 
-use std::sync::Arc;
+use std::{ops::Not, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
@@ -18,18 +18,25 @@ pub struct Facts {
     /// `Absent`: the request carries no credentials. `Unavailable`: keys or introspection cannot be had just now.
     pub credential: Fact<Credential>,
     /// The peer workload, where Envoy vouches for one.
+    #[serde(default, skip_serializing_if = "Fact::is_not_asked")]
     pub workload: Fact<Workload>,
     /// `NotAsked` exactly when there is no identity to ask about.
+    #[serde(default, skip_serializing_if = "Fact::is_not_asked")]
     pub revocation: Fact<Revocation>,
     /// What others have told about the subject, the session and the device.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Fact::is_not_asked")]
     pub notice: Fact<Notice>,
     /// `Absent`: the request names no device at all.
+    #[serde(default, skip_serializing_if = "Fact::is_not_asked")]
     pub device: Fact<DeviceSighting>,
+    #[serde(default, skip_serializing_if = "Fact::is_not_asked")]
     pub place: Fact<Place>,
+    #[serde(default, skip_serializing_if = "Fact::is_not_asked")]
     pub behavior: Fact<Behavior>,
+    #[serde(default, skip_serializing_if = "Fact::is_not_asked")]
     pub session: Fact<SessionState>,
     /// The quota that the route's policy asks for, taken last and only when a dry decision would allow.
+    #[serde(default, skip_serializing_if = "Fact::is_not_asked")]
     pub quota: Fact<Quota>,
 }
 
@@ -69,6 +76,7 @@ pub enum Credential {
     Verified {
         identity: Arc<Identity>,
         /// How the request proved possession of the token's key, if it did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         proof: Option<Possession>,
     },
     Refused(CredentialProblem),
@@ -125,7 +133,9 @@ impl RevocationKind {
 #[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Behavior {
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub unusual_time: bool,
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub rapid_requests: bool,
     /// The device is new to the subject; `None`: no history.
     pub new_device: Option<bool>,

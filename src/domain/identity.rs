@@ -1,6 +1,6 @@
 //! Who a verified credential says is asking, and how they proved it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::Not, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
@@ -18,6 +18,7 @@ pub struct Identity {
     /// The `sid` claim, or the id derived from issuer, subject, client, device and `auth_time`.
     pub session: SessionId,
     /// Whether `session` came from the token itself.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub session_claimed: bool,
     pub client_id: Option<Arc<str>>,
     pub methods: AuthMethods,

@@ -20,6 +20,11 @@ pub mod span;
 pub mod time;
 pub mod values;
 
+/// For what is left out of records where it is as usual, and read back as its default.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 pub use device::{DeviceEvidence, DeviceProof, DeviceRecord, DeviceSighting, DeviceStatus, PatchLevel};
 pub use fact::{Fact, Unavailable};
 pub use facts::{Behavior, Credential, Facts, Possession, Quota, Revocation, RevocationKind};

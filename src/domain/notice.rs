@@ -1,5 +1,7 @@
 //! What others have told about a subject, a session or a device that a decision must heed: notices of security events.
 
+use std::ops::Not;
+
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
@@ -11,11 +13,13 @@ use super::UnixTime;
 #[serde(default)]
 pub struct Notice {
     /// The account is disabled: nothing of it is let in until it is enabled again.
+    #[serde(skip_serializing_if = "Not::not")]
     pub disabled: bool,
     /// Only a strong authentication after this time counts.
     pub strong_after: Option<UnixTime>,
     pub risk: Option<ReportedRisk>,
     /// The session was ended here.
+    #[serde(skip_serializing_if = "Not::not")]
     pub ended: bool,
 }
 

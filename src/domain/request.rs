@@ -1,11 +1,11 @@
 //! One request as the decision sees it: already parsed, canonical, and free of secrets.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, ops::Not, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use super::{Classification, DecisionId, TrustLevel, path::PathProblem};
+use super::{Classification, DecisionId, TrustLevel, is_default, path::PathProblem};
 
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,15 +20,19 @@ pub struct AccessRequest {
     /// The client as Envoy vouches for it.
     pub client: Option<IpAddr>,
     /// `https`, or a downstream connection with a client certificate.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub encrypted: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub client_kind: ClientKind,
     /// An upgrade (WebSocket), a gRPC call or an event stream: one check, then a long life.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub long_lived: bool,
     #[serde(default, skip_serializing_if = "RouteExtensions::is_empty")]
     pub extensions: RouteExtensions,
     /// `X-Access-Justification`: `Some` only when 10 to 512 printable characters.
     pub justification: Option<Arc<str>>,
     /// A device id or fingerprint header was sent.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub device_sent: bool,
     /// SPIFFE id or other principal of the destination workload, where Envoy sends it.
     pub destination: Option<Arc<str>>,

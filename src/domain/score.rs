@@ -3,7 +3,7 @@
 //! Lines are small `Copy` values, so that a decision may carry them without allocating; they become text only when an
 //! audit record or an explanation asks.
 
-use std::fmt;
+use std::{fmt, ops::Not};
 
 use serde::{Deserialize, Serialize, ser::SerializeStruct};
 use smallvec::SmallVec;
@@ -170,11 +170,42 @@ pub struct Assessment {
     /// What the score would be once the person passed a step-up in this context. Never above `score`.
     pub after_step_up: super::RiskScore,
     /// The strongest terms, strongest first, each with its nats.
+    #[serde(default, with = "terms")]
     pub terms: [Option<(SignalName, f64)>; 4],
     /// Factors of 0 to 1 by which the model lowers the device's and the network's part of trust.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub device_factor: f64,
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub network_factor: f64,
     /// The subject's past is too short for the model alone: the fixed table counts as well, whichever says more.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub cold_start: bool,
+}
+
+const fn whole() -> f64 {
+    1.0
+}
+
+fn is_whole(factor: &f64) -> bool {
+    *factor == whole()
+}
+
+/// Terms as a list of those there are. Older records hold a `null` for each that there is not.
+mod terms {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::SignalName;
+
+    type Terms = [Option<(SignalName, f64)>; 4];
+
+    pub(super) fn serialize<S: Serializer>(terms: &Terms, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(terms.iter().flatten())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Terms, D::Error> {
+        let read: Vec<Option<(SignalName, f64)>> = Vec::deserialize(deserializer)?;
+        let mut terms = Terms::default();
+        terms.iter_mut().zip(read.into_iter().flatten()).for_each(|(term, read)| *term = Some(read));
+        Ok(terms)
+    }
 }

@@ -1,11 +1,11 @@
 //! What continuous verification remembers of a session.
 
-use std::sync::Arc;
+use std::{ops::Not, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use super::{AuthMethods, DeviceId, RiskScore, TrustLevel, UnixTime};
+use super::{AuthMethods, DeviceId, RiskScore, TrustLevel, UnixTime, is_default};
 
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,11 +31,12 @@ pub struct SessionState {
     #[serde(default)]
     pub risk_ceiling: Option<RiskScore>,
     /// Where and with what it began.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub start: SessionStart,
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub ended: bool,
     /// Its subject has as many sessions as are allowed, and this is not one of them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub over_limit: bool,
 }
 

@@ -19,8 +19,8 @@ use super::{
     log::clean,
 };
 use crate::{
-    decision::{Class, Decision, Reason, Verdict},
-    domain::{Fact, Facts, Lines, Unavailable, UnixTime},
+    decision::{Class, Decision, Reason, Verdict, evidence},
+    domain::{Evidence, Fact, Facts, Lines, RiskScore, SignalName, Unavailable, UnixTime},
 };
 
 /// Longest text of one line that a caller had a hand in, in characters.
@@ -79,6 +79,8 @@ pub struct Scored {
 pub struct ScoreLine {
     pub name: String,
     pub points: f64,
+    /// Audit lines leave it out, since it follows from their facts; older ones hold it.
+    #[serde(default)]
     pub evidence: String,
 }
 
@@ -210,6 +212,9 @@ impl Explanation {
 
     /// Of a decision read back from an audit line, as it was made then.
     pub(super) fn recorded(record: &Recorded) -> Self {
+        let device = record.trust.lines.iter().find(|line| line.name == SignalName::Device.as_str());
+        let evidence =
+            evidence(&record.facts, RiskScore::new(record.risk.score), device.map_or(0.0, |line| line.points));
         Self {
             time: record.time.clone(),
             verdict: record.verdict.clone(),
@@ -220,8 +225,8 @@ impl Explanation {
             resource: record.resource.clone(),
             policy: record.policy.clone(),
             findings: record.findings.clone(),
-            risk: record.risk.clone(),
-            trust: record.trust.clone(),
+            risk: record.risk.with_evidence(&evidence),
+            trust: record.trust.with_evidence(&evidence),
             rules: record.rules.as_ref().into(),
             factors: Factors::of(&record.facts),
             ..Self::of_facts(&record.facts)
@@ -263,6 +268,16 @@ impl Scored {
         });
         // Adding nothing turns a negative zero into one that reads well.
         Self { score: score + 0.0, level: level.into(), lines: lines.collect() }
+    }
+
+    /// With the evidence of the lines of the same name, where a record does not hold it.
+    fn with_evidence(&self, evidence: &Lines) -> Self {
+        let mut scored = self.clone();
+        for line in scored.lines.iter_mut().filter(|line| line.evidence.is_empty()) {
+            let same = evidence.iter().find(|known| known.name.as_str() == line.name);
+            line.evidence = same.map_or(Evidence::Seen, |known| known.evidence).to_string();
+        }
+        scored
     }
 }
 

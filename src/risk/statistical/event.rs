@@ -4,12 +4,13 @@
 //! Nothing in it is a secret and nothing in it is looked up. An audit record may carry it (`risk_event`), so that
 //! `countersign risk replay` scores exactly what production scored.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::Not};
 
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
 use super::{action::Action, agent::Agent, hash};
+use crate::domain::is_default;
 
 /// A stable 64-bit key of a subject, session or device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,10 +83,12 @@ pub struct Device {
     /// Key of the device id; `None` when the request names none.
     pub id: Option<Key>,
     /// How it is proved.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub proof: Proof,
     /// Compliance by the registry; `None` when not enrolled or not known.
     pub compliant: Option<bool>,
     /// Rooted or jailbroken.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub jailbroken: bool,
 }
 
@@ -110,6 +113,7 @@ pub struct Event {
     /// Autonomous system of the address.
     pub asn: Option<u32>,
     /// An address feed calls it VPN, hosting, proxy or Tor.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub anonymous: bool,
     /// The device.
     pub device: Device,

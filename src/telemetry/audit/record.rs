@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     decision::{Class, Decision, Finding, Grant, Reason, StepUp, Verdict},
-    domain::{AccessRequest, Credential, DecisionId, Fact, Facts, Lines, PolicyId, RuleId, UnixTime},
+    domain::{AccessRequest, Credential, DecisionId, Fact, Facts, Lines, PolicyId, RuleId, SignalName, UnixTime},
     risk::statistical::{Event, Key, Outcome},
     telemetry::explain::{Explanation, Scored, in_words},
 };
@@ -73,6 +73,7 @@ pub(super) struct Body<'a> {
     grant: Option<&'a Grant>,
     #[serde(skip_serializing_if = "Option::is_none")]
     step_up: Option<&'a StepUp>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     findings: Vec<FindingBody<'a>>,
     risk: ScoreBody<'a>,
     trust: ScoreBody<'a>,
@@ -100,11 +101,28 @@ struct FindingBody<'a> {
     detail: Option<String>,
 }
 
+/// A score without the evidence of its lines, which follows from the facts ([`crate::decision::evidence`]).
 #[derive(Serialize)]
 struct ScoreBody<'a> {
     score: f64,
     level: &'static str,
+    #[serde(serialize_with = "points")]
     lines: &'a Lines,
+}
+
+#[derive(Serialize)]
+struct LineBody {
+    name: SignalName,
+    points: f64,
+}
+
+fn points<S: Serializer>(lines: &Lines, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(lines.iter().map(|line| LineBody { name: line.name, points: round(line.points) }))
+}
+
+/// Six decimals say all that a score says. Adding nothing turns a negative zero into one that reads well.
+fn round(score: f64) -> f64 {
+    (score * 1e6).round() / 1e6 + 0.0
 }
 
 impl AuditRecord {
@@ -143,8 +161,8 @@ impl AuditRecord {
             grant: decision.grant.as_ref(),
             step_up: decision.step_up.as_ref(),
             findings: decision.findings.iter().map(FindingBody::of).collect(),
-            risk: ScoreBody { score: risk.score.get() + 0.0, level: risk.level.as_str(), lines: &risk.lines },
-            trust: ScoreBody { score: trust.score.get() + 0.0, level: trust.level.as_str(), lines: &trust.lines },
+            risk: ScoreBody { score: round(risk.score.get()), level: risk.level.as_str(), lines: &risk.lines },
+            trust: ScoreBody { score: round(trust.score.get()), level: trust.level.as_str(), lines: &trust.lines },
             rules: &self.rules,
             latency_us: u64::try_from(self.latency.as_micros()).unwrap_or(u64::MAX),
             trace_id: self.trace_id.map(|id| format!("{id:032x}")),
