@@ -77,6 +77,35 @@ impl Chain {
         signed: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), serde_json::Error> {
+        self.seal_with((kind, time), |out| serde_json::to_writer(out, body), signed, out)
+    }
+
+    /// Appends one unsigned line whose body is written already: an object with at least one member.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::seal`].
+    pub(super) fn seal_written(
+        &mut self,
+        kind: &str,
+        time: &str,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), serde_json::Error> {
+        let write = |out: &mut Vec<u8>| {
+            out.extend_from_slice(body);
+            Ok(())
+        };
+        self.seal_with((kind, time), write, false, out)
+    }
+
+    fn seal_with(
+        &mut self,
+        (kind, time): (&str, &str),
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), serde_json::Error>,
+        signed: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), serde_json::Error> {
         let start = out.len();
         let written = self.write_content(kind, time, body, out);
         if written.is_err() {
@@ -95,11 +124,11 @@ impl Chain {
         Ok(())
     }
 
-    fn write_content<B: Serialize>(
+    fn write_content(
         &self,
         kind: &str,
         time: &str,
-        body: &B,
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), serde_json::Error>,
         out: &mut Vec<u8>,
     ) -> Result<(), serde_json::Error> {
         let head = Head { chain: &self.id, seq: self.seq + 1, prev: text(&self.hash), kind, time };
@@ -107,7 +136,7 @@ impl Chain {
         // Two objects become one: the brace between them turns into a comma, the last one goes.
         out.pop();
         let joint = out.len();
-        serde_json::to_writer(&mut *out, body)?;
+        body(out)?;
         out[joint] = b',';
         out.pop();
         Ok(())

@@ -1,8 +1,10 @@
 //! One record per decision and per administrative write, as a chain of JSON lines that shows every later change.
 //!
-//! [`Auditor::record`] is a hand-off over a bounded queue: it never waits, never formats, never fails a request. Records
-//! carry what a decision was made from and can be replayed from; never a token, a token's id or a secret.
+//! [`Auditor::record`] formats a record where it was made, while that core still has it in its cache, and hands the octets
+//! over a bounded queue: it never waits, never fails a request. Records carry what a decision was made from and can be
+//! replayed from; never a token, a token's id or a secret.
 
+mod body;
 mod chain;
 mod key;
 mod line;
@@ -41,7 +43,7 @@ use super::shadow::Shadows;
 use crate::{
     clock::Clock,
     domain::{
-        DecisionId,
+        DecisionId, UnixTime,
         metric::{Counter, Page, Source},
     },
 };
@@ -70,9 +72,18 @@ pub struct Auditor {
 }
 
 enum Message {
-    Decision(Box<AuditRecord>),
+    /// What stands in its line, where lines are written; the record itself only where it is kept for `explain`.
+    Decision(Option<Formatted>, Option<Box<AuditRecord>>),
+    /// A decision that the shadow rules judge before it is formatted: their verdict belongs into its line.
+    Unjudged(Box<AuditRecord>),
     Admin(Box<AdminRecord>),
     Flush(SyncSender<bool>),
+}
+
+/// The line of a decision without its head, which only the writer knows.
+struct Formatted {
+    at: UnixTime,
+    body: Vec<u8>,
 }
 
 /// What requests and the writer both touch.
@@ -137,16 +148,27 @@ impl Auditor {
         }))
     }
 
-    /// Hands over the record of a decision: about 0.1 µs, never waits.
+    /// Formats the record of a decision and hands it over: a few µs after the answer, never waits.
     ///
-    /// Where nothing is written, not every allow is kept for `explain`: memory that is used again at once costs a check far
-    /// less than memory that comes back after thousands of others.
+    /// Not every allow is kept for `explain`: memory that is used again at once costs a check far less than memory that
+    /// comes back after thousands of others.
     pub fn record(&self, record: AuditRecord) {
-        let dispensable = self.unwritten && record.decision.is_allow() && !self.shared.shadows.is_on();
-        if dispensable && !self.shared.recent.wants_allow(record.facts.now) {
-            return;
+        if self.shared.shadows.is_on() {
+            return self.send(Message::Unjudged(Box::new(record)));
         }
-        self.send(Message::Decision(Box::new(record)));
+        let line = match (self.unwritten, self.shared.is_full()) {
+            (true, _) => None,
+            (false, true) => return self.lose(),
+            (false, false) => match Formatted::of(&record) {
+                Ok(line) => Some(line),
+                // Not representable as JSON: cannot be with our types, and is counted if it ever is.
+                Err(_) => return self.shared.counters.lost.increment(),
+            },
+        };
+        let kept = self.shared.recent.wants(&record).then(|| Box::new(record));
+        if line.is_some() || kept.is_some() {
+            self.send(Message::Decision(line, kept));
+        }
     }
 
     /// Hands over the record of an administrative write, made or refused.
@@ -160,13 +182,17 @@ impl Auditor {
             Ok(()) => self.shared.counters.recorded.increment(),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.shared.taken();
-                self.shared.counters.lost.increment();
-                self.shared.lost.fetch_add(1, Ordering::Relaxed);
+                self.lose();
             }
         }
         if waiting == self.shared.capacity / 2 {
             self.wake();
         }
+    }
+
+    fn lose(&self) {
+        self.shared.counters.lost.increment();
+        self.shared.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     fn wake(&self) {
@@ -219,22 +245,12 @@ impl Auditor {
 
     /// A decision made not long ago, for `explain`. Its token's id is taken out.
     pub fn recent(&self, id: DecisionId) -> Option<Arc<AuditRecord>> {
-        self.shared.recent.find(id).map(|record| self.shown(record))
+        self.shared.recent.find(id).map(|record| shown(&record))
     }
 
     /// The last refusals, newest first.
     pub fn recent_refusals(&self, count: usize) -> Vec<Arc<AuditRecord>> {
-        self.shared.recent.refusals(count).into_iter().map(|record| self.shown(record)).collect()
-    }
-
-    /// What is written has lost its token's id by then; what is not is cheaper to keep as it is until somebody asks.
-    fn shown(&self, record: Arc<AuditRecord>) -> Arc<AuditRecord> {
-        if !self.unwritten {
-            return record;
-        }
-        let mut record = AuditRecord::clone(&record);
-        record.redact();
-        Arc::new(record)
+        self.shared.recent.refusals(count).iter().map(shown).collect()
     }
 
     /// The second set of rules, which the writer judges every record by.
@@ -245,6 +261,24 @@ impl Auditor {
     /// The id of this process's chain, as its records carry it.
     pub fn chain(&self) -> &str {
         &self.chain
+    }
+}
+
+/// Records are kept as they are: few are ever asked for.
+fn shown(record: &Arc<AuditRecord>) -> Arc<AuditRecord> {
+    let mut record = AuditRecord::clone(record);
+    record.redact();
+    Arc::new(record)
+}
+
+impl Formatted {
+    /// What a record of all facts takes, with room to spare.
+    const CAPACITY: usize = 4096;
+
+    fn of(record: &AuditRecord) -> Result<Self, serde_json::Error> {
+        let mut body = Vec::with_capacity(Self::CAPACITY);
+        body::write(record, &mut body)?;
+        Ok(Self { at: record.facts.now, body })
     }
 }
 
@@ -264,6 +298,10 @@ impl Shared {
 
     fn taken(&self) {
         self.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) >= self.capacity
     }
 
     fn take_lost(&self) -> u64 {

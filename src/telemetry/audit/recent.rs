@@ -30,8 +30,12 @@ struct Kept {
 }
 
 impl Recent {
-    /// One allow each millisecond.
-    pub(super) fn wants_allow(&self, now: UnixTime) -> bool {
+    /// Whether a record is to be kept: all that are no allows, and one allow each millisecond.
+    pub(super) fn wants(&self, record: &AuditRecord) -> bool {
+        !record.decision.is_allow() || self.wants_allow(record.facts.now)
+    }
+
+    fn wants_allow(&self, now: UnixTime) -> bool {
         let now = now.as_millis();
         self.allowed_at.load(Ordering::Relaxed) != now && self.allowed_at.swap(now, Ordering::Relaxed) != now
     }

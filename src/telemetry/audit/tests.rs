@@ -5,7 +5,11 @@ use std::{fs, path::PathBuf, sync::mpsc::Receiver, time::Duration};
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::UnixTime;
+use crate::{
+    decision::{Decision, Reason, Verdict},
+    domain::{Facts, UnixTime},
+    policy::{Options, RuleSet, Rules},
+};
 
 fn settings(directory: &TempDir) -> Settings {
     Settings {
@@ -31,6 +35,23 @@ fn write(number: u32) -> AdminRecord {
         target: format!("device:{number}"),
         outcome: "done".into(),
         detail: None,
+    }
+}
+
+/// A record of all facts.
+fn decision(number: u128, millis: u64, verdict: Verdict) -> AuditRecord {
+    let line = include_str!("../../../tests/audit/before.jsonl");
+    let mut facts: Facts = Recorded::parse(line).unwrap().unwrap().facts;
+    (facts.request.id, facts.now) = (DecisionId::new(millis, number), UnixTime::from_millis(millis));
+    AuditRecord {
+        facts: Box::new(facts),
+        decision: Box::new(Decision { verdict, ..Decision::refusal(Reason::NoMatchingResource) }),
+        rules: "v".into(),
+        latency: Duration::from_micros(10),
+        trace_id: None,
+        detail: None,
+        risk_event: None,
+        shadow: None,
     }
 }
 
@@ -235,6 +256,52 @@ fn a_full_queue_loses_records_and_a_signed_gap_says_how_many() {
     assert!(auditor.has_room());
     let report = verify(&files(&settings), None).unwrap();
     assert_eq!((report.problem, report.chains[0].lost), (None, 36));
+}
+
+#[test]
+fn a_decision_is_lost_to_a_full_queue_and_a_gap_says_so() {
+    let shared = Arc::new(Shared::new(64));
+    let (sender, queue) = sync_channel(64);
+    let auditor = auditor(sender, &shared, None);
+    (0..100).for_each(|number| auditor.record(decision(number, 1, Verdict::Deny)));
+    assert_eq!((auditor.counters().recorded.get(), auditor.counters().lost.get()), (64, 36));
+
+    let directory = TempDir::new().unwrap();
+    let settings = settings(&directory);
+    let writer = writer(&settings, shared, queue, sink::Sink::open(&settings, "one", UnixTime::EPOCH).unwrap());
+    auditor.close();
+    writer.run();
+    let files = files(&settings);
+    let report = verify(&files, None).unwrap();
+    assert_eq!((report.problem, report.chains[0].lost), (None, 36));
+    let read = lines(&files[0]).iter().filter_map(|line| Recorded::parse(line).unwrap()).count();
+    assert_eq!((read, auditor.recent_refusals(100).len()), (64, 64));
+}
+
+#[test]
+fn every_refusal_is_kept_for_explain_and_one_allow_each_millisecond() {
+    for (sink, shadowed) in [(Sink::File, false), (Sink::None, false), (Sink::File, true), (Sink::None, true)] {
+        let directory = TempDir::new().unwrap();
+        let settings = Settings { sink, ..settings(&directory) };
+        let auditor = Auditor::start(&settings, clock()).unwrap();
+        if shadowed {
+            let shadow = Rules::build("shadow", RuleSet::default(), None, Options::default()).unwrap();
+            auditor.shadows().take_up(shadow);
+        }
+        let verdicts = [Verdict::Allow, Verdict::Allow, Verdict::Deny, Verdict::Deny];
+        (0..).zip(verdicts).for_each(|(number, verdict)| auditor.record(decision(number, 7, verdict)));
+        auditor.record(decision(4, 8, Verdict::Allow));
+        assert!(auditor.flush());
+        let kept: Vec<u128> =
+            (0..5).filter(|id| auditor.recent(DecisionId::new(if *id < 4 { 7 } else { 8 }, *id)).is_some()).collect();
+        assert_eq!(kept, [0, 2, 3, 4], "{sink:?}, shadowed: {shadowed}");
+        auditor.close();
+        let written: usize = files(&settings)
+            .iter()
+            .map(|path| lines(path).iter().filter(|line| line.contains("decision")).count())
+            .sum();
+        assert_eq!(written, if sink == Sink::File { 5 } else { 0 });
+    }
 }
 
 fn auditor(queue: SyncSender<Message>, shared: &Arc<Shared>, writer: Option<thread::JoinHandle<()>>) -> Auditor {

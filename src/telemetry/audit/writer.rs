@@ -1,4 +1,4 @@
-//! The thread that turns records into sealed lines. Formatting, hashing, signing and waiting for disks happen here only.
+//! The thread that turns records into sealed lines. Hashing, signing and waiting for disks happen here only.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Message, Settings, Shared, chain::Chain, line::Line, sink::Sink};
+use super::{Formatted, Message, Settings, Shared, chain::Chain, line::Line, sink::Sink};
 use crate::{clock::Clock, domain::UnixTime};
 
 /// How long an empty queue is left alone. Records are not urgent; waking a thread from a request would cost it a system call.
@@ -111,14 +111,25 @@ impl Writer {
 
     fn seal(&mut self, message: Message) {
         match message {
-            Message::Decision(mut record) => {
+            Message::Decision(line, kept) => {
+                if let Some(line) = line {
+                    self.decision(&line);
+                }
+                if let Some(record) = kept {
+                    self.shared.recent.keep(record.into());
+                }
+            }
+            Message::Unjudged(mut record) => {
                 record.shadow = self.shared.shadows.judge(&record);
                 if !matches!(self.sink, Sink::None) {
-                    record.redact();
-                    let time = rfc3339(record.facts.now);
-                    self.line("decision", &time, &record.body(), false);
+                    match Formatted::of(&record) {
+                        Ok(line) => self.decision(&line),
+                        Err(_) => self.shared.counters.lost.increment(),
+                    }
                 }
-                self.shared.recent.keep(record.into());
+                if self.shared.recent.wants(&record) {
+                    self.shared.recent.keep(record.into());
+                }
             }
             Message::Admin(record) => {
                 let time = rfc3339(record.at);
@@ -134,8 +145,18 @@ impl Writer {
         }
     }
 
+    fn decision(&mut self, Formatted { at, body }: &Formatted) {
+        let sealed = self.chain.seal_written("decision", &rfc3339(*at), body, &mut self.pending);
+        self.count(&sealed, false);
+    }
+
     fn line<B: Serialize>(&mut self, kind: &str, time: &str, body: &B, signed: bool) {
-        match self.chain.seal(kind, time, body, signed, &mut self.pending) {
+        let sealed = self.chain.seal(kind, time, body, signed, &mut self.pending);
+        self.count(&sealed, signed);
+    }
+
+    fn count(&mut self, sealed: &Result<(), serde_json::Error>, signed: bool) {
+        match sealed {
             Ok(()) if signed => (self.unsigned, self.signed_at) = (0, Instant::now()),
             Ok(()) => self.unsigned += 1,
             // Not representable as JSON: cannot be with our types, and is counted if it ever is.

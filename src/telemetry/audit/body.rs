@@ -1,0 +1,317 @@
+//! The line of a decision, written from its record by reference. Never the token's id.
+
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::record::{AuditRecord, Shadow, fingerprint, hidden};
+use crate::{
+    decision::{Class, Finding, Grant, Reason, StepUp, Verdict},
+    domain::{
+        AccessRequest, Behavior, Credential, CredentialProblem, DecisionId, DeviceSighting, Fact, Facts, Identity,
+        Lines, Notice, Place, PolicyId, Possession, Quota, Revocation, RuleId, SessionState, SignalName, UnixTime,
+        Workload,
+    },
+    risk::statistical::{Event, Outcome},
+    telemetry::explain::in_words,
+};
+
+/// Writes what stands in a record's line, but for the head, as one object.
+pub(super) fn write(record: &AuditRecord, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let identity = record.facts.identity().map(without_token_id).transpose()?;
+    serde_json::to_writer(out, &Body::of(record, identity.as_deref()))
+}
+
+/// The identity as it stands in records.
+fn without_token_id(identity: &Arc<Identity>) -> Result<Box<RawValue>, serde_json::Error> {
+    let token_id = fingerprint(identity.token_id.as_str()).into();
+    to_raw_value(&Identity { token_id, ..Identity::clone(identity) })
+}
+
+/// The line of a decision, borrowed from its record. [`super::Recorded`] is what it reads back as.
+#[derive(Serialize)]
+struct Body<'a> {
+    id: DecisionId,
+    verdict: Verdict,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<Class>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'a str>,
+    method: &'a str,
+    host: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grant: Option<&'a Grant>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step_up: Option<&'a StepUp>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<FindingBody<'a>>,
+    risk: ScoreBody<'a>,
+    trust: ScoreBody<'a>,
+    rules: &'a str,
+    latency_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<&'a Shadow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk_event: Option<Event>,
+    /// What the model learned from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk_outcome: Option<Outcome>,
+    facts: FactsBody<'a>,
+}
+
+#[derive(Serialize)]
+struct FindingBody<'a> {
+    reason: Reason,
+    class: Class,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// A score without the evidence of its lines, which follows from the facts ([`crate::decision::evidence`]).
+#[derive(Serialize)]
+struct ScoreBody<'a> {
+    score: f64,
+    level: &'static str,
+    #[serde(serialize_with = "points")]
+    lines: &'a Lines,
+}
+
+#[derive(Serialize)]
+struct LineBody {
+    name: SignalName,
+    points: f64,
+}
+
+fn points<S: Serializer>(lines: &Lines, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(lines.iter().map(|line| LineBody { name: line.name, points: round(line.points) }))
+}
+
+/// Six decimals say all that a score says. Adding nothing turns a negative zero into one that reads well.
+fn round(score: f64) -> f64 {
+    (score * 1e6).round() / 1e6 + 0.0
+}
+
+/// [`Facts`] with the identity as it stands in records: the same octets otherwise.
+#[derive(Serialize)]
+struct FactsBody<'a> {
+    now: UnixTime,
+    request: &'a AccessRequest,
+    credential: Fact<CredentialBody<'a>>,
+    #[serde(skip_serializing_if = "Fact::is_not_asked")]
+    workload: Fact<&'a Workload>,
+    #[serde(skip_serializing_if = "Fact::is_not_asked")]
+    revocation: Fact<&'a Revocation>,
+    #[serde(skip_serializing_if = "Fact::is_not_asked")]
+    notice: Fact<&'a Notice>,
+    #[serde(skip_serializing_if = "Fact::is_not_asked")]
+    device: Fact<&'a DeviceSighting>,
+    #[serde(skip_serializing_if = "Fact::is_not_asked")]
+    place: Fact<&'a Place>,
+    #[serde(skip_serializing_if = "Fact::is_not_asked")]
+    behavior: Fact<&'a Behavior>,
+    #[serde(skip_serializing_if = "Fact::is_not_asked")]
+    session: Fact<&'a SessionState>,
+    #[serde(skip_serializing_if = "Fact::is_not_asked")]
+    quota: Fact<&'a Quota>,
+}
+
+/// [`Credential`], likewise.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum CredentialBody<'a> {
+    Verified {
+        identity: Option<&'a RawValue>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        proof: Option<Possession>,
+    },
+    Refused(CredentialProblem),
+}
+
+impl<'a> Body<'a> {
+    fn of(record: &'a AuditRecord, identity: Option<&'a RawValue>) -> Self {
+        let (facts, decision) = (&record.facts, &record.decision);
+        let AccessRequest { id, method, host, path, .. } = &facts.request;
+        let known = facts.identity();
+        let (risk, trust) = (&decision.risk, &decision.trust);
+        Self {
+            id: *id,
+            verdict: decision.verdict,
+            status: decision.status(),
+            class: decision.class,
+            reason: decision.reason,
+            rule: decision.rule.as_ref().map(RuleId::as_str),
+            detail: record.detail,
+            subject: known.map(|identity| identity.subject.as_str()),
+            issuer: known.map(|identity| identity.issuer.as_str()),
+            method: method.as_str(),
+            host,
+            path: path.as_deref().ok(),
+            resource: decision.resource.as_deref(),
+            policy: decision.policy.as_ref().map(PolicyId::as_str),
+            grant: decision.grant.as_ref(),
+            step_up: decision.step_up.as_ref(),
+            findings: decision.findings.iter().map(FindingBody::of).collect(),
+            risk: ScoreBody { score: round(risk.score.get()), level: risk.level.as_str(), lines: &risk.lines },
+            trust: ScoreBody { score: round(trust.score.get()), level: trust.level.as_str(), lines: &trust.lines },
+            rules: &record.rules,
+            latency_us: u64::try_from(record.latency.as_micros()).unwrap_or(u64::MAX),
+            trace_id: record.trace_id.map(|id| format!("{id:032x}")),
+            shadow: record.shadow.as_deref(),
+            risk_event: record.risk_event.map(hidden),
+            risk_outcome: record.risk_event.map(|_| decision.teaches()),
+            facts: FactsBody::of(facts, identity),
+        }
+    }
+}
+
+impl<'a> FactsBody<'a> {
+    fn of(facts: &'a Facts, identity: Option<&'a RawValue>) -> Self {
+        let Facts { now, request, credential, workload, revocation, notice, device, place, behavior, session, quota } =
+            facts;
+        Self {
+            now: *now,
+            request,
+            credential: credential.as_ref().map(|credential| match credential {
+                Credential::Verified { proof, .. } => CredentialBody::Verified { identity, proof: *proof },
+                Credential::Refused(problem) => CredentialBody::Refused(*problem),
+            }),
+            workload: workload.as_ref(),
+            revocation: revocation.as_ref(),
+            notice: notice.as_ref(),
+            device: device.as_ref(),
+            place: place.as_ref(),
+            behavior: behavior.as_ref(),
+            session: session.as_ref(),
+            quota: quota.as_ref(),
+        }
+    }
+}
+
+impl<'a> FindingBody<'a> {
+    fn of(finding: &'a Finding) -> Self {
+        let rule = finding.rule.as_ref().map(RuleId::as_str);
+        Self { reason: finding.reason, class: finding.class, rule, detail: in_words(&finding.detail) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        decision::{Decision, Reason as Why},
+        domain::{Permission, Unavailable},
+        telemetry::audit::Recorded,
+    };
+
+    fn record(facts: Facts) -> AuditRecord {
+        AuditRecord {
+            facts: Box::new(facts),
+            decision: Box::new(Decision::refusal(Why::NoMatchingResource)),
+            rules: "v".into(),
+            latency: Duration::ZERO,
+            trace_id: None,
+            detail: None,
+            risk_event: None,
+            shadow: None,
+        }
+    }
+
+    /// The facts in the line of a record, and those of a copy whose token's id was taken out.
+    fn both_ways(facts: Facts) -> (String, String) {
+        let record = record(facts);
+        let mut line = Vec::new();
+        write(&record, &mut line).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        let facts = line.split_once(",\"facts\":").unwrap().1.strip_suffix('}').unwrap().to_owned();
+        let mut redacted = record;
+        redacted.redact();
+        (facts, serde_json::to_string(&redacted.facts).unwrap())
+    }
+
+    fn full() -> Facts {
+        let line = include_str!("../../../tests/audit/before.jsonl");
+        Recorded::parse(line).unwrap().unwrap().facts
+    }
+
+    #[test]
+    fn facts_of_every_shape_stand_in_a_line_as_a_redacted_copy_would() {
+        let with = |change: fn(&mut Facts)| {
+            let mut facts = full();
+            change(&mut facts);
+            facts
+        };
+        for facts in [
+            full(),
+            with(|facts| facts.credential = Fact::Absent),
+            with(|facts| facts.credential = Fact::NotAsked),
+            with(|facts| facts.credential = Fact::Unavailable(Unavailable::Stale)),
+            with(|facts| {
+                facts.credential = Fact::known(Credential::Refused(CredentialProblem::Expired), UnixTime::EPOCH);
+            }),
+            with(|facts| {
+                if let Fact::Known { value: Credential::Verified { proof, .. }, .. } = &mut facts.credential {
+                    *proof = Some(Possession::Dpop);
+                }
+            }),
+            with(|facts| (facts.device, facts.place) = (Fact::Absent, Fact::Unavailable(Unavailable::Store))),
+            with(|facts| {
+                facts.workload = Fact::known(
+                    Workload { principal: "spiffe://x/y".into(), cert_sha256: None, trust_domain: None },
+                    UnixTime::EPOCH,
+                );
+                facts.quota = Fact::known(
+                    Quota { allowed: false, limit: 1, remaining: 0, retry_after: 1, reset: 1 },
+                    UnixTime::EPOCH,
+                );
+                (facts.behavior, facts.session, facts.notice) = (Fact::NotAsked, Fact::NotAsked, Fact::NotAsked);
+            }),
+        ] {
+            let (line, copy) = both_ways(facts);
+            assert_eq!(line, copy);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_a_token_says_stands_in_a_line_as_a_redacted_copy_would(
+            token_id in ".{1,40}", subject in ".*", text in ".*", number in any::<f64>(), permission in ".*",
+        ) {
+            let mut facts = full();
+            if let Fact::Known { value: Credential::Verified { identity, .. }, .. } = &mut facts.credential {
+                let identity = Arc::make_mut(identity);
+                (identity.token_id, identity.subject) = (token_id.as_str().into(), subject.into());
+                identity.permissions = vec![Permission::new(permission)];
+                identity.attributes.insert(text.as_str().into(), json!([text, number, { "deep": Value::Null }]));
+            }
+            let (line, copy) = both_ways(facts);
+            prop_assert_eq!(line, copy);
+        }
+    }
+}
