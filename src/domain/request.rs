@@ -59,8 +59,8 @@ pub enum ClientKind {
 }
 
 /// Methods compare exactly; what is not listed is `Other` and matches nothing unless a rule names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(from = "String")]
 pub enum Method {
     Get,
     Head,
@@ -101,6 +101,12 @@ impl Method {
             Self::Options => "OPTIONS",
             Self::Other(text) => text,
         }
+    }
+}
+
+impl Serialize for Method {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -1,17 +1,15 @@
 //! The line of a decision, written from its record by reference. Never the token's id.
 
-use std::sync::Arc;
-
 use serde::{Serialize, Serializer};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
-use super::record::{AuditRecord, Shadow, fingerprint, hidden};
+use super::identities::with_json;
+use super::record::{AuditRecord, Shadow, hidden};
 use crate::{
     decision::{Class, Finding, Grant, Reason, StepUp, Verdict},
     domain::{
-        AccessRequest, Behavior, Credential, CredentialProblem, DecisionId, DeviceSighting, Fact, Facts, Identity,
-        Lines, Notice, Place, PolicyId, Possession, Quota, Revocation, RuleId, SessionState, SignalName, UnixTime,
-        Workload,
+        AccessRequest, Behavior, Credential, CredentialProblem, DecisionId, DeviceSighting, Fact, Facts, Lines, Notice,
+        Place, PolicyId, Possession, Quota, Revocation, RuleId, SessionState, SignalName, UnixTime, Workload,
     },
     risk::statistical::{Event, Outcome},
     telemetry::explain::in_words,
@@ -19,14 +17,10 @@ use crate::{
 
 /// Writes what stands in a record's line, but for the head, as one object.
 pub(super) fn write(record: &AuditRecord, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    let identity = record.facts.identity().map(without_token_id).transpose()?;
-    serde_json::to_writer(out, &Body::of(record, identity.as_deref()))
-}
-
-/// The identity as it stands in records.
-fn without_token_id(identity: &Arc<Identity>) -> Result<Box<RawValue>, serde_json::Error> {
-    let token_id = fingerprint(identity.token_id.as_str()).into();
-    to_raw_value(&Identity { token_id, ..Identity::clone(identity) })
+    match record.facts.identity() {
+        Some(known) => with_json(known, |json| serde_json::to_writer(out, &Body::of(record, Some(json)))),
+        None => serde_json::to_writer(out, &Body::of(record, None)),
+    }
 }
 
 /// The line of a decision, borrowed from its record. [`super::Recorded`] is what it reads back as.
@@ -216,7 +210,7 @@ impl<'a> FindingBody<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use proptest::prelude::*;
     use serde_json::{Value, json};

@@ -6,6 +6,7 @@
 
 mod body;
 mod chain;
+mod identities;
 mod key;
 mod line;
 mod recent;
