@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 
-use bytes::BytesMut;
 use countersign::wire::{check::CheckView, writer::Writer};
 use envoy_types::pb::{
     envoy::{
@@ -186,7 +185,7 @@ fn of_a_name_in_the_map_and_in_lines_every_line_counts() {
 fn written_answers_decode_with_the_generated_types() {
     let long = "x".repeat(20_000);
     for value in ["", "short", &"y".repeat(127), &"z".repeat(128), &long] {
-        let mut buffer = BytesMut::new();
+        let mut buffer = Vec::new();
         let mut writer = Writer::new(&mut buffer);
         writer.nested(1, |status| status.number(1, 7));
         writer.nested(3, |ok| {
@@ -215,7 +214,7 @@ fn written_answers_decode_with_the_generated_types() {
 
 #[test]
 fn octets_that_no_header_may_hold_are_left_out() {
-    let mut buffer = BytesMut::new();
+    let mut buffer = Vec::new();
     Writer::new(&mut buffer).nested(3, |ok| ok.header(2, "x-zt-subject", b"a\r\nb\0c"));
     let response = CheckResponse::decode(&buffer[..]).unwrap();
     let Some(HttpResponse::OkResponse(ok)) = response.http_response else { panic!("not an OK response") };

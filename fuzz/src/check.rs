@@ -71,7 +71,7 @@ pub fn run(data: &[u8]) {
     let decoded = CheckRequest::decode(data);
     assert!(walked.is_ok() || decoded.is_err(), "prost reads what the walk does not");
     let (permitted, answer) = service().probe.check(data);
-    let answer = CheckResponse::decode(answer).expect("an answer that others can read");
+    let answer = CheckResponse::decode(&*answer).expect("an answer that others can read");
     let code = answer.status.as_ref().map_or(0, |status| status.code);
     match answer.http_response.as_ref() {
         Some(HttpResponse::OkResponse(ok)) => {

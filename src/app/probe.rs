@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use tokio::{
     runtime::{Builder, Runtime},
     time::Instant,
@@ -46,11 +45,11 @@ impl Probe {
     }
 
     /// Whether there was a permit, and what Envoy would be told.
-    pub fn check(&self, message: &[u8]) -> (bool, BytesMut) {
+    pub fn check(&self, message: &[u8]) -> (bool, Vec<u8>) {
         let asked = Instant::now();
         let deadline = asked + self.config.check.deadline.get();
         let outcome = self.runtime.block_on(self.pipeline.check(message, asked, deadline));
-        let mut answer = BytesMut::new();
+        let mut answer = Vec::new();
         let challenges = self.pipeline.authenticator.challenges();
         response::write(&outcome, &self.config.answer, challenges, &mut answer);
         let permitted = outcome.permit().is_some();

@@ -16,7 +16,8 @@ use tower::ServiceExt as _;
 /// Answers one call. What fails here is a connection or a stream that ended: nobody is left to tell.
 pub(super) async fn answer(routes: Routes, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let request = request.map(|body| Body::new(Received(body)));
-    let Some(Ok(response)) = unless_reset(&mut respond, routes.oneshot(request)).await else { return };
+    let answer = pin!(routes.oneshot(request));
+    let Some(Ok(response)) = unless_reset(&mut respond, answer).await else { return };
     let (head, body) = response.into_parts();
     let ended = body.is_end_stream();
     if let Ok(stream) = respond.send_response(http::Response::from_parts(head, ()), ended)
@@ -28,8 +29,10 @@ pub(super) async fn answer(routes: Routes, request: Request<RecvStream>, mut res
 }
 
 /// `None`: the caller has given up the call, and what would have answered it is dropped.
-pub(super) async fn unless_reset<T>(respond: &mut SendResponse<Bytes>, answer: impl Future<Output = T>) -> Option<T> {
-    let mut answer = pin!(answer);
+pub(super) async fn unless_reset<T>(
+    respond: &mut SendResponse<Bytes>,
+    mut answer: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
     poll_fn(|context| {
         if respond.poll_reset(context).is_ready() {
             return Poll::Ready(None);

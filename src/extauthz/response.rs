@@ -6,8 +6,6 @@
 mod challenge;
 mod refusal;
 
-use bytes::BytesMut;
-
 use super::{AnswerSettings, MetadataChoice};
 use crate::{
     decision::{Decision, Grant, Permit, known_device},
@@ -70,7 +68,7 @@ enum Name {
 const MAX_LIST: usize = 4096;
 
 /// Writes the CheckResponse of `outcome`.
-pub fn write(outcome: &Outcome, answer: &AnswerSettings, challenges: &Challenges, buffer: &mut BytesMut) {
+pub fn write(outcome: &Outcome, answer: &AnswerSettings, challenges: &Challenges, buffer: &mut Vec<u8>) {
     let mut response = Writer::new(buffer);
     let facts = outcome.facts();
     match outcome.permit() {

@@ -2,6 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -56,7 +57,8 @@ impl Checks {
 
     /// Answers one call. A call that the caller has given up is dropped, wherever it stands.
     pub(super) async fn answer(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-        let Some(answer) = unless_reset(&mut respond, self.judge(request)).await else { return };
+        let answer = pin!(self.judge(request));
+        let Some(answer) = unless_reset(&mut respond, answer).await else { return };
         // It fails where the connection or the stream has ended: nobody is left to tell.
         let _ = send(answer, &mut respond);
     }
@@ -89,13 +91,13 @@ impl Checks {
 
     /// Writes the answer, then hands the outcome to the audit.
     fn conclude(&self, outcome: Outcome) -> Bytes {
-        let mut message = BytesMut::with_capacity(USUAL_ANSWER);
-        message.put_slice(&[0; 5]);
+        let mut message = Vec::with_capacity(USUAL_ANSWER);
+        message.extend_from_slice(&[0; 5]);
         response::write(&outcome, &self.answer, self.pipeline.authenticator.challenges(), &mut message);
         let length = (message.len() - 5) as u32;
         message[1..5].copy_from_slice(&length.to_be_bytes());
         self.pipeline.record(outcome);
-        message.freeze()
+        message.into()
     }
 
     /// The configured deadline, or what the caller says it will wait, less a margin for the way back.

@@ -3,8 +3,6 @@
 //! A nested message is written first and its length filled in afterwards; a length takes two octets (as a varint may)
 //! unless the message is longer than those can say.
 
-use bytes::{BufMut, BytesMut};
-
 /// Key of `HeaderValueOption.header`.
 const HEADER: u8 = 1 << 3 | 2;
 
@@ -14,31 +12,31 @@ const APPEND_NEVER: [u8; 4] = [2 << 3 | 2, 0, 3 << 3, 2];
 
 /// A protobuf message being written.
 #[derive(Debug)]
-pub struct Writer<'b>(&'b mut BytesMut);
+pub struct Writer<'b>(&'b mut Vec<u8>);
 
 impl<'b> Writer<'b> {
-    pub const fn new(buffer: &'b mut BytesMut) -> Self {
+    pub const fn new(buffer: &'b mut Vec<u8>) -> Self {
         Self(buffer)
     }
 
     /// Writes a varint field.
     pub fn number(&mut self, field: u8, value: u64) {
-        self.0.put_u8(field << 3);
+        self.0.push(field << 3);
         varint(self.0, value);
     }
 
     /// Writes a string or bytes field.
     pub fn bytes(&mut self, field: u8, value: &[u8]) {
-        self.0.put_u8(field << 3 | 2);
+        self.0.push(field << 3 | 2);
         varint(self.0, value.len() as u64);
-        self.0.put_slice(value);
+        self.0.extend_from_slice(value);
     }
 
     /// Writes a nested message.
     pub fn nested(&mut self, field: u8, content: impl FnOnce(&mut Writer<'_>)) {
-        self.0.put_u8(field << 3 | 2);
+        self.0.push(field << 3 | 2);
         let at = self.0.len();
-        self.0.put_slice(&[0; 2]);
+        self.0.extend_from_slice(&[0; 2]);
         content(&mut Writer(self.0));
         self.fill_length(at);
     }
@@ -50,10 +48,9 @@ impl<'b> Writer<'b> {
             self.0[at + 1] = (length >> 7) as u8;
             return;
         }
-        let content = self.0.split_off(at + 2);
-        self.0.truncate(at);
-        varint(self.0, length as u64);
-        self.0.unsplit(content);
+        let mut octets = Vec::with_capacity(10);
+        varint(&mut octets, length as u64);
+        self.0.splice(at..at + 2, octets);
     }
 
     /// A `HeaderValueOption` in `field` that replaces whatever the client sent under `name`.
@@ -74,17 +71,17 @@ impl<'b> Writer<'b> {
         let header = field_length(name.len()) + field_length(value.len());
         let option = field_length(header) + APPEND_NEVER.len();
         self.0.reserve(field_length(option));
-        self.0.put_u8(field << 3 | 2);
+        self.0.push(field << 3 | 2);
         varint(self.0, option as u64);
-        self.0.put_u8(HEADER);
+        self.0.push(HEADER);
         varint(self.0, header as u64);
-        self.0.put_u8(1 << 3 | 2);
+        self.0.push(1 << 3 | 2);
         varint(self.0, name.len() as u64);
-        self.0.put_slice(name);
-        self.0.put_u8(2 << 3 | 2);
+        self.0.extend_from_slice(name);
+        self.0.push(2 << 3 | 2);
         varint(self.0, value.len() as u64);
-        self.0.put_slice(value);
-        self.0.put_slice(&APPEND_NEVER);
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(&APPEND_NEVER);
     }
 
     /// An entry of a `google.protobuf.Struct` whose value is text.
@@ -95,8 +92,8 @@ impl<'b> Writer<'b> {
     /// An entry of a `google.protobuf.Struct` whose value is a number.
     pub fn number_entry(&mut self, key: &str, value: f64) {
         self.entry(key, |content| {
-            content.0.put_u8(2 << 3 | 1);
-            content.0.put_f64_le(value);
+            content.0.push(2 << 3 | 1);
+            content.0.extend_from_slice(&value.to_le_bytes());
         });
     }
 
@@ -135,10 +132,10 @@ const fn field_length(length: usize) -> usize {
 }
 
 #[inline]
-fn varint(buffer: &mut BytesMut, mut value: u64) {
+fn varint(buffer: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        buffer.put_u8(value as u8 | 0x80);
+        buffer.push(value as u8 | 0x80);
         value >>= 7;
     }
-    buffer.put_u8(value as u8);
+    buffer.push(value as u8);
 }
