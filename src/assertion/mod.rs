@@ -12,6 +12,7 @@ mod vault;
 
 use std::{collections::HashMap, fmt, hash, sync::Arc, time::Duration};
 
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -42,7 +43,7 @@ pub struct Assertions {
     settings: Settings,
     audiences: HashMap<String, Arc<str>>,
     keys: SharedKeys,
-    cache: Cache<Subject, Signed>,
+    cache: Cache<Subject, Signed, RandomState>,
     counters: Counters,
 }
 
@@ -80,11 +81,8 @@ impl Eq for Subject {}
 impl hash::Hash for Subject {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {
         self.identity.token_id.hash(state);
-        self.identity.subject.hash(state);
         self.audience.hash(state);
-        self.policy.hash(state);
         self.trust_level.hash(state);
-        self.rules.hash(state);
     }
 }
 
@@ -150,7 +148,10 @@ impl Assertions {
     pub fn new(settings: Settings, store: Arc<dyn Store>) -> Result<Arc<Self>, Error> {
         let keys = SharedKeys::new(store, &settings, settings.algorithm, TYPE)?;
         let audiences = settings.audiences.iter().map(|(host, name)| (host.clone(), name.as_str().into())).collect();
-        let cache = Cache::builder().max_capacity(settings.cache_entries).time_to_live(settings.life.get()).build();
+        let cache = Cache::builder()
+            .max_capacity(settings.cache_entries)
+            .time_to_live(settings.life.get())
+            .build_with_hasher(RandomState::default());
         Ok(Arc::new(Self { settings, audiences, keys, cache, counters: Counters::default() }))
     }
 

@@ -4,6 +4,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -36,14 +37,17 @@ pub(super) struct Peer {
 /// Peers by exactly what Envoy sent of them.
 #[derive(Debug)]
 pub(super) struct Peers {
-    known: Cache<Box<[u8]>, Arc<Peer>>,
+    known: Cache<Box<[u8]>, Arc<Peer>, RandomState>,
     settings: WorkloadSettings,
 }
 
 impl Peers {
     pub(super) fn new(settings: WorkloadSettings) -> Self {
         let hour = std::time::Duration::from_secs(3600);
-        Self { known: Cache::builder().max_capacity(PEERS).time_to_idle(hour).build(), settings }
+        Self {
+            known: Cache::builder().max_capacity(PEERS).time_to_idle(hour).build_with_hasher(RandomState::default()),
+            settings,
+        }
     }
 
     /// The peer, or `None` where the request shows none that may be believed.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 
 use super::{
@@ -20,14 +21,20 @@ const WORKLOADS: u64 = 16_384;
 /// Identities of workloads, made once for each principal and certificate.
 #[derive(Debug)]
 pub(super) struct Workloads {
-    known: Cache<Arc<Peer>, Arc<TokenEntry>>,
+    known: Cache<Arc<Peer>, Arc<TokenEntry>, RandomState>,
     settings: WorkloadSettings,
 }
 
 impl Workloads {
     pub(super) fn new(settings: WorkloadSettings) -> Self {
         let hour = Duration::from_secs(3600);
-        Self { known: Cache::builder().max_capacity(WORKLOADS).time_to_idle(hour).build(), settings }
+        Self {
+            known: Cache::builder()
+                .max_capacity(WORKLOADS)
+                .time_to_idle(hour)
+                .build_with_hasher(RandomState::default()),
+            settings,
+        }
     }
 
     /// The identity that `peer` is by itself; `None` where it is none, or its certificate's time is over.

@@ -18,6 +18,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use foldhash::quality::RandomState;
 use maxminddb::MaxMindDbError;
 use moka::sync::Cache;
 use tokio::task::JoinHandle;
@@ -45,7 +46,7 @@ pub struct Locator {
     sources: ArcSwap<Sources>,
     /// Grows with each change of a file: what was cached before is not used any more.
     generation: AtomicU64,
-    cache: Cache<IpAddr, Cached>,
+    cache: Cache<IpAddr, Cached, RandomState>,
     counters: Counters,
 }
 
@@ -80,7 +81,7 @@ impl Locator {
             expected: codes(&settings.expected_countries),
             sources: ArcSwap::from_pointee(sources),
             generation: AtomicU64::new(1),
-            cache: Cache::builder().max_capacity(settings.cache_entries).build(),
+            cache: Cache::builder().max_capacity(settings.cache_entries).build_with_hasher(RandomState::default()),
             counters: Counters::default(),
             settings,
         };
