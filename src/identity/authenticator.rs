@@ -70,7 +70,7 @@ struct Presented<'a> {
     credentials: &'a Credentials<'a>,
     peer: Option<&'a Peer>,
     scheme: Scheme,
-    token: &'a str,
+    token: &'a [u8],
     now: UnixTime,
     deadline: Instant,
 }
@@ -199,13 +199,21 @@ impl Authenticator {
         deadline: Instant,
     ) -> Authentication {
         let peer = self.peers.peer(credentials);
-        let established = match credentials.token() {
-            Ok(Some((scheme, token))) => {
-                let presented = Presented { credentials, peer: peer.as_deref(), scheme, token, now, deadline };
-                self.by_token(&presented).await.map(Some)
-            }
-            Ok(None) => Ok(peer.as_ref().and_then(|peer| self.by_certificate(peer, now))),
-            Err(detail) => Err(detail.into()),
+        let presented = |scheme, token| Presented { credentials, peer: peer.as_deref(), scheme, token, now, deadline };
+        let seen_before = credentials.unread().and_then(|(scheme, token)| {
+            let entry = self.remembered(token, now)?;
+            Some((presented(scheme, token), entry))
+        });
+        let established = match seen_before {
+            Some((presented, entry)) => self.by_token(&presented, entry).await.map(Some),
+            None => match credentials.token() {
+                Ok(Some((scheme, token))) => {
+                    // Boxed, as whatever a warm check never does: what waits here is many times larger than the check itself.
+                    Box::pin(self.by_new_token(presented(scheme, token.as_bytes()), token)).await.map(Some)
+                }
+                Ok(None) => Ok(peer.as_ref().and_then(|peer| self.by_certificate(peer, now))),
+                Err(detail) => Err(detail.into()),
+            },
         };
         let workload = match peer.and_then(|peer| peer.workload(now)) {
             Some(workload) => Fact::known(workload, now),
@@ -229,16 +237,25 @@ impl Authenticator {
         }
     }
 
-    async fn by_token(&self, presented: &Presented<'_>) -> Result<Established, Miss> {
-        let Presented { scheme, token, now, deadline, .. } = *presented;
+    async fn by_new_token(&self, presented: Presented<'_>, token: &str) -> Result<Established, Miss> {
+        if presented.scheme == Scheme::Dpop && !self.settings.dpop.enabled {
+            return Err(Detail::UnknownScheme.into());
+        }
+        let entry = self.cold(token, presented.now, presented.deadline).await?;
+        self.by_token(&presented, Ok(entry)).await
+    }
+
+    /// By a token whose entry is at hand.
+    async fn by_token(
+        &self,
+        presented: &Presented<'_>,
+        entry: Result<Arc<TokenEntry>, Detail>,
+    ) -> Result<Established, Miss> {
+        let Presented { scheme, now, deadline, .. } = *presented;
         if scheme == Scheme::Dpop && !self.settings.dpop.enabled {
             return Err(Detail::UnknownScheme.into());
         }
-        let entry = match self.remembered(token, now) {
-            Some(remembered) => remembered?,
-            // Boxed, as whatever a warm check never does: what waits here is many times larger than the check itself.
-            None => Box::pin(self.cold(token, now, deadline)).await?,
-        };
+        let entry = entry?;
         if let Some((uri, index)) = &entry.status {
             let issuer = self.issuers.get(entry.issuer);
             Box::pin(self.status_lists.check(issuer, uri, *index, now, deadline)).await?;
@@ -288,7 +305,7 @@ impl Authenticator {
     }
 
     /// A token that is in memory, as good now as it was; or why it no longer is.
-    fn remembered(&self, token: &str, now: UnixTime) -> Option<Result<Arc<TokenEntry>, Detail>> {
+    fn remembered(&self, token: &[u8], now: UnixTime) -> Option<Result<Arc<TokenEntry>, Detail>> {
         let entry = self.cache.get(token)?;
         match entry.standing(self.issuers.get(entry.issuer), now) {
             Standing::Good => {

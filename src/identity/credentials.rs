@@ -69,6 +69,16 @@ pub(super) enum Scheme {
 }
 
 impl<'a> Credentials<'a> {
+    /// What stands where the one token does, before anybody has looked whether it is one: enough to find a token that was
+    /// read before, as nothing else can be in memory. Whatever else this leaves out is [`Self::token`]'s to say.
+    pub(super) fn unread(&self) -> Option<(Scheme, &'a [u8])> {
+        let line = self.authorization.only_line()?;
+        let (scheme, rest) = line.split_at(line.iter().position(|octet| *octet == b' ')?);
+        let scheme = Scheme::parse(scheme)?;
+        let spaces = rest.iter().take_while(|octet| **octet == b' ').count();
+        (!self.query.is_some_and(has_access_token)).then_some((scheme, &rest[spaces..]))
+    }
+
     /// The one token of the request. A token in the query or a cookie alone is none.
     ///
     /// # Errors
@@ -99,16 +109,22 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// `Bearer` or `DPoP` in any case, spaces, and the rest.
+impl Scheme {
+    /// `Bearer` or `DPoP` in any case.
+    const fn parse(name: &[u8]) -> Option<Self> {
+        match name {
+            bearer if bearer.eq_ignore_ascii_case(b"bearer") => Some(Self::Bearer),
+            dpop if dpop.eq_ignore_ascii_case(b"dpop") => Some(Self::Dpop),
+            _ => None,
+        }
+    }
+}
+
+/// The scheme, spaces, and the rest.
 fn split_scheme(value: &[u8]) -> Option<(Scheme, &str)> {
     let value = std::str::from_utf8(value).ok()?;
     let (scheme, rest) = value.split_once(' ')?;
-    let scheme = match scheme {
-        bearer if bearer.eq_ignore_ascii_case("bearer") => Scheme::Bearer,
-        dpop if dpop.eq_ignore_ascii_case("dpop") => Scheme::Dpop,
-        _ => return None,
-    };
-    Some((scheme, rest.trim_start_matches(' ')))
+    Some((Scheme::parse(scheme.as_bytes())?, rest.trim_start_matches(' ')))
 }
 
 /// Whether a value with commas is a single credential of another kind (`Digest a="b", c="d"`, a JWS in JSON) rather than
@@ -158,7 +174,15 @@ mod tests {
         for line in lines {
             authorization.push(line.as_bytes());
         }
-        Credentials { authorization, query: query.map(str::as_bytes), ..Credentials::default() }.token()
+        let credentials = Credentials { authorization, query: query.map(str::as_bytes), ..Credentials::default() };
+        let (token, unread) = (credentials.token(), credentials.unread());
+        match token {
+            // Whatever is a token is found at once where it is known.
+            Ok(Some((scheme, token))) => assert_eq!(unread, Some((scheme, token.as_bytes()))),
+            // Whatever is none cannot be found: it is not what is kept of a token.
+            _ => assert!(unread.is_none_or(|(_, octets)| !std::str::from_utf8(octets).is_ok_and(is_token68))),
+        }
+        token
     }
 
     #[test]

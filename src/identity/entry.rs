@@ -121,8 +121,8 @@ impl TokenEntry {
     }
 
     /// SHA-256 of the token: `ath` of a proof.
-    pub(super) fn token_sha256(&self, token: &str) -> &[u8; 32] {
-        self.token_sha256.get_or_init(|| sha256(token.as_bytes()))
+    pub(super) fn token_sha256(&self, token: &[u8]) -> &[u8; 32] {
+        self.token_sha256.get_or_init(|| sha256(token))
     }
 }
 

@@ -8,14 +8,15 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use tokio::{
-    sync::watch,
+    sync::oneshot,
     time::{Instant, timeout_at},
 };
 
 use crate::domain::Unavailable;
 
-type Arrival<T> = watch::Receiver<Option<Result<T, Unavailable>>>;
-type Waiting<T> = HashMap<Arc<str>, Arrival<T>, RandomState>;
+type Landed<T> = Result<T, Unavailable>;
+/// Those who wait for each flight.
+type Waiting<T> = HashMap<Arc<str>, Vec<oneshot::Sender<Landed<T>>>, RandomState>;
 
 /// Verifications under way, by token.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl<T> Default for Flights<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Flights<T> {
+impl<T: Clone + Send + 'static> Flights<T> {
     /// Joins the flight of `token`, or begins one by handing a [`Flight`] to `begin`, which says whether it took off.
     ///
     /// # Errors
@@ -39,9 +40,9 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         deadline: Instant,
         begin: impl FnOnce(Flight<T>) -> bool,
     ) -> Result<T, Unavailable> {
-        let mut arrival = self.join(token, deadline, begin)?;
-        match timeout_at(deadline, arrival.wait_for(Option::is_some)).await {
-            Ok(Ok(value)) => value.clone().unwrap_or(Err(Unavailable::Internal)),
+        let arrival = self.join(token, deadline, begin)?;
+        match timeout_at(deadline, arrival).await {
+            Ok(Ok(landed)) => landed,
             Ok(Err(_)) => Err(Unavailable::Internal),
             Err(_) => Err(Unavailable::Timeout),
         }
@@ -52,18 +53,20 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         token: &str,
         deadline: Instant,
         begin: impl FnOnce(Flight<T>) -> bool,
-    ) -> Result<Arrival<T>, Unavailable> {
-        let (sender, arrival) = watch::channel(None);
-        let token: Arc<str> = token.into();
-        {
+    ) -> Result<oneshot::Receiver<Landed<T>>, Unavailable> {
+        let (sender, arrival) = oneshot::channel();
+        let token: Arc<str> = {
             let mut waiting = self.0.lock();
-            if let Some(arrival) = waiting.get(&token) {
-                return Ok(arrival.clone());
+            if let Some(others) = waiting.get_mut(token) {
+                others.push(sender);
+                return Ok(arrival);
             }
-            waiting.insert(token.clone(), arrival.clone());
-        }
+            let token: Arc<str> = token.into();
+            waiting.insert(token.clone(), vec![sender]);
+            token
+        };
         // Ends when dropped, also where it never took off: so the lock must not be held here.
-        let flight = Flight { landing: Landing { flights: self.0.clone(), token }, sender, deadline };
+        let flight = Flight { landing: Landing { flights: self.0.clone(), token, ended: false }, deadline };
         if begin(flight) { Ok(arrival) } else { Err(Unavailable::Overloaded) }
     }
 }
@@ -71,11 +74,10 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
 /// The duty to bring one result home. Dropped without one (a panic), those who wait are told so.
 pub(super) struct Flight<T> {
     landing: Landing<T>,
-    sender: watch::Sender<Option<Result<T, Unavailable>>>,
     deadline: Instant,
 }
 
-impl<T> Flight<T> {
+impl<T: Clone> Flight<T> {
     pub(super) const fn token(&self) -> &Arc<str> {
         &self.landing.token
     }
@@ -87,20 +89,34 @@ impl<T> Flight<T> {
         self.land(result);
     }
 
-    pub(super) fn land(self, result: Result<T, Unavailable>) {
-        drop(self.landing);
-        self.sender.send_replace(Some(result));
+    pub(super) fn land(mut self, result: Result<T, Unavailable>) {
+        for waiting in self.landing.end() {
+            // Who does not wait any more went away, or was too late.
+            let _ = waiting.send(result.clone());
+        }
     }
 }
 
-/// Ends the flight.
+/// Ends the flight, once.
 struct Landing<T> {
     flights: Arc<Mutex<Waiting<T>>>,
     token: Arc<str>,
+    ended: bool,
+}
+
+impl<T> Landing<T> {
+    /// Hands over those who wait: told nothing, they know that nobody will. Who comes now begins another flight, which is
+    /// none of ours.
+    fn end(&mut self) -> Vec<oneshot::Sender<Landed<T>>> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Vec::new();
+        }
+        self.flights.lock().remove(&self.token).unwrap_or_default()
+    }
 }
 
 impl<T> Drop for Landing<T> {
     fn drop(&mut self) {
-        self.flights.lock().remove(&self.token);
+        self.end();
     }
 }

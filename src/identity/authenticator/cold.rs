@@ -55,7 +55,7 @@ impl Authenticator {
             let (issuers, cache) = (self.issuers.clone(), self.cache.clone());
             let work = move |token: &Arc<str>| {
                 // An earlier flight may have landed since this request missed the cache.
-                if let Some(entry) = cache.get(token) {
+                if let Some(entry) = cache.get(token.as_bytes()) {
                     return Verification::Verified(entry);
                 }
                 match verify(token, &issuers, now) {
