@@ -11,7 +11,7 @@ use std::{fmt::Write as _, hint::black_box};
 mod world;
 
 use countersign::{
-    decision::{LiveFacts, authorize, decide},
+    decision::{LiveFacts, Target, authorize, decide},
     domain::{AuthMethod, Fact, RiskModel},
     policy::{Options, Rules, SourceFile, load},
 };
@@ -63,7 +63,9 @@ fn decisions(bench: &mut Criterion) {
             b.iter(|| black_box(decide(black_box(&facts), &rules)));
         });
         group.bench_function(BenchmarkId::new("permit", size), |b| {
-            b.iter(|| black_box(authorize(LiveFacts::gathered(black_box(&facts)), &rules).is_ok()));
+            b.iter(|| {
+                black_box(authorize(LiveFacts::gathered(black_box(&facts), Target::of(&facts.request, &rules))).is_ok())
+            });
         });
         let stranger = world::facts("GET", "/s1/nowhere/7");
         group.bench_function(BenchmarkId::new("no rule", size), |b| {

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use countersign::{
     clock::Clock,
-    decision::{Decision, LiveFacts, authorize, decide},
+    decision::{Decision, LiveFacts, Target, authorize, decide},
     device::{Certificates, DeviceQuery, Devices, Settings},
     domain::*,
     policy::{
@@ -283,7 +283,7 @@ proptest! {
         prop_assert_eq!(decision.is_allow(), decision.reason.is_none() && decision.class.is_none());
         prop_assert_eq!(decision.is_allow(), decision.findings.is_empty());
         prop_assert!(!decision.is_allow() || decision.grant.is_some());
-        match authorize(LiveFacts::gathered(&facts), &rules) {
+        match authorize(LiveFacts::gathered(&facts, Target::of(&facts.request, &rules))) {
             Ok(permit) => prop_assert_eq!(permit.decision(), &decision),
             Err(refusal) => {
                 prop_assert!(!refusal.is_allow() && refusal.reason.is_some());

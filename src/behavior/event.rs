@@ -1,6 +1,6 @@
 //! Facts of a verified request as the model sees them. Unknown facts are unknown to the model, which is neutral.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 
@@ -20,6 +20,8 @@ use crate::{
 pub struct Observation<'a> {
     pub now: UnixTime,
     pub identity: &'a Identity,
+    /// Of the same identity.
+    pub keys: &'a TokenKeys,
     /// Methods of the token, and of a step-up that was passed in this context.
     pub methods: AuthMethods,
     pub client: Option<std::net::IpAddr>,
@@ -55,11 +57,25 @@ impl LastAgent {
     }
 }
 
-/// The event that the model scores. Sessions go by `sid`, else by the token: a token is a session of its own.
+/// What the model calls the subject, the session and the roles of a token: made once.
+#[derive(Debug, Default)]
+pub struct TokenKeys(OnceLock<(Key, Key, u32)>);
+
+impl TokenKeys {
+    /// Sessions go by `sid`, else by the token: a token is a session of its own.
+    fn of(&self, identity: &Identity) -> (Key, Key, u32) {
+        *self.0.get_or_init(|| {
+            let subject = Key::of(identity.issuer.as_str()).within(identity.subject.as_str());
+            let session = if identity.session_claimed { identity.session.as_str() } else { identity.token_id.as_str() };
+            (subject, subject.within(session), roles_key(identity.roles.iter().map(Role::as_str)))
+        })
+    }
+}
+
+/// The event that the model scores.
 pub fn event(seen: &Observation<'_>) -> Event {
     let identity = seen.identity;
-    let subject = Key::of(identity.issuer.as_str()).within(identity.subject.as_str());
-    let session = if identity.session_claimed { identity.session.as_str() } else { identity.token_id.as_str() };
+    let (subject, session, roles) = seen.keys.of(identity);
     let place = seen.place.value();
     // Addresses that we know to be inside say nothing of where a person is.
     let inside = place.is_some_and(|place| matches!(place.network, NetworkKind::Private | NetworkKind::Corporate));
@@ -67,7 +83,7 @@ pub fn event(seen: &Observation<'_>) -> Event {
     Event {
         now: seconds(seen.now),
         subject,
-        session: subject.within(session),
+        session,
         authenticated: seconds(identity.authenticated_at()),
         strength: strength(identity.kind, seen.methods),
         address: seen.client.filter(|_| !inside),
@@ -77,7 +93,7 @@ pub fn event(seen: &Observation<'_>) -> Event {
         device: device(seen.device),
         agent: seen.agent,
         action: Action::of(seen.method, seen.path),
-        roles: roles_key(identity.roles.iter().map(Role::as_str)),
+        roles,
     }
 }
 

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
 pub use self::{
-    event::{LastAgent, Observation, event},
+    event::{LastAgent, Observation, TokenKeys, event},
     profiles::{Observed, Profiles},
     settings::Settings,
 };

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    behavior::{Observation, Profiles, event},
+    behavior::{Observation, Profiles, TokenKeys, event},
     domain::{
         AuthMethod, AuthMethods, DeviceId, DeviceProof, DeviceRecord, DeviceSighting, Fact, Identity, Issuer,
         NetworkKind, Place, SessionId, SubjectId, SubjectKind, TokenId, UnixTime,
@@ -61,6 +61,7 @@ fn seen(identity: &Identity, place: Fact<Place>, device: Fact<DeviceSighting>, m
     let client: Option<IpAddr> = "84.16.20.7".parse().ok();
     event(&Observation {
         now: MONDAY,
+        keys: &TokenKeys::default(),
         identity,
         methods,
         client,

@@ -4,24 +4,26 @@
 //! judged facts that were gathered for the very request being answered, and no quota was left untaken.
 
 use super::{
-    judge::decide,
+    judge::decide_for,
     outcome::{Decision, Detail, Finding, QuotaWanted},
     posture::{Lack, Posture, Sensitivity, Subject, posture},
     reason::Reason,
+    target::Target,
 };
-use crate::{
-    domain::{Fact, Facts, Quota},
-    policy::Rules,
-};
+use crate::domain::{Fact, Facts, Quota};
 
 /// Facts gathered now, for the request that is being answered. Not `Clone`: they are good for one judgement.
 #[derive(Debug)]
-pub struct LiveFacts<'a>(&'a Facts);
+pub struct LiveFacts<'a> {
+    facts: &'a Facts,
+    target: Target<'a>,
+}
 
 impl<'a> LiveFacts<'a> {
-    /// For the pipeline alone, right after gathering. Recorded, changed or imagined facts have no business here.
-    pub const fn gathered(facts: &'a Facts) -> Self {
-        Self(facts)
+    /// For the pipeline alone, right after gathering. Recorded, changed or imagined facts have no business here; `target` is
+    /// that of the facts' own request.
+    pub const fn gathered(facts: &'a Facts, target: Target<'a>) -> Self {
+        Self { facts, target }
     }
 }
 
@@ -94,9 +96,8 @@ fn unknown(quota: &Fact<Quota>) -> Finding {
 
 /// Judges live facts. The quota, where one is wanted, is taken by the caller between this and [`Pending::settle`].
 #[expect(clippy::needless_pass_by_value, reason = "live facts are used up: one gathering, one judgement")]
-pub fn assess(facts: LiveFacts<'_>, rules: &Rules) -> Outcome {
-    let LiveFacts(facts) = facts;
-    let decision = Box::new(decide(facts, rules));
+pub fn assess(live: LiveFacts<'_>) -> Outcome {
+    let decision = Box::new(decide_for(live.facts, &live.target));
     if !decision.is_allow() {
         return Outcome::Refusal(decision);
     }
@@ -114,10 +115,9 @@ pub fn assess(facts: LiveFacts<'_>, rules: &Rules) -> Outcome {
 /// # Errors
 ///
 /// The refusal.
-#[expect(clippy::needless_pass_by_value, reason = "live facts are used up: one gathering, one judgement")]
-pub fn authorize(facts: LiveFacts<'_>, rules: &Rules) -> Result<Permit, Box<Decision>> {
-    let quota = &facts.0.quota;
-    match assess(LiveFacts(facts.0), rules) {
+pub fn authorize(live: LiveFacts<'_>) -> Result<Permit, Box<Decision>> {
+    let quota = &live.facts.quota;
+    match assess(live) {
         Outcome::Permit(permit) => Ok(permit),
         Outcome::Pending(pending) => pending.settle(quota),
         Outcome::Refusal(decision) => Err(decision),

@@ -23,7 +23,11 @@ use crate::{
 
 /// Judges facts by rules. Pure: equal inputs, equal decisions. Mints nothing.
 pub fn decide(facts: &Facts, rules: &Rules) -> Decision {
-    let target = Target::of(&facts.request, rules);
+    decide_for(facts, &Target::of(&facts.request, rules))
+}
+
+/// As [`decide`], where the target of the facts' request is known.
+pub(super) fn decide_for(facts: &Facts, target: &Target<'_>) -> Decision {
     let mut decision = if target.access == Access::Public {
         // Whoever it is, and whatever they sent: on a public resource everybody is nobody.
         Decision { grant: Some(Grant::Public), ..Decision::from_findings(Findings::new()) }
@@ -32,7 +36,7 @@ pub fn decide(facts: &Facts, rules: &Rules) -> Decision {
         Decision::from_findings(target.problem.iter().cloned().collect())
     } else {
         match known_caller(facts) {
-            Ok(caller) => of_caller(facts, rules, &target, caller),
+            Ok(caller) => of_caller(facts, target, caller),
             Err(finding) => {
                 let findings = target.problem.iter().cloned().chain([finding]).collect();
                 Decision::from_findings(findings)
@@ -93,13 +97,8 @@ struct Judgement {
     session: sessions::Outcome,
 }
 
-fn of_caller<'a>(
-    facts: &'a Facts,
-    rules: &'a Rules,
-    target: &'a Target<'a>,
-    (identity, proof): Caller<'a>,
-) -> Decision {
-    let scene = |what_if| Scene::new(facts, rules, target, (identity, proof), what_if);
+fn of_caller<'a>(facts: &'a Facts, target: &'a Target<'a>, (identity, proof): Caller<'a>) -> Decision {
+    let scene = |what_if| Scene::new(facts, target.rules, target, (identity, proof), what_if);
     let now = scene(WhatIf::default());
     let Judgement { mut findings, grant, scope, challenged, session } = judge(&now);
     let ladder = findings.iter().any(|finding| finding.class == Class::StepUp)

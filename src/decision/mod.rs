@@ -31,4 +31,4 @@ pub use outcome::{
 };
 pub use reason::{ActionRequired, Class, Reason};
 pub use scene::known_device;
-pub use target::{Needs, needs};
+pub use target::{Needs, Target};

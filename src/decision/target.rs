@@ -13,7 +13,9 @@ use crate::{
 
 /// Resources and policies that must all agree, and the strictest of their demands.
 #[derive(Debug)]
-pub(super) struct Target<'r> {
+pub struct Target<'r> {
+    /// By which it was found, and by which the request is judged.
+    pub(super) rules: &'r Rules,
     /// The route's resource, and the one that an extension names besides.
     pub(super) resources: Few<&'r Resource, 2>,
     pub(super) policies: Few<&'r Policy, 3>,
@@ -52,8 +54,10 @@ impl<T: Copy, const N: usize> Few<T, N> {
 }
 
 impl<'r> Target<'r> {
-    pub(super) fn of(request: &AccessRequest, rules: &'r Rules) -> Self {
+    /// Finds it: once for a request, for what must be looked up and for the judgement.
+    pub fn of(request: &AccessRequest, rules: &'r Rules) -> Self {
         let mut target = Self {
+            rules,
             resources: Few::default(),
             policies: Few::default(),
             access: Access::Public,
@@ -68,6 +72,19 @@ impl<'r> Target<'r> {
             // Nothing to reach: nothing is public.
             Err(problem) => Self { access: Access::Authorized, problem: Some(problem), ..target },
         }
+    }
+
+    /// The rules by which it was found.
+    pub const fn rules(&self) -> &'r Rules {
+        self.rules
+    }
+
+    /// What must be looked up before the request can be judged.
+    pub fn needs(&self) -> Needs {
+        let identity = self.access != Access::Public;
+        let workload = identity && self.authenticated_by.needs_workload();
+        let device = identity && self.device != DeviceMode::Never;
+        Needs { identity, device, workload, session: identity && reads_sessions(self.rules) }
     }
 
     fn find(&mut self, request: &AccessRequest, rules: &'r Rules) -> Result<(), Finding> {
@@ -164,15 +181,6 @@ pub struct Needs {
     pub workload: bool,
     /// What is remembered of the session.
     pub session: bool,
-}
-
-/// Asks the rules before anything is looked up.
-pub fn needs(request: &AccessRequest, rules: &Rules) -> Needs {
-    let target = Target::of(request, rules);
-    let identity = target.access != Access::Public;
-    let workload = identity && target.authenticated_by.needs_workload();
-    let device = identity && target.device != DeviceMode::Never;
-    Needs { identity, device, workload, session: identity && reads_sessions(rules) }
 }
 
 /// Whether anything could ask what was remembered: verification anew, rules for sessions, a challenge of a guard or policy.

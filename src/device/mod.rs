@@ -21,7 +21,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use foldhash::quality::FixedState;
+use foldhash::quality::{FixedState, RandomState};
 use moka::sync::Cache;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,7 @@ const STAMPS: usize = 4096;
 #[derive(Debug)]
 pub struct Devices {
     store: Arc<dyn Store>,
-    cache: Cache<DeviceId, Cached>,
+    cache: Cache<DeviceId, Cached, RandomState>,
     liveness: Liveness,
     /// Grows with each change under a stamp's keys: a fill that was overtaken by one is not kept.
     stamps: Box<[AtomicU64]>,
@@ -95,7 +95,7 @@ impl Devices {
         let devices = Arc::new(Self {
             seen: Seen::start(Arc::clone(&store)),
             store,
-            cache: Cache::builder().max_capacity(settings.cache_entries).build(),
+            cache: Cache::builder().max_capacity(settings.cache_entries).build_with_hasher(RandomState::default()),
             liveness: Liveness::default(),
             stamps: (0..STAMPS).map(|_| AtomicU64::new(0)).collect(),
             clock,
@@ -121,14 +121,52 @@ impl Devices {
 
     /// What the request shows of its device. `Absent`: it names none.
     pub async fn look_up(&self, query: &DeviceQuery<'_>, deadline: Instant) -> Fact<DeviceSighting> {
-        let Some(id) = query.named() else { return Fact::Absent };
-        let at = At { now: self.clock.now(), posture_max_age: self.posture_max_age };
-        if !DeviceQuery::can_be_registered(&id) {
-            return query.sight(id, None, at).map_or(Fact::Absent, |sighting| Fact::known(sighting, at.now));
+        match self.at_hand(query, query.named().as_ref()) {
+            Ok(fact) => fact,
+            Err((id, cached)) => {
+                let found = Box::pin(self.asked_record(id, cached, deadline)).await;
+                self.sighted(query, id, found)
+            }
         }
-        match self.cached_record(&id, deadline).await {
+    }
+
+    /// As [`Self::look_up`], where memory says it; `None`: the store must be asked. `named` is what
+    /// [`DeviceQuery::named`] says.
+    pub fn remembered(&self, query: &DeviceQuery<'_>, named: Option<&DeviceId>) -> Option<Fact<DeviceSighting>> {
+        self.at_hand(query, named).ok()
+    }
+
+    /// What memory says; else whom to ask the store for, and what memory holds as the last resort.
+    fn at_hand<'d>(
+        &self,
+        query: &DeviceQuery<'_>,
+        named: Option<&'d DeviceId>,
+    ) -> Result<Fact<DeviceSighting>, (&'d DeviceId, Option<Cached>)> {
+        let Some(id) = named else { return Ok(Fact::Absent) };
+        if !DeviceQuery::can_be_registered(id) {
+            return Ok(self.sighted(query, id, Ok((None, self.clock.now()))));
+        }
+        let cached = self.cache.get(id);
+        match cached {
+            Some(Cached { record, as_of, .. }) if self.liveness.is_live() => {
+                self.counters.hits.increment();
+                Ok(self.sighted(query, id, record.map(|record| (record, as_of))))
+            }
+            cached => Err((id, cached)),
+        }
+    }
+
+    fn sighted(
+        &self,
+        query: &DeviceQuery<'_>,
+        id: &DeviceId,
+        found: Result<(Option<Arc<DeviceRecord>>, UnixTime), Unavailable>,
+    ) -> Fact<DeviceSighting> {
+        let at = At { now: self.clock.now(), posture_max_age: self.posture_max_age };
+        match found {
             Ok((record, as_of)) => {
-                query.sight(id, record, at).map_or(Fact::Absent, |sighting| Fact::known(sighting, as_of))
+                let sighting = query.sight(id.clone(), record, at);
+                sighting.map_or(Fact::Absent, |sighting| Fact::known(sighting, as_of))
             }
             Err(why) => Fact::Unavailable(why),
         }
@@ -263,20 +301,7 @@ impl Devices {
         self.liveness.is_live()
     }
 
-    /// From memory while that may be believed, else from the store; what memory holds is the last resort.
-    async fn cached_record(
-        &self,
-        id: &DeviceId,
-        deadline: Instant,
-    ) -> Result<(Option<Arc<DeviceRecord>>, UnixTime), Unavailable> {
-        let cached = self.cache.get(id);
-        if let Some(cached) = cached.as_ref().filter(|_| self.liveness.is_live()) {
-            self.counters.hits.increment();
-            return cached.record.clone().map(|record| (record, cached.as_of));
-        }
-        Box::pin(self.asked_record(id, cached, deadline)).await
-    }
-
+    /// From the store; what memory holds is the last resort.
     async fn asked_record(
         &self,
         id: &DeviceId,

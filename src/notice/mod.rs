@@ -83,16 +83,41 @@ impl Notices {
         now: UnixTime,
         deadline: Instant,
     ) -> Fact<Notice> {
-        let live = self.liveness.is_live() && !self.held.is_full();
-        if live && self.held.is_empty() {
+        if self.is_silent() {
             return Fact::known(Notice::default(), now);
         }
+        let live = self.is_whole();
         let about = about(identity, login, device);
         let remembered = self.held.look(&about, now);
         match remembered {
             Some(notice) if live => Fact::known(notice, now),
             remembered => Box::pin(self.ask(&about, remembered, deadline)).await,
         }
+    }
+
+    /// As [`Self::check`], where memory says it; `None`: the store must be asked. `login` is made only where somebody has
+    /// said something of anybody.
+    pub fn remembered<'t>(
+        &self,
+        identity: &'t Identity,
+        (login, device): (impl FnOnce() -> &'t str, Option<&'t DeviceId>),
+        now: UnixTime,
+    ) -> Option<Fact<Notice>> {
+        if self.is_silent() {
+            return Some(Fact::known(Notice::default(), now));
+        }
+        let remembered = self.held.look(&about(identity, login(), device), now);
+        remembered.filter(|_| self.is_whole()).map(|notice| Fact::known(notice, now))
+    }
+
+    /// Whether memory holds all that was said.
+    fn is_whole(&self) -> bool {
+        self.liveness.is_live() && !self.held.is_full()
+    }
+
+    /// Whether nobody has said anything of anybody.
+    fn is_silent(&self) -> bool {
+        self.is_whole() && self.held.is_empty()
     }
 
     /// Says something of somebody, unless something newer was said. Says whether it was new.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Pipeline, outcome::Beside};
 use crate::{
-    behavior::{Observation, Observed, event},
+    behavior::{Observation, Observed, TokenKeys, event},
     decision::Decision,
     domain::{Fact, Facts, Identity, Revocation, RiskModel},
     policy::Rules,
@@ -18,7 +18,7 @@ impl Pipeline {
     /// let a thief wear out the patience with the owner.
     pub(super) async fn observe(
         &self,
-        agent: impl FnOnce() -> Agent,
+        (keys, agent): (&TokenKeys, impl FnOnce() -> Agent),
         facts: &mut Facts,
         beside: &mut Beside,
         rules: &Rules,
@@ -29,7 +29,7 @@ impl Pipeline {
             return;
         }
         let Some(identity) = facts.identity() else { return };
-        let event = seen(agent(), identity, facts);
+        let event = seen(agent(), keys, identity, facts);
         let mut observed = match behaviors.observe(event, deadline).await {
             Fact::Known { value, .. } => value,
             Fact::Unavailable(why) => {
@@ -57,11 +57,12 @@ impl Pipeline {
 }
 
 /// The request as the model sees it. A step-up that was passed in this context counts as a method of the token.
-fn seen(agent: Agent, identity: &Identity, facts: &Facts) -> Event {
+fn seen(agent: Agent, keys: &TokenKeys, identity: &Identity, facts: &Facts) -> Event {
     let passed = facts.session.value().and_then(|session| session.stepped_up);
     event(&Observation {
         now: facts.now,
         identity,
+        keys,
         methods: passed.map_or(identity.methods, |(methods, _)| identity.methods.union(methods)),
         client: facts.request.client,
         place: &facts.place,

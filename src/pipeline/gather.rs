@@ -2,20 +2,35 @@
 //!
 //! Without a verified identity no store is asked: a junk token costs no round trip.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
+
+use tokio::time::Instant;
 
 use super::{Pipeline, Stage, Stopwatch, outcome::Beside};
 use crate::{
-    behavior::LastAgent,
-    decision,
+    behavior::{LastAgent, TokenKeys},
+    decision::{Needs, Target},
     device::DeviceQuery,
-    domain::{Fact, Facts, Revocation, Workload},
-    identity::{Credentials, HeaderValues},
-    policy::Rules,
+    domain::{DeviceId, Fact, Facts, Revocation, UnixTime, Workload},
+    identity::{Credentials, HeaderValues, TokenEntry},
     revocation::CheckedAt,
-    session,
+    session::{self, Sessions},
     wire::check::{CheckView, HttpView},
 };
+
+/// What is looked up of one verified caller, and by what.
+struct Asked<'a> {
+    entry: &'a TokenEntry,
+    needs: Needs,
+    device: DeviceQuery<'a>,
+    /// The device that the request names.
+    named: Option<DeviceId>,
+    client: Option<IpAddr>,
+    /// The workload that hands the request on, where it must be one.
+    between: Option<Arc<TokenEntry>>,
+    now: UnixTime,
+    deadline: Instant,
+}
 
 impl Pipeline {
     pub(super) async fn gather(
@@ -23,12 +38,12 @@ impl Pipeline {
         view: &CheckView<'_>,
         facts: &mut Facts,
         beside: &mut Beside,
-        rules: &Rules,
-        deadline: tokio::time::Instant,
+        target: &Target<'_>,
+        deadline: Instant,
     ) {
         let Some(http) = &view.http else { return };
         let now = facts.now;
-        let needs = decision::needs(&facts.request, rules);
+        let needs = target.needs();
 
         let stage = Stopwatch::now();
         let traced = beside.stage("authenticate");
@@ -41,59 +56,112 @@ impl Pipeline {
         facts.credential = authentication.credential;
         beside.dpop_nonce = authentication.nonce;
         let Some(entry) = authentication.entry else { return };
-        let identity = &entry.identity;
 
         let _traced = beside.stage("gather");
         let fingerprint = joined(http, "x-device-fingerprint");
         let id = joined(http, "x-device-id");
-        let thumbprint = facts.workload.value().and_then(|peer| peer.cert_sha256.as_deref());
-        let certificate = thumbprint.map(|sum| self.devices.certificate(sum, view.source.certificate, now));
-        let query = DeviceQuery {
+        let thumbprint = facts.workload.value().and_then(|peer| peer.cert_sha256.clone());
+        let certificate = thumbprint.as_ref().map(|sum| self.devices.certificate(sum, view.source.certificate, now));
+        let device = DeviceQuery {
             id: id.as_deref(),
             fingerprint: fingerprint.as_deref(),
-            token_device: identity.device.as_ref(),
-            cert_sha256: thumbprint,
+            token_device: entry.identity.device.as_ref(),
+            cert_sha256: thumbprint.as_deref(),
             of_workload: facts.workload.value().is_some_and(Workload::is_trusted),
             certificate,
             jkt: authentication.jkt.as_deref(),
         };
-        let asked = needs.device || identity.device.is_some();
-        let device = async { if asked { self.devices.look_up(&query, deadline).await } else { Fact::NotAsked } };
-        let named = query.named();
-        let (slot, own) = (entry.facts::<CheckedAt>(), entry.facts::<session::Slot>());
+        let named = device.named();
+        let between = if needs.workload { self.authenticator.workload(&credentials(view, http), now) } else { None };
         if needs.identity {
             facts.place = self.locator.locate(facts.request.client, now);
         }
-        let context = (named.as_ref(), facts.place.value(), facts.request.client);
+        let asked = Asked { entry: &entry, needs, device, named, client: facts.request.client, between, now, deadline };
+        if !self.remembered(&asked, facts, beside) {
+            Box::pin(self.look_up(&asked, facts, beside)).await;
+        }
+        if needs.identity && self.behaviors.is_some() {
+            let header =
+                || http.value("user-agent").and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+            let agent = || entry.facts::<LastAgent>().read(header());
+            self.observe((entry.facts::<TokenKeys>(), agent), facts, beside, target.rules(), deadline).await;
+        }
+        self.counters.time(Stage::Gather, authenticated.elapsed());
+    }
+
+    /// Whether memory knows all that is asked: nearly always, and then nothing is waited for.
+    fn remembered(&self, asked: &Asked<'_>, facts: &mut Facts, beside: &mut Beside) -> bool {
+        let identity = &asked.entry.identity;
+        let named = asked.named.as_ref();
+        let Some(revocation) = self.revocation_remembered(asked) else { return false };
+        let about = || asked.entry.facts::<session::Slot>().text(identity);
+        let Some(notice) = self.notices.remembered(identity, (about, named), asked.now) else { return false };
+        if asked.reads_device() {
+            let Some(device) = self.devices.remembered(&asked.device, named) else { return false };
+            facts.device = device;
+        }
+        if asked.reads_session(&self.sessions) {
+            let slot = asked.entry.facts::<session::Slot>();
+            let context = (named, facts.place.value(), asked.client);
+            let Some((session, visit)) = self.sessions.remembered(identity, slot, context, asked.now) else {
+                return false;
+            };
+            (facts.session, beside.visit) = (session, Some(visit));
+        }
+        (facts.revocation, facts.notice) = (revocation, notice);
+        true
+    }
+
+    fn revocation_remembered(&self, asked: &Asked<'_>) -> Option<Fact<Revocation>> {
+        let of = |entry: &TokenEntry, device| {
+            self.revocations.remembered(&entry.identity, device, entry.facts::<CheckedAt>(), asked.now)
+        };
+        match (of(asked.entry, asked.named.as_ref())?, &asked.between) {
+            (Fact::Known { value: Revocation::Clear, .. }, Some(between)) => of(between, None),
+            (own, _) => Some(own),
+        }
+    }
+
+    /// As [`Self::remembered`], and asks the stores for the rest: all at once.
+    async fn look_up(&self, asked: &Asked<'_>, facts: &mut Facts, beside: &mut Beside) {
+        let Asked { entry, named, now, deadline, .. } = asked;
+        let (identity, named, now, deadline) = (&entry.identity, named.as_ref(), *now, *deadline);
+        let (slot, own) = (entry.facts::<CheckedAt>(), entry.facts::<session::Slot>());
+        let device = async {
+            if asked.reads_device() { self.devices.look_up(&asked.device, deadline).await } else { Fact::NotAsked }
+        };
+        let context = (named, facts.place.value(), asked.client);
         let session = async {
-            if needs.session || (needs.identity && self.sessions.has_limits()) {
+            if asked.reads_session(&self.sessions) {
                 let (fact, visit) = self.sessions.check(identity, own, context, now, deadline).await;
                 (fact, Some(visit))
             } else {
                 (Fact::NotAsked, None)
             }
         };
-        let between = if needs.workload { self.authenticator.workload(&credentials(view, http), now) } else { None };
         let revocation = async {
-            let own = self.revocations.check(identity, named.as_ref(), slot, now, deadline).await;
-            match between {
+            let own = self.revocations.check(identity, named, slot, now, deadline).await;
+            match &asked.between {
                 Some(between) if matches!(own, Fact::Known { value: Revocation::Clear, .. }) => {
                     let slot = between.facts::<CheckedAt>();
-                    Box::pin(self.revocations.check(&between.identity, None, slot, now, deadline)).await
+                    self.revocations.check(&between.identity, None, slot, now, deadline).await
                 }
                 _ => own,
             }
         };
-        let notice = self.notices.check(identity, (own.text(identity), named.as_ref()), now, deadline);
+        let notice = self.notices.check(identity, (own.text(identity), named), now, deadline);
         let found = tokio::join!(revocation, notice, device, session);
         (facts.revocation, facts.notice, facts.device, (facts.session, beside.visit)) = found;
-        if needs.identity {
-            let header =
-                || http.value("user-agent").and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
-            let agent = || entry.facts::<LastAgent>().read(header());
-            self.observe(agent, facts, beside, rules, deadline).await;
-        }
-        self.counters.time(Stage::Gather, authenticated.elapsed());
+    }
+}
+
+impl Asked<'_> {
+    fn reads_device(&self) -> bool {
+        self.needs.device || self.entry.identity.device.is_some()
+    }
+
+    fn reads_session(&self, sessions: &Sessions) -> bool {
+        self.needs.session || (self.needs.identity && sessions.has_limits())
     }
 }
 

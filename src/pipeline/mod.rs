@@ -23,7 +23,7 @@ use crate::{
     assertion::{Assertions, Subject},
     behavior::Behaviors,
     clock::Clock,
-    decision::{self, LiveFacts, Permit},
+    decision::{self, LiveFacts, Permit, Target},
     device::Devices,
     domain::{
         AccessRequest, DecisionId, Fact, Facts, Unavailable, UnixTime,
@@ -81,9 +81,12 @@ impl Pipeline {
         beside.remove = view.http.as_ref().map(request::headers_to_remove).unwrap_or_default();
 
         let mut facts = nothing_known(now, request::read(&view, id, self.trusted_hops));
-        self.gather(&view, &mut facts, &mut beside, &rules, deadline).await;
-        self.admit(&mut facts, &mut beside, deadline).await;
-        let ending = self.decide(&mut facts, &rules, &beside, deadline).await;
+        let target = Target::of(&facts.request, &rules);
+        self.gather(&view, &mut facts, &mut beside, &target, deadline).await;
+        if beside.visit.is_some() {
+            self.admit(&mut facts, &mut beside, deadline).await;
+        }
+        let ending = self.decide(&mut facts, target, &beside, deadline).await;
         let mut outcome = self.conclude(facts, ending, &rules, beside, started);
         if let Some(mut span) = outcome.beside.span.take() {
             span.note("verdict", outcome.decision().verdict.as_str());
@@ -109,7 +112,8 @@ impl Pipeline {
         let mut facts = nothing_known(now, request::unreadable(id));
         if let Ok(view) = CheckView::parse(message) {
             facts.request = request::read(&view, id, self.trusted_hops);
-            self.gather(&view, &mut facts, &mut Beside::default(), &rules, deadline).await;
+            let target = Target::of(&facts.request, &rules);
+            self.gather(&view, &mut facts, &mut Beside::default(), &target, deadline).await;
         }
         let decision = decision::decide(&facts, &rules);
         (*facts, decision)
@@ -162,7 +166,8 @@ impl Pipeline {
 
     /// Of facts that hold no identity: nothing is taken for them, so nothing is waited for.
     async fn judge_unlooked(&self, mut facts: Box<Facts>, rules: &Rules, started: Stopwatch) -> Outcome {
-        let ending = self.decide(&mut facts, rules, &Beside::default(), Instant::now()).await;
+        let target = Target::of(&facts.request, rules);
+        let ending = self.decide(&mut facts, target, &Beside::default(), Instant::now()).await;
         self.conclude(facts, ending, rules, Beside::default(), started)
     }
 
@@ -170,12 +175,12 @@ impl Pipeline {
     async fn decide(
         &self,
         facts: &mut Facts,
-        rules: &Rules,
+        target: Target<'_>,
         beside: &Beside,
         deadline: Instant,
     ) -> Result<Permit, Box<decision::Decision>> {
         let _traced = beside.stage("decide");
-        let permit = match decision::assess(LiveFacts::gathered(facts), rules) {
+        let permit = match decision::assess(LiveFacts::gathered(facts, target)) {
             decision::Outcome::Permit(permit) => permit,
             decision::Outcome::Refusal(refusal) => return Err(refusal),
             decision::Outcome::Pending(pending) => {

@@ -133,24 +133,49 @@ impl Revocations {
         now: UnixTime,
         deadline: Instant,
     ) -> Fact<Revocation> {
+        match self.at_hand(identity, device, slot, now) {
+            Ok(fact) => fact,
+            Err(slot) => Box::pin(self.ask(identity, device, slot, deadline)).await,
+        }
+    }
+
+    /// As [`Self::check`], where memory says it; `None`: the store must be asked.
+    pub fn remembered(
+        &self,
+        identity: &Identity,
+        device: Option<&DeviceId>,
+        slot: &CheckedAt,
+        now: UnixTime,
+    ) -> Option<Fact<Revocation>> {
+        self.at_hand(identity, device, slot, now).ok()
+    }
+
+    /// What memory says; else what the store's silence may be answered from.
+    fn at_hand<'s>(
+        &self,
+        identity: &Identity,
+        device: Option<&DeviceId>,
+        slot: &'s CheckedAt,
+        now: UnixTime,
+    ) -> Result<Fact<Revocation>, Option<&'s CheckedAt>> {
         if self.refusing.load(Ordering::Acquire) {
             self.counters.refused.increment();
-            return Fact::Unavailable(Unavailable::Stale);
+            return Ok(Fact::Unavailable(Unavailable::Stale));
         }
         let live = self.is_live();
         let generation = self.known.generation();
         if live && let Some(as_of) = slot.is_clear(generation, device) {
-            return Fact::known(Revocation::Clear, as_of);
+            return Ok(Fact::known(Revocation::Clear, as_of));
         }
         match self.known.look(identity, device, now) {
-            Look::Revoked(kind) => Fact::known(Revocation::Revoked(kind), now),
+            Look::Revoked(kind) => Ok(Fact::known(Revocation::Revoked(kind), now)),
             Look::Clear if live => {
                 slot.asked(generation, device, now, self.liveness.as_of());
-                Fact::known(Revocation::Clear, now)
+                Ok(Fact::known(Revocation::Clear, now))
             }
-            Look::Clear => Box::pin(self.ask(identity, device, Some(slot), deadline)).await,
+            Look::Clear => Err(Some(slot)),
             // The feed told of a change: what was known before it does not count any more.
-            Look::Ask => Box::pin(self.ask(identity, device, None, deadline)).await,
+            Look::Ask => Err(None),
         }
     }
 

@@ -20,6 +20,7 @@ mod write;
 
 use std::{sync::Arc, time::Duration};
 
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -51,7 +52,7 @@ pub struct Sessions {
     settings: Settings,
     clock: Clock,
     max_staleness: Duration,
-    known: Cache<SessionKey, Arc<Live>>,
+    known: Cache<SessionKey, Arc<Live>, RandomState>,
     liveness: Liveness,
     tickets: Tickets,
     /// Connections of the feed so far: what was read before the last one is read again.
@@ -84,7 +85,10 @@ impl Sessions {
     ) -> Arc<Self> {
         let (behind, later) = mpsc::channel(settings.queue.max(1));
         let (at_once, now) = mpsc::channel(settings.queue.max(1));
-        let known = Cache::builder().max_capacity(settings.cache_entries).time_to_idle(settings.keep.get()).build();
+        let known = Cache::builder()
+            .max_capacity(settings.cache_entries)
+            .time_to_idle(settings.keep.get())
+            .build_with_hasher(RandomState::default());
         let sessions = Arc::new(Self {
             store,
             settings,
@@ -127,19 +131,38 @@ impl Sessions {
         now: UnixTime,
         deadline: Instant,
     ) -> (Fact<SessionState>, Visit) {
-        let key = slot.key(identity);
-        let context = Context::of(device, place, client);
-        let live = self.known.get(&key);
-        let fresh = self.liveness.is_live().then(|| self.epoch());
-        if let Some(live) = &live {
-            match live.look(fresh, &context, &self.settings, now) {
-                Look::Known(state) => {
-                    return (Fact::known(state, now), Visit { key, context, live: Some(Arc::clone(live)) });
-                }
-                Look::Read => {}
-            }
+        match self.at_hand(identity, slot, (device, place, client), now) {
+            Ok(known) => known,
+            Err(visit) => Box::pin(self.asked(identity, visit, now, deadline)).await,
         }
-        Box::pin(self.asked(identity, Visit { key, context, live }, now, deadline)).await
+    }
+
+    /// As [`Self::check`], where memory says it; `None`: the store must be asked.
+    pub fn remembered(
+        &self,
+        identity: &Identity,
+        slot: &Slot,
+        context: (Option<&DeviceId>, Option<&Place>, Option<std::net::IpAddr>),
+        now: UnixTime,
+    ) -> Option<(Fact<SessionState>, Visit)> {
+        self.at_hand(identity, slot, context, now).ok()
+    }
+
+    /// What memory says; else the visit for which the store must be read.
+    fn at_hand(
+        &self,
+        identity: &Identity,
+        slot: &Slot,
+        (device, place, client): (Option<&DeviceId>, Option<&Place>, Option<std::net::IpAddr>),
+        now: UnixTime,
+    ) -> Result<(Fact<SessionState>, Visit), Visit> {
+        let key = slot.key(identity);
+        let visit = Visit { key, context: Context::of(device, place, client), live: self.known.get(&key) };
+        let fresh = self.liveness.is_live().then(|| self.epoch());
+        match visit.live.as_ref().map(|live| live.look(fresh, &visit.context, &self.settings, now)) {
+            Some(Look::Known(state)) => Ok((Fact::known(state, now), visit)),
+            Some(Look::Read) | None => Err(visit),
+        }
     }
 
     /// As [`Self::check`] where memory does not say.

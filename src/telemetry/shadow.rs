@@ -15,7 +15,7 @@ use super::{
     explain::verdict_word,
 };
 use crate::{
-    decision::{Decision, Needs, Reason, decide, needs},
+    decision::{Decision, Needs, Reason, Target, decide},
     domain::{
         Fact, Facts,
         metric::{Counter, Page, Source},
@@ -67,7 +67,7 @@ impl Shadows {
         // A panic would end the audit's writer, and with it the audit of the live decisions.
         let judged = catch_unwind(AssertUnwindSafe(|| decide(&record.facts, rules))).ok();
         match judged {
-            Some(shadow) if !lacks(&record.facts, needs(&record.facts.request, rules)) => {
+            Some(shadow) if !lacks(&record.facts, Target::of(&record.facts.request, rules).needs()) => {
                 self.compare(&record.decision, &shadow, rules.version())
             }
             _ => {

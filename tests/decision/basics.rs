@@ -1,5 +1,7 @@
 use countersign::{
-    decision::{ActionRequired, Class, Grant, LiveFacts, Outcome, Reason, StepUpLevel, assess, authorize, decide},
+    decision::{
+        ActionRequired, Class, Grant, LiveFacts, Outcome, Reason, StepUpLevel, Target, assess, authorize, decide,
+    },
     domain::*,
     policy::model::{Access, Policy, RateLimit, RateScope, Resource},
 };
@@ -280,8 +282,9 @@ fn a_permit_needs_its_quota() {
     let facts = facts("GET", "/x");
     let dry = decide(&facts, &rules);
     assert_eq!((told(&dry).as_str(), dry.grant), ("allow", Some(Grant::Policy("limited".into()))));
-    assert_eq!(authorize(LiveFacts::gathered(&facts), &rules).unwrap_err().reason, Some(Reason::QuotaUnknown));
-    let take = |quota| match assess(LiveFacts::gathered(&facts), &rules) {
+    let live = || LiveFacts::gathered(&facts, Target::of(&facts.request, &rules));
+    assert_eq!(authorize(live()).unwrap_err().reason, Some(Reason::QuotaUnknown));
+    let take = |quota| match assess(live()) {
         Outcome::Pending(pending) => pending.settle(&quota),
         other => panic!("{other:?}"),
     };
