@@ -144,7 +144,7 @@ fn cedar_files_are_validated_with_their_lines() {
     let missing = load(&[SourceFile::new("rules.yaml", RULES)], Options::default()).unwrap_err();
     assert_eq!(
         missing[0].to_string(),
-        "rules.yaml:6:20: error: cedar.policies: there is no file `cedar/` beside the rules"
+        "rules.yaml:6:20: error: cedar.policies: `cedar/` is not among the files that are read: `rules` must list it, or its folder"
     );
 }
 

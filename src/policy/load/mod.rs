@@ -242,7 +242,7 @@ impl<'d> Loader<'d> {
             move |file: &&SourceFile| resolve("", &file.name) == path || resolve("", &file.name).starts_with(&below)
         };
         let mut missing = |key: &str, name: &str| {
-            let message = format!("there is no file `{name}` beside the rules");
+            let message = format!("`{name}` is not among the files that are read: `rules` must list it, or its folder");
             self.problems.push(origin.node.diagnose(&origin.path, Problem::error(key, message)));
         };
         let policies: Vec<_> =
