@@ -76,12 +76,12 @@ fn run(mut call: Answering) {
     tokio::spawn(call);
 }
 
-/// Resolves when the peer no longer answers.
-async fn fallen_silent(pings: Option<PingPong>) {
+/// Resolves when the peer no longer answers, asked so often and given so long.
+async fn fallen_silent(pings: Option<PingPong>, (often, long): (Duration, Duration)) {
     let Some(mut pings) = pings else { return std::future::pending().await };
     loop {
-        sleep(KEEPALIVE.0).await;
-        if !matches!(timeout(KEEPALIVE.1, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+        sleep(often).await;
+        if !matches!(timeout(long, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
             return;
         }
     }
@@ -137,7 +137,7 @@ impl Door {
             .initial_connection_window_size(WINDOW)
             .handshake(stream);
         let mut connection = timeout(PREFACE, handshake).await??;
-        let mut silent = pin!(fallen_silent(connection.ping_pong()).fuse());
+        let mut silent = pin!(fallen_silent(connection.ping_pong(), KEEPALIVE).fuse());
         let mut leaving = pin!(goaway.cancelled().fuse());
         let mut calls = VecDeque::new();
         poll_fn(|context| {
@@ -175,7 +175,10 @@ impl Door {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::sync::oneshot;
+    use tokio::{
+        io::{AsyncWriteExt, DuplexStream, duplex},
+        sync::oneshot,
+    };
 
     use super::*;
 
@@ -208,5 +211,35 @@ mod tests {
         while answered.load(Ordering::Relaxed) < 1_000 {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Serves a connection until its peer falls silent, or the connection ends.
+    async fn falls_silent(stream: DuplexStream, keepalive: (Duration, Duration)) -> bool {
+        let mut connection = Builder::new().handshake::<_, Bytes>(stream).await.unwrap();
+        let pings = connection.ping_pong();
+        tokio::select! {
+            () = fallen_silent(pings, keepalive) => true,
+            _ = connection.accept() => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_answers_no_ping_has_fallen_silent() {
+        let (near, mut far) = duplex(4096);
+        // A preface and empty settings, and never a word again.
+        far.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        assert!(falls_silent(near, (Duration::from_millis(1), Duration::from_millis(20))).await);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_answers_pings_may_be_idle() {
+        let (near, far) = duplex(4096);
+        let peer = async {
+            let (_requests, connection) = h2::client::handshake(far).await.unwrap();
+            let _ = timeout(Duration::from_millis(200), connection).await;
+        };
+        let keepalive = (Duration::from_millis(1), Duration::from_secs(10));
+        let ((), silent) = tokio::join!(peer, falls_silent(near, keepalive));
+        assert!(!silent, "dozens of pings were answered, then the connection ended");
     }
 }
