@@ -90,9 +90,11 @@ impl<T: Clone> Flight<T> {
     }
 
     pub(super) fn land(mut self, result: Result<T, Unavailable>) {
-        for waiting in self.landing.end() {
+        let waiting = self.landing.end();
+        let results = std::iter::repeat_n(result, waiting.len());
+        for (waiting, result) in waiting.into_iter().zip(results) {
             // Who does not wait any more went away, or was too late.
-            let _ = waiting.send(result.clone());
+            let _ = waiting.send(result);
         }
     }
 }

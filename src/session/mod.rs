@@ -132,8 +132,8 @@ impl Sessions {
         deadline: Instant,
     ) -> (Fact<SessionState>, Visit) {
         match self.at_hand(identity, slot, (device, place, client), now) {
-            Ok(known) => known,
-            Err(visit) => Box::pin(self.asked(identity, visit, now, deadline)).await,
+            (Some(known), visit) => (known, visit),
+            (None, visit) => Box::pin(self.asked(identity, visit, now, deadline)).await,
         }
     }
 
@@ -145,23 +145,24 @@ impl Sessions {
         context: (Option<&DeviceId>, Option<&Place>, Option<std::net::IpAddr>),
         now: UnixTime,
     ) -> Option<(Fact<SessionState>, Visit)> {
-        self.at_hand(identity, slot, context, now).ok()
+        let (known, visit) = self.at_hand(identity, slot, context, now);
+        Some((known?, visit))
     }
 
-    /// What memory says; else the visit for which the store must be read.
+    /// What memory says, if anything, and the visit for which the store is read otherwise.
     fn at_hand(
         &self,
         identity: &Identity,
         slot: &Slot,
         (device, place, client): (Option<&DeviceId>, Option<&Place>, Option<std::net::IpAddr>),
         now: UnixTime,
-    ) -> Result<(Fact<SessionState>, Visit), Visit> {
+    ) -> (Option<Fact<SessionState>>, Visit) {
         let key = slot.key(identity);
         let visit = Visit { key, context: Context::of(device, place, client), live: self.known.get(&key) };
         let fresh = self.liveness.is_live().then(|| self.epoch());
         match visit.live.as_ref().map(|live| live.look(fresh, &visit.context, &self.settings, now)) {
-            Some(Look::Known(state)) => Ok((Fact::known(state, now), visit)),
-            Some(Look::Read) | None => Err(visit),
+            Some(Look::Known(state)) => (Some(Fact::known(state, now)), visit),
+            Some(Look::Read) | None => (None, visit),
         }
     }
 
