@@ -97,7 +97,7 @@ fn unknown(quota: &Fact<Quota>) -> Finding {
 /// Judges live facts. The quota, where one is wanted, is taken by the caller between this and [`Pending::settle`].
 #[expect(clippy::needless_pass_by_value, reason = "live facts are used up: one gathering, one judgement")]
 pub fn assess(live: LiveFacts<'_>) -> Outcome {
-    let decision = Box::new(decide_for(live.facts, &live.target));
+    let decision = decide_for(live.facts, &live.target);
     if !decision.is_allow() {
         return Outcome::Refusal(decision);
     }

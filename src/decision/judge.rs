@@ -23,14 +23,16 @@ use crate::{
 
 /// Judges facts by rules. Pure: equal inputs, equal decisions. Mints nothing.
 pub fn decide(facts: &Facts, rules: &Rules) -> Decision {
-    decide_for(facts, &Target::of(&facts.request, rules))
+    *decide_for(facts, &Target::of(&facts.request, rules))
 }
 
 /// As [`decide`], where the target of the facts' request is known.
-pub(super) fn decide_for(facts: &Facts, target: &Target<'_>) -> Decision {
+pub(super) fn decide_for(facts: &Facts, target: &Target<'_>) -> Box<Decision> {
     let mut decision = if target.access == Access::Public {
         // Whoever it is, and whatever they sent: on a public resource everybody is nobody.
-        Decision { grant: Some(Grant::Public), ..Decision::from_findings(Findings::new()) }
+        let mut decision = Decision::from_findings(Findings::new());
+        decision.grant = Some(Grant::Public);
+        decision
     } else if facts.request.transport == Transport::Tcp {
         // Plain TCP carries no credentials that could be missing: only what there is to reach is told.
         Decision::from_findings(target.problem.iter().cloned().collect())
@@ -97,7 +99,7 @@ struct Judgement {
     session: sessions::Outcome,
 }
 
-fn of_caller<'a>(facts: &'a Facts, target: &'a Target<'a>, (identity, proof): Caller<'a>) -> Decision {
+fn of_caller<'a>(facts: &'a Facts, target: &'a Target<'a>, (identity, proof): Caller<'a>) -> Box<Decision> {
     let scene = |what_if| Scene::new(facts, target.rules, target, (identity, proof), what_if);
     let now = scene(WhatIf::default());
     let Judgement { mut findings, grant, scope, challenged, session } = judge(&now);
@@ -109,18 +111,12 @@ fn of_caller<'a>(facts: &'a Facts, target: &'a Target<'a>, (identity, proof): Ca
         refuse_for_good(&now, &mut findings);
     }
     let unsatisfied = findings.iter().any(conditions::is_contextual);
-    let restrictions = session.restrictions;
-    let session = verification::effect(&now, session.ends, challenged, unsatisfied);
-    let retry_after = facts.quota.value().filter(|quota| !quota.allowed).map(|quota| quota.retry_after.max(1));
-    let mut decision = Decision {
-        grant,
-        scope,
-        step_up,
-        session,
-        restrictions,
-        retry_after,
-        ..Decision::from_findings(Findings::new())
-    };
+    let mut decision = Decision::from_findings(Findings::new());
+    (decision.grant, decision.scope, decision.step_up) = (grant, scope, step_up);
+    decision.restrictions = session.restrictions;
+    decision.session = verification::effect(&now, session.ends, challenged, unsatisfied);
+    let full = facts.quota.value().filter(|quota| !quota.allowed);
+    decision.retry_after = full.map(|quota| quota.retry_after.max(1));
     decision.findings = findings;
     for policy in target.policies.iter() {
         decision.restrictions = decision.restrictions.union(policy.constraints.restrictions);

@@ -124,13 +124,14 @@ impl Decision {
     /// A refusal for a reason that no facts are needed for: the record that must be written cannot be.
     ///
     /// Never an allow, whatever the reason.
-    pub fn refusal(reason: Reason) -> Self {
+    pub fn refusal(reason: Reason) -> Box<Self> {
         Self::from_findings(Findings::from_iter([Finding::new(reason, None)]))
     }
 
-    /// A decision in which nothing is known but what speaks against it.
-    pub(super) fn from_findings(findings: Findings) -> Self {
-        let mut decision = Self {
+    /// A decision in which nothing is known but what speaks against it. Boxed from the start: it is large, and all that is
+    /// found out besides is written into it.
+    pub(super) fn from_findings(findings: Findings) -> Box<Self> {
+        let mut decision = Box::new(Self {
             verdict: Verdict::Deny,
             class: Some(Class::Refused),
             reason: Some(Reason::NoMatchingResource),
@@ -152,7 +153,7 @@ impl Decision {
             stream_limit: None,
             next_verification: None,
             session: SessionEffect::Keep,
-        };
+        });
         decision.answer();
         decision
     }

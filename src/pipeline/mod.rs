@@ -235,7 +235,7 @@ impl Pipeline {
     /// Where a record must be written or there is no access, an audit that has no room is a refusal.
     fn audited(&self, permit: Permit) -> Result<Permit, Box<decision::Decision>> {
         if self.auditor.must_refuse(permit.decision().audit_required) {
-            return Err(Box::new(decision::Decision::refusal(decision::Reason::AuditUnavailable)));
+            return Err(decision::Decision::refusal(decision::Reason::AuditUnavailable));
         }
         Ok(permit)
     }

@@ -42,6 +42,8 @@ pub struct HttpView<'a> {
     pub protocol: &'a [u8],
     /// Names and values; a map entry that is written twice stands here twice, the later one counting.
     headers: SmallVec<[Header<'a>; 32]>,
+    /// A [`tag`] for each of them: to find one, a line of the cache is read instead of twenty.
+    tags: SmallVec<[u8; 32]>,
     /// Which lengths of names occur, modulo 64: most headers that are asked for are not there, and this says so at once.
     lengths: u64,
 }
@@ -143,7 +145,7 @@ impl<'a> HttpView<'a> {
             return values;
         }
         let mut mapped = None;
-        for header in self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name.as_bytes())) {
+        for header in self.named(name) {
             if header.line {
                 values.push(header.value);
             } else {
@@ -159,8 +161,13 @@ impl<'a> HttpView<'a> {
         if !self.may_hold(name) {
             return None;
         }
-        let found = self.headers.iter().rev().find(|header| header.name.eq_ignore_ascii_case(name.as_bytes()));
-        found.map(|header| header.value)
+        self.named(name).next_back().map(|header| header.value)
+    }
+
+    fn named(&self, name: &str) -> impl DoubleEndedIterator<Item = &Header<'a>> {
+        let (wanted, name) = (tag(name.as_bytes()), name.as_bytes());
+        let tagged = self.tags.iter().zip(&self.headers).filter(move |(tag, _)| **tag == wanted);
+        tagged.map(|(_, header)| header).filter(move |header| header.name.eq_ignore_ascii_case(name))
     }
 
     pub fn headers(&self) -> &[Header<'a>] {
@@ -173,6 +180,7 @@ impl<'a> HttpView<'a> {
 
     fn push(&mut self, header: Header<'a>) {
         self.lengths |= length_bit(header.name);
+        self.tags.push(tag(header.name));
         self.headers.push(header);
     }
 
@@ -225,6 +233,12 @@ fn usual_entry(message: &[u8]) -> Option<(&[u8], &[u8])> {
         _ => return None,
     };
     (value.len() == length).then_some((key, value))
+}
+
+/// Equal for names that differ in case alone, and for few others.
+fn tag(name: &[u8]) -> u8 {
+    let first = name.first().map_or(0, u8::to_ascii_lowercase);
+    (name.len() as u8).wrapping_mul(31) ^ first
 }
 
 const fn length_bit(name: &[u8]) -> u64 {

@@ -225,7 +225,7 @@ mod tests {
     fn record(facts: Facts) -> AuditRecord {
         AuditRecord {
             facts: Box::new(facts),
-            decision: Box::new(Decision::refusal(Why::NoMatchingResource)),
+            decision: Decision::refusal(Why::NoMatchingResource),
             rules: "v".into(),
             latency: Duration::ZERO,
             trace_id: None,

@@ -45,7 +45,7 @@ fn decision(number: u128, millis: u64, verdict: Verdict) -> AuditRecord {
     (facts.request.id, facts.now) = (DecisionId::new(millis, number), UnixTime::from_millis(millis));
     AuditRecord {
         facts: Box::new(facts),
-        decision: Box::new(Decision { verdict, ..Decision::refusal(Reason::NoMatchingResource) }),
+        decision: Box::new(Decision { verdict, ..*Decision::refusal(Reason::NoMatchingResource) }),
         rules: "v".into(),
         latency: Duration::from_micros(10),
         trace_id: None,
