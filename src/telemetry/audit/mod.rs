@@ -149,7 +149,7 @@ impl Auditor {
         }))
     }
 
-    /// Formats the record of a decision and hands it over: a few µs after the answer, never waits.
+    /// Formats the record of a decision, a few µs once the answer is written, and hands it over. Never waits.
     ///
     /// Not every allow is kept for `explain`: memory that is used again at once costs a check far less than memory that
     /// comes back after thousands of others.
