@@ -100,7 +100,7 @@ struct Judgement {
 }
 
 fn of_caller<'a>(facts: &'a Facts, target: &'a Target<'a>, (identity, proof): Caller<'a>) -> Box<Decision> {
-    let scene = |what_if| Scene::new(facts, target.rules, target, (identity, proof), what_if);
+    let scene = |what_if| Scene::new(facts, target, (identity, proof), what_if);
     let now = scene(WhatIf::default());
     let Judgement { mut findings, grant, scope, challenged, session } = judge(&now);
     let ladder = findings.iter().any(|finding| finding.class == Class::StepUp)

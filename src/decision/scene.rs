@@ -129,7 +129,6 @@ pub(super) struct Scene<'a> {
 impl<'a> Scene<'a> {
     pub(super) fn new(
         facts: &'a Facts,
-        rules: &'a Rules,
         target: &'a Target<'a>,
         (identity, proof): (&'a Identity, Option<Possession>),
         what_if: WhatIf,
@@ -137,7 +136,7 @@ impl<'a> Scene<'a> {
         let certified_service = is_certified_service(facts, identity, proof);
         let mut scene = Self {
             facts,
-            rules,
+            rules: target.rules,
             target,
             identity,
             proof,

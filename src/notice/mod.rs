@@ -83,41 +83,41 @@ impl Notices {
         now: UnixTime,
         deadline: Instant,
     ) -> Fact<Notice> {
-        if self.is_silent() {
-            return Fact::known(Notice::default(), now);
-        }
-        let live = self.is_whole();
-        let about = about(identity, login, device);
-        let remembered = self.held.look(&about, now);
-        match remembered {
-            Some(notice) if live => Fact::known(notice, now),
-            remembered => Box::pin(self.ask(&about, remembered, deadline)).await,
+        match self.at_hand(identity, (login, device), now) {
+            Ok(fact) => fact,
+            Err(remembered) => {
+                let about = about(identity, login, device);
+                Box::pin(self.ask(&about, remembered, deadline)).await
+            }
         }
     }
 
-    /// As [`Self::check`], where memory says it; `None`: the store must be asked. `login` is made only where somebody has
-    /// said something of anybody.
-    pub fn remembered<'t>(
+    /// As [`Self::check`], where memory says it; `None`: the store must be asked.
+    pub fn remembered(
         &self,
-        identity: &'t Identity,
-        (login, device): (impl FnOnce() -> &'t str, Option<&'t DeviceId>),
+        identity: &Identity,
+        of: (&str, Option<&DeviceId>),
         now: UnixTime,
     ) -> Option<Fact<Notice>> {
-        if self.is_silent() {
-            return Some(Fact::known(Notice::default(), now));
+        self.at_hand(identity, of, now).ok()
+    }
+
+    /// What memory says; else what it holds as the last resort where the store does not answer.
+    fn at_hand(
+        &self,
+        identity: &Identity,
+        (login, device): (&str, Option<&DeviceId>),
+        now: UnixTime,
+    ) -> Result<Fact<Notice>, Option<Notice>> {
+        let whole = self.liveness.is_live() && !self.held.is_full();
+        // Nobody has said anything of anybody.
+        if whole && self.held.is_empty() {
+            return Ok(Fact::known(Notice::default(), now));
         }
-        let remembered = self.held.look(&about(identity, login(), device), now);
-        remembered.filter(|_| self.is_whole()).map(|notice| Fact::known(notice, now))
-    }
-
-    /// Whether memory holds all that was said.
-    fn is_whole(&self) -> bool {
-        self.liveness.is_live() && !self.held.is_full()
-    }
-
-    /// Whether nobody has said anything of anybody.
-    fn is_silent(&self) -> bool {
-        self.is_whole() && self.held.is_empty()
+        match self.held.look(&about(identity, login, device), now) {
+            Some(notice) if whole => Ok(Fact::known(notice, now)),
+            remembered => Err(remembered),
+        }
     }
 
     /// Says something of somebody, unless something newer was said. Says whether it was new.

@@ -14,7 +14,7 @@ use crate::{
     domain::{DeviceId, Fact, Facts, Revocation, UnixTime, Workload},
     identity::{Credentials, HeaderValues, TokenEntry},
     revocation::CheckedAt,
-    session::{self, Sessions},
+    session,
     wire::check::{CheckView, HttpView},
 };
 
@@ -77,10 +77,11 @@ impl Pipeline {
             facts.place = self.locator.locate(facts.request.client, now);
         }
         let asked = Asked { entry: &entry, needs, device, named, client: facts.request.client, between, now, deadline };
-        if !self.remembered(&asked, facts, beside) {
-            Box::pin(self.look_up(&asked, facts, beside)).await;
+        let lacking = self.remembered(&asked, facts, beside);
+        if lacking != Lacking::default() {
+            Box::pin(self.look_up(&asked, lacking, facts, beside)).await;
         }
-        if needs.identity && self.behaviors.is_some() {
+        if needs.identity {
             let header =
                 || http.value("user-agent").and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
             let agent = || entry.facts::<LastAgent>().read(header());
@@ -89,27 +90,33 @@ impl Pipeline {
         self.counters.time(Stage::Gather, authenticated.elapsed());
     }
 
-    /// Whether memory knows all that is asked: nearly always, and then nothing is waited for.
-    fn remembered(&self, asked: &Asked<'_>, facts: &mut Facts, beside: &mut Beside) -> bool {
-        let identity = &asked.entry.identity;
-        let named = asked.named.as_ref();
-        let Some(revocation) = self.revocation_remembered(asked) else { return false };
-        let about = || asked.entry.facts::<session::Slot>().text(identity);
-        let Some(notice) = self.notices.remembered(identity, (about, named), asked.now) else { return false };
-        if asked.reads_device() {
-            let Some(device) = self.devices.remembered(&asked.device, named) else { return false };
-            facts.device = device;
+    /// Fills in what memory knows, and says what it does not: nearly always nothing, and then nothing is waited for.
+    fn remembered(&self, asked: &Asked<'_>, facts: &mut Facts, beside: &mut Beside) -> Lacking {
+        let (identity, named, now) = (&asked.entry.identity, asked.named.as_ref(), asked.now);
+        let own = asked.entry.facts::<session::Slot>();
+        let mut lacking = Lacking::default();
+        match self.revocation_remembered(asked) {
+            Some(revocation) => facts.revocation = revocation,
+            None => lacking.revocation = true,
         }
-        if asked.reads_session(&self.sessions) {
-            let slot = asked.entry.facts::<session::Slot>();
+        match self.notices.remembered(identity, (own.text(identity), named), now) {
+            Some(notice) => facts.notice = notice,
+            None => lacking.notice = true,
+        }
+        if asked.needs.device || identity.device.is_some() {
+            match self.devices.remembered(&asked.device, named) {
+                Some(device) => facts.device = device,
+                None => lacking.device = true,
+            }
+        }
+        if asked.needs.session || (asked.needs.identity && self.sessions.has_limits()) {
             let context = (named, facts.place.value(), asked.client);
-            let Some((session, visit)) = self.sessions.remembered(identity, slot, context, asked.now) else {
-                return false;
-            };
-            (facts.session, beside.visit) = (session, Some(visit));
+            match self.sessions.remembered(identity, own, context, now) {
+                Some((session, visit)) => (facts.session, beside.visit) = (session, Some(visit)),
+                None => lacking.session = true,
+            }
         }
-        (facts.revocation, facts.notice) = (revocation, notice);
-        true
+        lacking
     }
 
     fn revocation_remembered(&self, asked: &Asked<'_>) -> Option<Fact<Revocation>> {
@@ -122,24 +129,14 @@ impl Pipeline {
         }
     }
 
-    /// As [`Self::remembered`], and asks the stores for the rest: all at once.
-    async fn look_up(&self, asked: &Asked<'_>, facts: &mut Facts, beside: &mut Beside) {
-        let Asked { entry, named, now, deadline, .. } = asked;
-        let (identity, named, now, deadline) = (&entry.identity, named.as_ref(), *now, *deadline);
-        let (slot, own) = (entry.facts::<CheckedAt>(), entry.facts::<session::Slot>());
-        let device = async {
-            if asked.reads_device() { self.devices.look_up(&asked.device, deadline).await } else { Fact::NotAsked }
-        };
+    /// Asks the stores for what is lacking, all at once.
+    async fn look_up(&self, asked: &Asked<'_>, lacking: Lacking, facts: &mut Facts, beside: &mut Beside) {
+        let (identity, named) = (&asked.entry.identity, asked.named.as_ref());
+        let (now, deadline) = (asked.now, asked.deadline);
+        let own = asked.entry.facts::<session::Slot>();
         let context = (named, facts.place.value(), asked.client);
-        let session = async {
-            if asked.reads_session(&self.sessions) {
-                let (fact, visit) = self.sessions.check(identity, own, context, now, deadline).await;
-                (fact, Some(visit))
-            } else {
-                (Fact::NotAsked, None)
-            }
-        };
-        let revocation = async {
+        let revocation = when(lacking.revocation, async {
+            let slot = asked.entry.facts::<CheckedAt>();
             let own = self.revocations.check(identity, named, slot, now, deadline).await;
             match &asked.between {
                 Some(between) if matches!(own, Fact::Known { value: Revocation::Clear, .. }) => {
@@ -148,21 +145,42 @@ impl Pipeline {
                 }
                 _ => own,
             }
-        };
+        });
         let notice = self.notices.check(identity, (own.text(identity), named), now, deadline);
-        let found = tokio::join!(revocation, notice, device, session);
-        (facts.revocation, facts.notice, facts.device, (facts.session, beside.visit)) = found;
+        let device = self.devices.look_up(&asked.device, deadline);
+        let session = self.sessions.check(identity, own, context, now, deadline);
+        let (revocation, notice, device, session) = tokio::join!(
+            revocation,
+            when(lacking.notice, notice),
+            when(lacking.device, device),
+            when(lacking.session, session)
+        );
+        if let Some(revocation) = revocation {
+            facts.revocation = revocation;
+        }
+        if let Some(notice) = notice {
+            facts.notice = notice;
+        }
+        if let Some(device) = device {
+            facts.device = device;
+        }
+        if let Some((session, visit)) = session {
+            (facts.session, beside.visit) = (session, Some(visit));
+        }
     }
 }
 
-impl Asked<'_> {
-    fn reads_device(&self) -> bool {
-        self.needs.device || self.entry.identity.device.is_some()
-    }
+/// What memory does not know, and a store must be asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Lacking {
+    revocation: bool,
+    notice: bool,
+    device: bool,
+    session: bool,
+}
 
-    fn reads_session(&self, sessions: &Sessions) -> bool {
-        self.needs.session || (self.needs.identity && sessions.has_limits())
-    }
+async fn when<T>(wanted: bool, answer: impl Future<Output = T>) -> Option<T> {
+    if wanted { Some(answer.await) } else { None }
 }
 
 /// What the request carries to say who asks, as Envoy sent it.

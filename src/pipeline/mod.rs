@@ -83,9 +83,7 @@ impl Pipeline {
         let mut facts = nothing_known(now, request::read(&view, id, self.trusted_hops));
         let target = Target::of(&facts.request, &rules);
         self.gather(&view, &mut facts, &mut beside, &target, deadline).await;
-        if beside.visit.is_some() {
-            self.admit(&mut facts, &mut beside, deadline).await;
-        }
+        self.admit(&mut facts, &mut beside, deadline).await;
         let ending = self.decide(&mut facts, target, &beside, deadline).await;
         let mut outcome = self.conclude(facts, ending, &rules, beside, started);
         if let Some(mut span) = outcome.beside.span.take() {

@@ -42,10 +42,8 @@ pub struct HttpView<'a> {
     pub protocol: &'a [u8],
     /// Names and values; a map entry that is written twice stands here twice, the later one counting.
     headers: SmallVec<[Header<'a>; 32]>,
-    /// A [`tag`] for each of them: to find one, a line of the cache is read instead of twenty.
+    /// A [`tag`] for each of them: to find one, or that it is not there, a line of the cache is read instead of twenty.
     tags: SmallVec<[u8; 32]>,
-    /// Which lengths of names occur, modulo 64: most headers that are asked for are not there, and this says so at once.
-    lengths: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,11 +173,10 @@ impl<'a> HttpView<'a> {
     }
 
     fn may_hold(&self, name: &str) -> bool {
-        self.lengths & length_bit(name.as_bytes()) != 0
+        self.tags.contains(&tag(name.as_bytes()))
     }
 
     fn push(&mut self, header: Header<'a>) {
-        self.lengths |= length_bit(header.name);
         self.tags.push(tag(header.name));
         self.headers.push(header);
     }
@@ -239,10 +236,6 @@ fn usual_entry(message: &[u8]) -> Option<(&[u8], &[u8])> {
 fn tag(name: &[u8]) -> u8 {
     let first = name.first().map_or(0, u8::to_ascii_lowercase);
     (name.len() as u8).wrapping_mul(31) ^ first
-}
-
-const fn length_bit(name: &[u8]) -> u64 {
-    1 << (name.len() % 64)
 }
 
 /// Key and value of a map entry.

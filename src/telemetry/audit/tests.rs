@@ -248,13 +248,9 @@ fn a_full_queue_loses_records_and_a_signed_gap_says_how_many() {
     assert!(!auditor.must_refuse(false));
     assert_eq!((auditor.counters().recorded.get(), auditor.counters().lost.get()), (64, 36));
 
-    let directory = TempDir::new().unwrap();
-    let settings = settings(&directory);
-    let writer = writer(&settings, shared, queue, sink::Sink::open(&settings, "one", UnixTime::EPOCH).unwrap());
-    auditor.close();
-    writer.run();
+    let (_directory, files) = written(&auditor, shared, queue);
     assert!(auditor.has_room());
-    let report = verify(&files(&settings), None).unwrap();
+    let report = verify(&files, None).unwrap();
     assert_eq!((report.problem, report.chains[0].lost), (None, 36));
 }
 
@@ -266,12 +262,7 @@ fn a_decision_is_lost_to_a_full_queue_and_a_gap_says_so() {
     (0..100).for_each(|number| auditor.record(decision(number, 1, Verdict::Deny)));
     assert_eq!((auditor.counters().recorded.get(), auditor.counters().lost.get()), (64, 36));
 
-    let directory = TempDir::new().unwrap();
-    let settings = settings(&directory);
-    let writer = writer(&settings, shared, queue, sink::Sink::open(&settings, "one", UnixTime::EPOCH).unwrap());
-    auditor.close();
-    writer.run();
-    let files = files(&settings);
+    let (_directory, files) = written(&auditor, shared, queue);
     let report = verify(&files, None).unwrap();
     assert_eq!((report.problem, report.chains[0].lost), (None, 36));
     let read = lines(&files[0]).iter().filter_map(|line| Recorded::parse(line).unwrap()).count();
@@ -302,6 +293,17 @@ fn every_refusal_is_kept_for_explain_and_one_allow_each_millisecond() {
             .sum();
         assert_eq!(written, if sink == Sink::File { 5 } else { 0 });
     }
+}
+
+/// The files that the writer makes of a queue, and the folder that they are in.
+fn written(auditor: &Auditor, shared: Arc<Shared>, queue: Receiver<Message>) -> (TempDir, Vec<PathBuf>) {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(&directory);
+    let writer = writer(&settings, shared, queue, sink::Sink::open(&settings, "one", UnixTime::EPOCH).unwrap());
+    auditor.close();
+    writer.run();
+    let files = files(&settings);
+    (directory, files)
 }
 
 fn auditor(queue: SyncSender<Message>, shared: &Arc<Shared>, writer: Option<thread::JoinHandle<()>>) -> Auditor {
