@@ -147,12 +147,14 @@ const explain = async (id) => {
   find(".remedy", dialog).textContent = "";
   find("#why").textContent = "asking…";
   if (!dialog.open) dialog.showModal();
+  dialog.dataset.id = id;
   window.history.replaceState(null, "", `#${id}`);
   try {
     const answer = await fetch(`/status/explain/${encodeURIComponent(id)}`);
     if (answer.status === 404) throw new Error("No longer remembered here: the audit record has it.");
     if (!answer.ok) throw new Error(`answered ${answer.status}`);
     const { why, remedies, explanation } = await answer.json();
+    if (dialog.dataset.id !== id) return; // Another one was asked for meanwhile.
     find("#why").textContent = why;
     find(".what", dialog).textContent = `${explanation.request} · ${explanation.time}`;
     find(".remedy", dialog).textContent = remedies.length ? `What would help: ${remedies.join(", or ")}.` : "";
@@ -168,8 +170,13 @@ const explain = async (id) => {
       part(title, ["Signal", "Points", "Evidence"], scored.lines.map((line) => [words(line.name), line.points, line.evidence]));
     }
   } catch (error) {
-    find("#why").textContent = error.message;
+    if (dialog.dataset.id === id) find("#why").textContent = error.message;
   }
+};
+
+// Told some time after the closing: the address may lead to another decision by then.
+const closed = () => {
+  if (window.location.hash.slice(1) === find("#explanation").dataset.id) window.history.replaceState(null, "", "#");
 };
 
 const fromAddress = () => {
@@ -189,7 +196,7 @@ const ask = async () => {
   setTimeout(ask, PERIOD);
 };
 
-find("#explanation").addEventListener("close", () => window.history.replaceState(null, "", "#"));
+find("#explanation").addEventListener("close", closed);
 window.addEventListener("hashchange", fromAddress);
 ask();
 fromAddress();

@@ -69,10 +69,12 @@ fn the_page_shows_what_happens_and_explains_a_refusal_at_a_click() {
     assert_eq!(browser.evaluate("[document.images.length, document.title]"), json!([0, "Countersign"]), "text is text");
     assert_eq!(browser.evaluate("location.hash.slice(1)"), id, "the address leads back to it");
     browser.click("#explanation form button");
-    browser.wait("!document.querySelector('#explanation').open");
+    browser.wait("!document.querySelector('#explanation').open && location.hash === ''");
 
-    // What is linked to opens at once; what is forgotten says so.
-    browser.evaluate("location.hash = '#' + '0'.repeat(32)");
+    // What is linked to opens at once; what is forgotten says so, also in the same breath as another is closed.
+    browser.evaluate(&format!("location.hash = '#' + {id}"));
+    browser.wait("document.querySelector('#explanation').open && document.querySelector('#explanation .facts dd')");
+    browser.evaluate("document.querySelector('#explanation').close(); location.hash = '#' + '0'.repeat(32)");
     browser.wait("document.querySelector('#why').innerText.startsWith('No longer remembered')");
     let complaints: Vec<_> = browser.complaints.iter().filter(|said| !said.contains("404")).collect();
     assert!(complaints.is_empty(), "{complaints:?}");
