@@ -103,8 +103,8 @@ fn assert_same(view: &CheckView<'_>, expected: &CheckRequest) {
     assert_eq!(view.sni, attributes.tls_session.unwrap_or_default().sni.as_bytes());
 
     let http = attributes.request.and_then(|request| request.http);
-    assert_eq!(view.http.is_some(), http.is_some());
-    let (Some(seen), Some(http)) = (&view.http, http) else { return };
+    assert_eq!(view.http().is_some(), http.is_some());
+    let (Some(seen), Some(http)) = (view.http(), http) else { return };
     let texts = [&http.id, &http.method, &http.path, &http.host, &http.scheme, &http.protocol];
     for (octets, text) in
         [seen.id, seen.method, seen.path, seen.host, seen.scheme, seen.protocol].into_iter().zip(texts)
@@ -177,7 +177,7 @@ fn of_a_name_in_the_map_and_in_lines_every_line_counts() {
     let attributes = Some(AttributeContext { request, ..Default::default() });
     let bytes = CheckRequest { attributes }.encode_to_vec();
     let view = CheckView::parse(&bytes).unwrap();
-    let values = view.http.unwrap().values("authorization");
+    let values = view.http().unwrap().values("authorization");
     assert_eq!(values.as_slice(), [&b"two"[..], b"three", b"one"]);
 }
 

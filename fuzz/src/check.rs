@@ -80,9 +80,10 @@ pub fn run(data: &[u8]) {
             headers(&ok.headers, true);
             let set = |name: &String| ok.headers.iter().filter_map(|one| one.header.as_ref()).any(|h| h.key == *name);
             assert!(!ok.headers_to_remove.iter().any(set), "set and removed: {ok:?}");
-            let http = walked.expect("read").http.expect("an HTTP request");
+            let view = walked.expect("read");
+            let http = view.http().expect("an HTTP request");
             let public = http.path.starts_with(b"/public/") && [&b"GET"[..], b"HEAD"].contains(&http.method);
-            assert!(public || carries_signed_token(&http), "allowed for nothing");
+            assert!(public || carries_signed_token(http), "allowed for nothing");
         }
         Some(HttpResponse::DeniedResponse(denied)) => {
             assert!(!permitted && code != 0, "denied with code {code}");

@@ -22,10 +22,9 @@ fn without_port(authority: &str) -> Option<&str> {
         let (address, port) = authority.split_at(authority.find(']')? + 1);
         return is_port(port).then_some(address);
     }
-    match authority.split_once(':') {
-        Some((name, _)) => is_port(&authority[name.len()..]).then_some(name),
-        None => Some(authority),
-    }
+    let end = authority.bytes().position(|octet| octet == b':').unwrap_or(authority.len());
+    let (name, port) = authority.split_at(end);
+    is_port(port).then_some(name)
 }
 
 /// Empty, or a colon with at most five digits.

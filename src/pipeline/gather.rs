@@ -2,20 +2,19 @@
 //!
 //! Without a verified identity no store is asked: a junk token costs no round trip.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Pipeline, Stage, Stopwatch, outcome::Beside};
+use super::{Pipeline, Stage, Stopwatch, outcome::Beside, request::Carried};
 use crate::{
     behavior::{LastAgent, TokenKeys},
     decision::{Needs, Target},
     device::DeviceQuery,
     domain::{DeviceId, Fact, Facts, Revocation, UnixTime, Workload},
-    identity::{Credentials, HeaderValues, TokenEntry},
+    identity::TokenEntry,
     revocation::CheckedAt,
     session,
-    wire::check::{CheckView, HttpView},
 };
 
 /// What is looked up of one verified caller, and by what.
@@ -35,19 +34,19 @@ struct Asked<'a> {
 impl Pipeline {
     pub(super) async fn gather(
         &self,
-        view: &CheckView<'_>,
+        carried: &Carried<'_>,
         facts: &mut Facts,
         beside: &mut Beside,
         target: &Target<'_>,
         deadline: Instant,
     ) {
-        let Some(http) = &view.http else { return };
+        let Carried { credentials, .. } = carried;
         let now = facts.now;
         let needs = target.needs();
 
         let stage = Stopwatch::now();
         let traced = beside.stage("authenticate");
-        let authentication = self.authenticator.authenticate(&credentials(view, http), now, deadline).await;
+        let authentication = self.authenticator.authenticate(credentials, now, deadline).await;
         let authenticated = Stopwatch::now();
         self.counters.time(Stage::Authenticate, authenticated.duration_since(stage));
         drop(traced);
@@ -58,13 +57,11 @@ impl Pipeline {
         let Some(entry) = authentication.entry else { return };
 
         let _traced = beside.stage("gather");
-        let fingerprint = joined(http, "x-device-fingerprint");
-        let id = joined(http, "x-device-id");
         let thumbprint = facts.workload.value().and_then(|peer| peer.cert_sha256.clone());
-        let certificate = thumbprint.as_ref().map(|sum| self.devices.certificate(sum, view.source.certificate, now));
+        let certificate = thumbprint.as_ref().map(|sum| self.devices.certificate(sum, credentials.certificate, now));
         let device = DeviceQuery {
-            id: id.as_deref(),
-            fingerprint: fingerprint.as_deref(),
+            id: carried.device.as_deref(),
+            fingerprint: carried.fingerprint.as_deref(),
             token_device: entry.identity.device.as_ref(),
             cert_sha256: thumbprint.as_deref(),
             of_workload: facts.workload.value().is_some_and(Workload::is_trusted),
@@ -72,7 +69,7 @@ impl Pipeline {
             jkt: authentication.jkt.as_deref(),
         };
         let named = device.named();
-        let between = if needs.workload { self.authenticator.workload(&credentials(view, http), now) } else { None };
+        let between = if needs.workload { self.authenticator.workload(credentials, now) } else { None };
         if needs.identity {
             facts.place = self.locator.locate(facts.request.client, now);
         }
@@ -82,9 +79,7 @@ impl Pipeline {
             Box::pin(self.look_up(&asked, lacking, facts, beside)).await;
         }
         if needs.identity {
-            let header =
-                || http.value("user-agent").and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
-            let agent = || entry.facts::<LastAgent>().read(header());
+            let agent = || entry.facts::<LastAgent>().read(carried.agent());
             self.observe((entry.facts::<TokenKeys>(), agent), facts, beside, target.rules(), deadline).await;
         }
         self.counters.time(Stage::Gather, authenticated.elapsed());
@@ -181,36 +176,4 @@ struct Lacking {
 
 async fn when<T>(wanted: bool, answer: impl Future<Output = T>) -> Option<T> {
     if wanted { Some(answer.await) } else { None }
-}
-
-/// What the request carries to say who asks, as Envoy sent it.
-fn credentials<'a>(view: &CheckView<'a>, http: &HttpView<'a>) -> Credentials<'a> {
-    let lines = |name| {
-        let mut values = HeaderValues::NONE;
-        http.values(name).into_iter().for_each(|line| values.push(line));
-        values
-    };
-    let mut target = http.path.splitn(2, |octet| *octet == b'?');
-    Credentials {
-        authorization: lines("authorization"),
-        dpop: lines("dpop"),
-        xfcc: lines("x-forwarded-client-cert"),
-        path: target.next().unwrap_or_default(),
-        query: target.next(),
-        method: http.method,
-        scheme: http.scheme,
-        host: http.host,
-        principal: view.source.principal,
-        certificate: view.source.certificate,
-    }
-}
-
-/// The text of a header; several lines are joined by commas, as Envoy joins them.
-fn joined<'a>(http: &HttpView<'a>, name: &str) -> Option<Cow<'a, str>> {
-    let lines = http.values(name);
-    match lines.as_slice() {
-        [] => None,
-        [line] => Some(String::from_utf8_lossy(line)),
-        lines => Some(String::from_utf8_lossy(&lines.join(&b","[..])).into_owned().into()),
-    }
 }

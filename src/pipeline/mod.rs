@@ -18,7 +18,7 @@ use rand::Rng as _;
 use tokio::time::Instant;
 
 pub use self::{counters::Counters, outcome::Outcome};
-use self::{counters::Stage, outcome::Beside};
+use self::{counters::Stage, outcome::Beside, request::Message};
 use crate::{
     assertion::{Assertions, Subject},
     behavior::Behaviors,
@@ -40,7 +40,6 @@ use crate::{
         audit::{AuditRecord, Auditor},
         trace::{Span, TraceParent, Tracer},
     },
-    wire::check::CheckView,
 };
 
 /// Everything a check needs, put together by `app`.
@@ -72,17 +71,17 @@ impl Pipeline {
         let now = self.clock.now();
         let id = decision_id(now);
         let rules = self.rules.load();
-        let mut view = CheckView::default();
-        if view.read(message).is_err() {
+        let Ok(Message { request, carried, remove, traceparent }) = Message::read(message, id, self.trusted_hops)
+        else {
             return Box::pin(self.judge_unlooked(nothing_known(now, request::unreadable(id)), &rules, started)).await;
-        }
-        let span = self.span(&view, id);
-        let mut beside = Beside { trace: span.as_deref().map(Span::trace_id), span, ..Beside::default() };
-        beside.remove = view.http.as_ref().map(request::headers_to_remove).unwrap_or_default();
-
-        let mut facts = nothing_known(now, request::read(&view, id, self.trusted_hops));
+        };
+        let span = self.span(traceparent, id);
+        let mut beside = Beside { trace: span.as_deref().map(Span::trace_id), span, remove, ..Beside::default() };
+        let mut facts = nothing_known(now, request);
         let target = Target::of(&facts.request, &rules);
-        self.gather(&view, &mut facts, &mut beside, &target, deadline).await;
+        if let Some(carried) = &carried {
+            self.gather(carried, &mut facts, &mut beside, &target, deadline).await;
+        }
         self.admit(&mut facts, &mut beside, deadline).await;
         let ending = self.decide(&mut facts, target, &beside, deadline).await;
         let mut outcome = self.conclude(facts, ending, &rules, beside, started);
@@ -93,12 +92,11 @@ impl Pipeline {
         outcome
     }
 
-    fn span(&self, view: &CheckView<'_>, id: DecisionId) -> Option<Box<Span>> {
+    fn span(&self, traceparent: Option<&[u8]>, id: DecisionId) -> Option<Box<Span>> {
         if !self.tracer.is_on() {
             return None;
         }
-        let parent = view.http.as_ref().and_then(|http| http.value("traceparent"));
-        let parent = parent.and_then(|text| std::str::from_utf8(text).ok()).and_then(TraceParent::parse);
+        let parent = traceparent.and_then(|text| std::str::from_utf8(text).ok()).and_then(TraceParent::parse);
         self.tracer.begin(parent, id).map(Box::new)
     }
 
@@ -108,10 +106,12 @@ impl Pipeline {
         let id = decision_id(now);
         let rules = self.rules.load();
         let mut facts = nothing_known(now, request::unreadable(id));
-        if let Ok(view) = CheckView::parse(message) {
-            facts.request = request::read(&view, id, self.trusted_hops);
-            let target = Target::of(&facts.request, &rules);
-            self.gather(&view, &mut facts, &mut Beside::default(), &target, deadline).await;
+        if let Ok(Message { request, carried, .. }) = Message::read(message, id, self.trusted_hops) {
+            facts.request = request;
+            if let Some(carried) = &carried {
+                let target = Target::of(&facts.request, &rules);
+                self.gather(carried, &mut facts, &mut Beside::default(), &target, deadline).await;
+            }
         }
         let decision = decision::decide(&facts, &rules);
         (*facts, decision)
@@ -155,8 +155,8 @@ impl Pipeline {
     async fn refuse_unlooked(&self, message: &[u8], why: Unavailable) -> Outcome {
         let now = self.clock.now();
         let id = decision_id(now);
-        let request = CheckView::parse(message)
-            .map_or_else(|_| request::unreadable(id), |view| request::read(&view, id, self.trusted_hops));
+        let request = Message::read(message, id, self.trusted_hops)
+            .map_or_else(|_| request::unreadable(id), |message| message.request);
         let mut facts = nothing_known(now, request);
         facts.credential = Fact::Unavailable(why);
         self.judge_unlooked(facts, &self.rules.load(), Stopwatch::now()).await

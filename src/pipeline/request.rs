@@ -2,7 +2,7 @@
 //!
 //! What cannot be read becomes a problem inside the request, for the decision to refuse; nothing fails here.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use smallvec::SmallVec;
 
@@ -12,7 +12,11 @@ use crate::{
         host::canonical_host,
         path::{PathProblem, canonical_path},
     },
-    wire::check::{CheckView, HttpView},
+    identity::{Credentials, HeaderValues},
+    wire::{
+        Malformed,
+        check::{CheckView, HttpView},
+    },
 };
 
 /// Headers by which a client might talk an upstream into another path or method. Never read, removed on allow.
@@ -28,14 +32,107 @@ const OVERRIDES: [&str; 9] = [
     "x-envoy-upstream-stream-duration-ms",
 ];
 
-/// Builds the request of one check. `trusted_hops` of `None`: the client is the peer of the connection.
-pub(super) fn read(view: &CheckView<'_>, id: DecisionId, trusted_hops: Option<usize>) -> AccessRequest {
-    let Some(http) = &view.http else { return tcp(view, id) };
+/// All that is read of one check's message.
+pub(super) struct Message<'a> {
+    pub(super) request: AccessRequest,
+    /// `None` for plain TCP.
+    pub(super) carried: Option<Carried<'a>>,
+    /// Names of headers that the upstream must not see.
+    pub(super) remove: SmallVec<[Box<str>; 2]>,
+    pub(super) traceparent: Option<&'a [u8]>,
+}
+
+/// What a request carries for the stages that find out who sent it, as Envoy sent it.
+pub(super) struct Carried<'a> {
+    pub(super) credentials: Credentials<'a>,
+    pub(super) device: Option<Cow<'a, str>>,
+    pub(super) fingerprint: Option<Cow<'a, str>>,
+    agent: Option<&'a [u8]>,
+}
+
+impl<'a> Message<'a> {
+    /// `trusted_hops` of `None`: the client is the peer of the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] where the octets are no CheckRequest.
+    pub(super) fn read(octets: &'a [u8], id: DecisionId, trusted_hops: Option<usize>) -> Result<Self, Malformed> {
+        let mut view = CheckView::default();
+        view.read(octets)?;
+        Ok(match view.http() {
+            None => Self { request: tcp(&view, id), carried: None, remove: SmallVec::new(), traceparent: None },
+            Some(http) => {
+                let carried = Carried::of(&view, http);
+                Self {
+                    request: request(&view, http, &carried, id, trusted_hops),
+                    carried: Some(carried),
+                    remove: headers_to_remove(http),
+                    traceparent: http.value("traceparent"),
+                }
+            }
+        })
+    }
+}
+
+impl<'a> Carried<'a> {
+    fn of(view: &CheckView<'a>, http: &HttpView<'a>) -> Self {
+        let lines = |name| {
+            let mut values = HeaderValues::NONE;
+            http.values(name).into_iter().for_each(|line| values.push(line));
+            values
+        };
+        let mut target = http.path.splitn(2, |octet| *octet == b'?');
+        Self {
+            credentials: Credentials {
+                authorization: lines("authorization"),
+                dpop: lines("dpop"),
+                xfcc: lines("x-forwarded-client-cert"),
+                path: target.next().unwrap_or_default(),
+                query: target.next(),
+                method: http.method,
+                scheme: http.scheme,
+                host: http.host,
+                principal: view.source.principal,
+                certificate: view.source.certificate,
+            },
+            device: joined(http, "x-device-id"),
+            fingerprint: joined(http, "x-device-fingerprint"),
+            agent: http.value("user-agent"),
+        }
+    }
+
+    /// `User-Agent`; empty where there is none, or none that is text.
+    pub(super) fn agent(&self) -> &'a str {
+        self.agent.and_then(|octets| std::str::from_utf8(octets).ok()).unwrap_or_default()
+    }
+}
+
+/// The text of a header; several lines are joined by commas, as Envoy joins them.
+fn joined<'a>(http: &HttpView<'a>, name: &str) -> Option<Cow<'a, str>> {
+    let lines = http.values(name);
+    match lines.as_slice() {
+        [] => None,
+        [line] => Some(lossy(line)),
+        lines => Some(lossy(&lines.join(&b","[..])).into_owned().into()),
+    }
+}
+
+/// As [`String::from_utf8_lossy`], which looks at octets one by one, and faster where all is well.
+fn lossy(octets: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(octets).map_or_else(|_| String::from_utf8_lossy(octets), Cow::Borrowed)
+}
+
+fn request(
+    view: &CheckView<'_>,
+    http: &HttpView<'_>,
+    carried: &Carried<'_>,
+    id: DecisionId,
+    trusted_hops: Option<usize>,
+) -> AccessRequest {
     let host = canonical_host(text(http.host));
-    let path = match canonical_path(&String::from_utf8_lossy(http.path)) {
-        Ok(path) => Ok(Arc::from(path)),
-        Err(problem) => Err(problem),
-    };
+    let path = canonical_path(&lossy(http.path)).map(Arc::from);
+    let content_type = http.value("content-type").unwrap_or_default();
+    let accept = http.value("accept").unwrap_or_default();
     AccessRequest {
         id,
         transport: Transport::Http,
@@ -44,11 +141,11 @@ pub(super) fn read(view: &CheckView<'_>, id: DecisionId, trusted_hops: Option<us
         host: Arc::from(host.unwrap_or_default()),
         client: client_address(view, http, trusted_hops),
         encrypted: http.scheme.eq_ignore_ascii_case(b"https") || !view.source.principal.is_empty(),
-        client_kind: client_kind(http),
-        long_lived: is_long_lived(http),
+        client_kind: client_kind(http, content_type, accept),
+        long_lived: is_long_lived(http, content_type, accept),
         extensions: extensions(view),
         justification: justification(http),
-        device_sent: http.value("x-device-id").is_some() || http.value("x-device-fingerprint").is_some(),
+        device_sent: carried.device.is_some() || carried.fingerprint.is_some(),
         destination: principal(view.destination.principal),
     }
 }
@@ -80,9 +177,10 @@ fn tcp(view: &CheckView<'_>, id: DecisionId) -> AccessRequest {
 }
 
 /// Names to remove from an allowed request: whatever begins with `x-zt-` in either spelling, and the overrides.
-pub(super) fn headers_to_remove(http: &HttpView<'_>) -> SmallVec<[Box<str>; 2]> {
+fn headers_to_remove(http: &HttpView<'_>) -> SmallVec<[Box<str>; 2]> {
     let mut names: SmallVec<[Box<str>; 2]> = SmallVec::new();
-    for header in http.headers() {
+    // All of them begin with an `x`; most headers do not.
+    for header in http.headers().iter().filter(|header| matches!(header.name, [b'x' | b'X', ..])) {
         if (is_ours(header.name) || is_override(header.name))
             && let Ok(name) = std::str::from_utf8(header.name)
             && !names.iter().any(|known| known.eq_ignore_ascii_case(name))
@@ -104,8 +202,7 @@ fn is_ours(name: &[u8]) -> bool {
 }
 
 fn is_override(name: &[u8]) -> bool {
-    name.first().is_some_and(|first| first.eq_ignore_ascii_case(&b'x'))
-        && OVERRIDES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    OVERRIDES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 fn client_address(view: &CheckView<'_>, http: &HttpView<'_>, trusted_hops: Option<usize>) -> Option<IpAddr> {
@@ -120,24 +217,22 @@ fn parse_address(address: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(address).ok()?.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-fn client_kind(http: &HttpView<'_>) -> ClientKind {
-    let content_type = http.value("content-type").unwrap_or_default();
+fn client_kind(http: &HttpView<'_>, content_type: &[u8], accept: &[u8]) -> ClientKind {
     if starts_with(content_type, b"application/grpc-web") {
         return ClientKind::GrpcWeb;
     }
     if starts_with(content_type, b"application/grpc") {
         return ClientKind::Grpc;
     }
-    let navigates = http.value("sec-fetch-mode").is_none_or(|mode| mode == b"navigate");
-    let wants_html = http.value("accept").is_some_and(|accept| starts_with(accept, b"text/html"));
-    if navigates && wants_html { ClientKind::Browser } else { ClientKind::Api }
+    let navigates = || http.value("sec-fetch-mode").is_none_or(|mode| mode == b"navigate");
+    if starts_with(accept, b"text/html") && navigates() { ClientKind::Browser } else { ClientKind::Api }
 }
 
-fn is_long_lived(http: &HttpView<'_>) -> bool {
-    http.value("upgrade").is_some()
-        || http.method == b"CONNECT"
-        || http.value("content-type").is_some_and(|kind| starts_with(kind, b"application/grpc"))
-        || http.value("accept").is_some_and(|accept| starts_with(accept, b"text/event-stream"))
+fn is_long_lived(http: &HttpView<'_>, content_type: &[u8], accept: &[u8]) -> bool {
+    http.method == b"CONNECT"
+        || starts_with(content_type, b"application/grpc")
+        || starts_with(accept, b"text/event-stream")
+        || http.value("upgrade").is_some()
 }
 
 fn extensions(view: &CheckView<'_>) -> RouteExtensions {

@@ -12,8 +12,9 @@ use super::protobuf::{Malformed, walk};
 pub struct CheckView<'a> {
     pub source: PeerView<'a>,
     pub destination: PeerView<'a>,
-    /// `None` for plain TCP.
-    pub http: Option<HttpView<'a>>,
+    /// In its place from the start: it is large.
+    http: HttpView<'a>,
+    is_http: bool,
     /// `context_extensions` of the route, in the order of the wire.
     pub extensions: SmallVec<[(&'a [u8], &'a [u8]); 4]>,
     pub sni: &'a [u8],
@@ -42,8 +43,8 @@ pub struct HttpView<'a> {
     pub protocol: &'a [u8],
     /// Names and values; a map entry that is written twice stands here twice, the later one counting.
     headers: SmallVec<[Header<'a>; 32]>,
-    /// A [`tag`] for each of them: to find one, or that it is not there, a line of the cache is read instead of twenty.
-    tags: SmallVec<[u8; 32]>,
+    /// A bit for each [`tag`] there is: most of the names that are asked for are not there.
+    seen: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Header<'a> {
     pub value: &'a [u8],
     /// Comes from `header_map`, where each line has an entry of its own.
     pub line: bool,
+    /// The [`tag`] of its name.
+    tag: u8,
 }
 
 impl<'a> CheckView<'a> {
@@ -74,6 +77,11 @@ impl<'a> CheckView<'a> {
             1 => self.attributes(value.bytes()?),
             _ => Ok(()),
         })
+    }
+
+    /// `None` for plain TCP.
+    pub fn http(&self) -> Option<&HttpView<'a>> {
+        self.is_http.then_some(&self.http)
     }
 
     /// The last value of a context extension.
@@ -102,7 +110,10 @@ impl<'a> CheckView<'a> {
 
     fn request(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         walk(message, |field, value| match field {
-            2 => self.http.get_or_insert_default().read(value.bytes()?),
+            2 => {
+                self.is_http = true;
+                self.http.read(value.bytes()?)
+            }
             _ => Ok(()),
         })
     }
@@ -164,8 +175,7 @@ impl<'a> HttpView<'a> {
 
     fn named(&self, name: &str) -> impl DoubleEndedIterator<Item = &Header<'a>> {
         let (wanted, name) = (tag(name.as_bytes()), name.as_bytes());
-        let tagged = self.tags.iter().zip(&self.headers).filter(move |(tag, _)| **tag == wanted);
-        tagged.map(|(_, header)| header).filter(move |header| header.name.eq_ignore_ascii_case(name))
+        self.headers.iter().filter(move |header| header.tag == wanted && header.name.eq_ignore_ascii_case(name))
     }
 
     pub fn headers(&self) -> &[Header<'a>] {
@@ -173,12 +183,13 @@ impl<'a> HttpView<'a> {
     }
 
     fn may_hold(&self, name: &str) -> bool {
-        self.tags.contains(&tag(name.as_bytes()))
+        self.seen & bit(tag(name.as_bytes())) != 0
     }
 
-    fn push(&mut self, header: Header<'a>) {
-        self.tags.push(tag(header.name));
-        self.headers.push(header);
+    fn push(&mut self, name: &'a [u8], value: &'a [u8], line: bool) {
+        let tag = tag(name);
+        self.seen |= bit(tag);
+        self.headers.push(Header { name, value, line, tag });
     }
 
     fn read(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
@@ -187,7 +198,7 @@ impl<'a> HttpView<'a> {
             2 => set(&mut self.method, value.bytes()?),
             3 => {
                 let (name, value) = entry(value.bytes()?)?;
-                self.push(Header { name, value, line: false });
+                self.push(name, value, false);
                 Ok(())
             }
             4 => set(&mut self.path, value.bytes()?),
@@ -204,18 +215,14 @@ impl<'a> HttpView<'a> {
 
     /// An entry of `header_map`: `raw_value` with `encode_raw_headers`, else `value`.
     fn line(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
-        let mut header = Header { line: true, ..Header::default() };
-        let mut raw: &[u8] = &[];
-        walk(message, |field, value| match field {
-            1 => set(&mut header.name, value.bytes()?),
-            2 => set(&mut header.value, value.bytes()?),
-            3 => set(&mut raw, value.bytes()?),
+        let (mut name, mut value, mut raw): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
+        walk(message, |field, content| match field {
+            1 => set(&mut name, content.bytes()?),
+            2 => set(&mut value, content.bytes()?),
+            3 => set(&mut raw, content.bytes()?),
             _ => Ok(()),
         })?;
-        if !raw.is_empty() {
-            header.value = raw;
-        }
-        self.push(header);
+        self.push(name, if raw.is_empty() { value } else { raw }, true);
         Ok(())
     }
 }
@@ -233,9 +240,15 @@ fn usual_entry(message: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Equal for names that differ in case alone, and for few others.
+#[inline]
 fn tag(name: &[u8]) -> u8 {
     let first = name.first().map_or(0, u8::to_ascii_lowercase);
     (name.len() as u8).wrapping_mul(31) ^ first
+}
+
+#[inline]
+const fn bit(tag: u8) -> u64 {
+    1 << (tag & 63)
 }
 
 /// Key and value of a map entry.

@@ -40,6 +40,15 @@ pub(super) fn walk<'a>(
 ) -> Result<(), Malformed> {
     let mut rest = message;
     while !rest.is_empty() {
+        // Nearly every field: octets, fewer than 128 of them.
+        if let [key @ 0x08..0x80, length @ 0..0x80, after @ ..] = rest
+            && key & 7 == 2
+            && let Some((content, after)) = after.split_at_checked(usize::from(*length))
+        {
+            rest = after;
+            each(u32::from(key >> 3), Value::Bytes(content))?;
+            continue;
+        }
         let (number, wire_type) = tag(&mut rest)?;
         each(number, value(&mut rest, number, wire_type, 0)?)?;
     }
@@ -59,7 +68,6 @@ fn tag(rest: &mut &[u8]) -> Result<(u32, u8), Malformed> {
     Ok((number, (tag & 7) as u8))
 }
 
-#[inline]
 fn value<'a>(rest: &mut &'a [u8], number: u32, wire_type: u8, depth: usize) -> Result<Value<'a>, Malformed> {
     match wire_type {
         0 => Ok(Value::Varint(varint(rest)?)),

@@ -3,8 +3,8 @@
 //! A nested message is written first and its length filled in afterwards; a length takes two octets (as a varint may)
 //! unless the message is longer than those can say.
 
-/// Key of `HeaderValueOption.header`.
-const HEADER: u8 = 1 << 3 | 2;
+/// `HeaderValueOption.header`.
+const HEADER: u8 = 1;
 
 /// `append: {}` (false), for older Envoys, and `append_action: OVERWRITE_IF_EXISTS_OR_ADD`: Envoy 1.37 honours the
 /// action, whose zero value appends to what the client sent.
@@ -27,8 +27,7 @@ impl<'b> Writer<'b> {
 
     /// Writes a string or bytes field.
     pub fn bytes(&mut self, field: u8, value: &[u8]) {
-        self.0.push(field << 3 | 2);
-        varint(self.0, value.len() as u64);
+        self.key(field, value.len());
         self.0.extend_from_slice(value);
     }
 
@@ -70,48 +69,72 @@ impl<'b> Writer<'b> {
     fn clean_header(&mut self, field: u8, name: &[u8], value: &[u8]) {
         let header = field_length(name.len()) + field_length(value.len());
         let option = field_length(header) + APPEND_NEVER.len();
-        self.0.reserve(field_length(option));
-        self.0.push(field << 3 | 2);
-        varint(self.0, option as u64);
-        self.0.push(HEADER);
-        varint(self.0, header as u64);
-        self.0.push(1 << 3 | 2);
-        varint(self.0, name.len() as u64);
-        self.0.extend_from_slice(name);
-        self.0.push(2 << 3 | 2);
-        varint(self.0, value.len() as u64);
-        self.0.extend_from_slice(value);
+        if option < 0x80 {
+            let lengths = [option as u8, header as u8, name.len() as u8, value.len() as u8];
+            self.0.extend_from_slice(&[
+                field << 3 | 2,
+                lengths[0],
+                HEADER << 3 | 2,
+                lengths[1],
+                1 << 3 | 2,
+                lengths[2],
+            ]);
+            self.0.extend_from_slice(name);
+            self.0.extend_from_slice(&[2 << 3 | 2, lengths[3]]);
+            self.0.extend_from_slice(value);
+        } else {
+            self.key(field, option);
+            self.key(HEADER, header);
+            self.bytes(1, name);
+            self.bytes(2, value);
+        }
         self.0.extend_from_slice(&APPEND_NEVER);
+    }
+
+    /// The key and the length of what follows.
+    #[inline]
+    fn key(&mut self, field: u8, length: usize) {
+        if length < 0x80 {
+            self.0.extend_from_slice(&[field << 3 | 2, length as u8]);
+        } else {
+            self.0.push(field << 3 | 2);
+            varint(self.0, length as u64);
+        }
     }
 
     /// An entry of a `google.protobuf.Struct` whose value is text.
     pub fn text_entry(&mut self, key: &str, value: &[u8]) {
-        self.entry(key, |content| content.bytes(3, value));
+        let content = field_length(value.len());
+        self.entry_of(key, content);
+        self.key(2, content);
+        self.bytes(3, value);
     }
 
     /// An entry of a `google.protobuf.Struct` whose value is a number.
     pub fn number_entry(&mut self, key: &str, value: f64) {
-        self.entry(key, |content| {
-            content.0.push(2 << 3 | 1);
-            content.0.extend_from_slice(&value.to_le_bytes());
-        });
+        const CONTENT: usize = 1 + size_of::<f64>();
+        self.entry_of(key, CONTENT);
+        self.0.extend_from_slice(&[2 << 3 | 2, CONTENT as u8, 2 << 3 | 1]);
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// The beginning of an entry: its key, before a value of so many octets.
+    fn entry_of(&mut self, key: &str, content: usize) {
+        self.key(1, field_length(key.len()) + field_length(content));
+        self.bytes(1, key.as_bytes());
     }
 
     /// An entry of a `google.protobuf.Struct` whose value is a list of texts.
     pub fn list_entry<'t>(&mut self, key: &str, values: impl Iterator<Item = &'t str>) {
-        self.entry(key, |content| {
-            content.nested(6, |list| {
-                for value in values {
-                    list.nested(1, |item| item.bytes(3, value.as_bytes()));
-                }
-            });
-        });
-    }
-
-    fn entry(&mut self, key: &str, value: impl FnOnce(&mut Writer<'_>)) {
         self.nested(1, |entry| {
             entry.bytes(1, key.as_bytes());
-            entry.nested(2, value);
+            entry.nested(2, |content| {
+                content.nested(6, |list| {
+                    for value in values {
+                        list.nested(1, |item| item.bytes(3, value.as_bytes()));
+                    }
+                });
+            });
         });
     }
 }
