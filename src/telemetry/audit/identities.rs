@@ -7,8 +7,8 @@ use std::{
 
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::record::fingerprint;
-use crate::domain::Identity;
+use super::record::{fingerprint, one_way};
+use crate::{domain::Identity, risk::statistical::Key};
 
 /// Places of one thread, a power of two. Two tokens in one place cost the work again, nothing else.
 const PLACES: usize = 256;
@@ -17,25 +17,42 @@ thread_local! {
     static KNOWN: RefCell<Vec<Option<Known>>> = RefCell::new(std::iter::repeat_with(|| None).take(PLACES).collect());
 }
 
-struct Known {
+pub(super) struct Known {
     /// Holds the allocation, not the identity: its address can be no other identity's while this is here.
     identity: Weak<Identity>,
     json: Box<RawValue>,
+    /// A session's key, and what stands for it in records.
+    session: Option<(Key, Key)>,
 }
 
-/// What `then` makes of the identity's JSON, in which the [`fingerprint`] stands for the token's id.
-pub(super) fn with_json<T>(
+impl Known {
+    /// The identity's JSON, in which the [`fingerprint`] stands for the token's id.
+    pub(super) fn json(&self) -> &RawValue {
+        &self.json
+    }
+
+    /// What stands for the key of its session ([`one_way`]).
+    pub(super) fn session(&mut self, key: Key) -> Key {
+        match self.session {
+            Some((known, hidden)) if known == key => hidden,
+            _ => self.session.insert((key, one_way(key))).1,
+        }
+    }
+}
+
+/// What `then` makes of an identity as it stands in records.
+pub(super) fn with_known<T>(
     identity: &Arc<Identity>,
-    then: impl FnOnce(&RawValue) -> Result<T, serde_json::Error>,
+    then: impl FnOnce(&mut Known) -> Result<T, serde_json::Error>,
 ) -> Result<T, serde_json::Error> {
     KNOWN.with_borrow_mut(|known| {
         let place = &mut known[place(identity)];
         let found = place.take().filter(|known| std::ptr::eq(known.identity.as_ptr(), Arc::as_ptr(identity)));
         let found = match found {
             Some(found) => found,
-            None => Known { identity: Arc::downgrade(identity), json: without_token_id(identity)? },
+            None => Known { identity: Arc::downgrade(identity), json: without_token_id(identity)?, session: None },
         };
-        then(&place.insert(found).json)
+        then(place.insert(found))
     })
 }
 
@@ -63,7 +80,7 @@ mod tests {
     }
 
     fn json(identity: &Arc<Identity>) -> String {
-        with_json(identity, |json| Ok(json.get().to_owned())).unwrap()
+        with_known(identity, |known| Ok(known.json().get().to_owned())).unwrap()
     }
 
     #[test]
@@ -77,6 +94,17 @@ mod tests {
                 assert!(text.contains(&fingerprint(&token_id)) && !text.contains(&token_id), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_session_is_hidden_as_it_is_without_memory() {
+        with_known(&identity("one"), |known| {
+            for key in [1, 1, 2, 1].map(Key) {
+                assert_eq!(known.session(key), one_way(key));
+            }
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[test]

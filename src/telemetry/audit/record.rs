@@ -50,7 +50,7 @@ impl AuditRecord {
             let identity = Arc::make_mut(identity);
             identity.token_id = fingerprint(identity.token_id.as_str()).into();
         }
-        self.risk_event = self.risk_event.map(hidden);
+        self.risk_event = self.risk_event.map(|event| Event { session: one_way(event.session), ..event });
     }
 
     /// Why, for people.
@@ -129,14 +129,9 @@ pub struct AdminRecord {
     pub detail: Option<String>,
 }
 
-/// An event whose session tells nothing of the token: it is made from the token's id where there is no `sid`. Which requests
-/// share a session is all that replay needs.
-pub(super) fn hidden(event: Event) -> Event {
-    Event { session: one_way(event.session), ..event }
-}
-
-/// A key that tells whether two are the same, and not what they were made from.
-fn one_way(key: Key) -> Key {
+/// A key that tells whether two are the same, and not what they were made from. It stands for a session, which is made from
+/// the token's id where there is no `sid`: which requests share one is all that replay needs.
+pub(super) fn one_way(key: Key) -> Key {
     let hash = digest::digest(&digest::SHA256, &key.0.to_le_bytes());
     Key(hash.as_ref().iter().take(8).fold(0, |sum, octet| sum << 8 | u64::from(*octet)))
 }
