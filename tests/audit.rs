@@ -23,7 +23,7 @@ use countersign::{
     policy::{RuleSet, Rules},
     replay::Report,
     telemetry::{
-        audit::{AuditRecord, Auditor, Recorded, Settings, Sink, fingerprint, verify},
+        audit::{AuditRecord, Auditor, ProblemKind, Recorded, Settings, Sink, fingerprint, verify},
         shadow::Shadows,
     },
 };
@@ -196,6 +196,33 @@ fn an_older_line_reads_as_a_newer_one_does() {
     }
     let new = Recorded::parse(&new.to_string()).unwrap().unwrap();
     assert_eq!(new.explanation(), old.explanation());
+}
+
+/// What a container's runtime keeps of a server that writes records to one output and its log to the other.
+#[test]
+fn lines_of_the_log_among_records_are_passed_over_and_hide_nothing() {
+    let folder = TempDir::new().unwrap();
+    let rules = fixed(shop());
+    let (file, text) = written(&settings(&folder), cases().into_iter().map(|facts| record(facts, &rules)).collect());
+    let log = r#"{"time":"2026-11-28T17:38:32.839Z","level":"warn","message":"slow","target":"countersign"}"#;
+    let records: Vec<_> = text.lines().collect();
+    let mixed = |without: &[usize]| {
+        let kept = records.iter().enumerate().filter(|(at, _)| !without.contains(at));
+        fs::write(&file, kept.map(|(_, line)| format!("{log}\n{line}\n")).collect::<String>()).unwrap();
+        verify(&[file.clone()], None).unwrap()
+    };
+    let report = mixed(&[]);
+    assert_eq!((report.problem, report.of_log), (None, records.len()));
+    let mut replayed = Report::new(&rules);
+    replayed.read(&rules, fs::read(&file).unwrap().as_slice(), |_| ()).unwrap();
+    assert_eq!((replayed.decisions, replayed.unreadable.len()), (cases().len() as u64, 0));
+
+    // A record that was taken out is missed, log or no log; and what only looks like the log is none.
+    let problem = mixed(&[2]).problem.map(|problem| problem.kind);
+    assert_eq!(problem, Some(ProblemKind::Removed { first: 3, last: 3 }));
+    let disguised = text.replacen("\"kind\":\"decision\",", "\"level\":\"info\",", 1);
+    fs::write(&file, disguised).unwrap();
+    assert_eq!(verify(&[file], None).unwrap().problem.map(|problem| problem.line), Some(2));
 }
 
 #[test]

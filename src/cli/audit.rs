@@ -89,6 +89,9 @@ fn show(report: &Report, trusted: bool) -> ExitCode {
             println!("  key {}", chain.public_key);
         }
     }
+    if report.of_log > 0 {
+        println!("{} lines of the log among them, passed over", report.of_log);
+    }
     for (file, line) in &report.torn {
         println!("{}:{line}: cut short: a kill or a power failure", file.display());
     }

@@ -7,9 +7,12 @@ use std::{borrow::Cow, net::IpAddr};
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::risk::statistical::{
-    Action, Agent, Event, Key, Outcome,
-    event::{Device, Place, Proof, Strength, roles_key},
+use crate::{
+    risk::statistical::{
+        Action, Agent, Event, Key, Outcome,
+        event::{Device, Place, Proof, Strength, roles_key},
+    },
+    telemetry::audit::is_of_log,
 };
 
 /// The name of a request in the files: a number or a string, kept as it was written.
@@ -107,7 +110,7 @@ struct Kind<'a> {
 }
 
 impl Recorded {
-    /// Reads one line; the error says what is wrong with it. `None`: a line of an audit that nothing was scored for.
+    /// Reads one line; the error says what is wrong with it. `None`: a line of an audit that nothing was scored for, or of our log beside it.
     pub(super) fn parse(text: &str) -> Result<Option<Self>, String> {
         if text.contains("\"kind\"") && serde_json::from_str::<Kind<'_>>(text).is_ok_and(|line| line.kind.is_some()) {
             if !text.contains("\"risk_event\"") {
@@ -116,6 +119,9 @@ impl Recorded {
             let record: AuditRecord = serde_json::from_str(text).map_err(|error| error.to_string())?;
             let AuditRecord { id, risk_event, risk_outcome } = record;
             return Ok(Some(Self { id, event: risk_event, outcome: Some(risk_outcome) }));
+        }
+        if is_of_log(text) {
+            return Ok(None);
         }
         let line: Line<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if !line.t.is_finite() || line.t < 0.0 {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::chain::{Digest, HASH_MARK, SIGNATURE_MARK, hash_of};
 
@@ -45,6 +45,21 @@ pub(super) struct Follows {
     pub(super) chain: String,
     pub(super) seq: u64,
     pub(super) hash: String,
+}
+
+/// Whether this is a line of our log, which a container's runtime mixes with the records of standard output: whoever makes a
+/// record into one has removed the record, and the numbers tell.
+pub fn is_of_log(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Members {
+        #[serde(rename = "level")]
+        _level: IgnoredAny,
+        chain: Option<IgnoredAny>,
+        prev: Option<IgnoredAny>,
+        hash: Option<IgnoredAny>,
+    }
+    serde_json::from_str(text)
+        .is_ok_and(|line: Members| line.chain.is_none() && line.prev.is_none() && line.hash.is_none())
 }
 
 impl<'a> Line<'a> {

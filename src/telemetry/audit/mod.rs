@@ -36,6 +36,7 @@ pub(super) use self::writer::rfc3339;
 use self::{chain::Chain, recent::Recent, writer::Writer};
 pub use self::{
     key::{PublicKey, SigningKey},
+    line::is_of_log,
     record::{AdminRecord, AuditRecord, Recorded, Shadow, fingerprint},
     settings::{OnFull, Settings, Sink},
     verify::{ChainReport, Problem, ProblemKind, Report, verify},

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
+use super::line::is_of_log;
 use crate::{
     decision::{Class, Decision, Reason},
     domain::{Credential, DecisionId, Fact, Facts, UnixTime},
@@ -87,7 +88,7 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// The decision in a line of an audit file; `None` where the line is of another kind.
+    /// The decision in a line of an audit file; `None` where the line is of another kind, or one of the log.
     ///
     /// # Errors
     ///
@@ -96,10 +97,14 @@ impl Recorded {
         #[derive(Deserialize)]
         struct Kind<'a> {
             #[serde(borrow)]
-            kind: std::borrow::Cow<'a, str>,
+            kind: Option<std::borrow::Cow<'a, str>>,
         }
-        let kind: Kind<'_> = serde_json::from_str(line)?;
-        if kind.kind == "decision" { serde_json::from_str(line).map(Some) } else { Ok(None) }
+        let Kind { kind } = serde_json::from_str(line)?;
+        match kind.as_deref() {
+            Some("decision") => serde_json::from_str(line).map(Some),
+            None if !is_of_log(line) => serde_json::from_str(line).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Why, for people; as it was decided then.

@@ -14,7 +14,7 @@ use std::{
 use super::{
     chain::{GENESIS, signed_text},
     key::PublicKey,
-    line::{Follows, Line},
+    line::{Follows, Line, is_of_log},
 };
 
 /// What was found.
@@ -26,6 +26,8 @@ pub struct Report {
     pub problem: Option<Problem>,
     /// Last lines cut short (file and line number): what a kill or a power failure leaves. Not tampering.
     pub torn: Vec<(PathBuf, usize)>,
+    /// Lines of the log among the records, as in what a container's runtime keeps of both outputs.
+    pub of_log: usize,
 }
 
 /// One process's records, as far as they are there.
@@ -104,14 +106,20 @@ pub fn verify(files: &[PathBuf], trusted: Option<PublicKey>) -> io::Result<Repor
 
 /// Chain and number of the first record: what puts the files of one chain in order, whatever a clock did meanwhile.
 fn first_line(path: &Path) -> io::Result<(String, u64)> {
-    let mut text = String::new();
     let opened =
         File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    // A first line that is no text sorts first and is reported when the file is read.
-    if BufReader::new(opened).read_line(&mut text).is_err() {
-        return Ok(Default::default());
+    for text in BufReader::new(opened).lines() {
+        match text {
+            Ok(text) if is_of_log(&text) => {}
+            Ok(text) => {
+                let first = Line::parse(&text).map(|line| (line.chain().to_owned(), line.seq()));
+                return Ok(first.unwrap_or_default());
+            }
+            // What is no text sorts first and is reported when the file is read.
+            Err(_) => break,
+        }
     }
-    Ok(Line::parse(text.trim_end()).map(|line| (line.chain().to_owned(), line.seq())).unwrap_or_default())
+    Ok(Default::default())
 }
 
 #[derive(Default)]
@@ -144,9 +152,10 @@ impl Verifier {
             }
             let whole = octets.pop_if(|octet| *octet == b'\n').is_some();
             let place = Place { file: path, line: number };
-            let parsed = std::str::from_utf8(&octets).ok().and_then(Line::parse);
-            match parsed {
+            let text = std::str::from_utf8(&octets).unwrap_or_default();
+            match Line::parse(text) {
                 Some(line) => self.line(&line, place),
+                None if is_of_log(text) => self.report.of_log += 1,
                 None if !whole => self.report.torn.push((path.into(), number)),
                 None => self.not_a_record(place),
             }
