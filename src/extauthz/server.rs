@@ -3,7 +3,15 @@
 //! `SO_REUSEPORT` would spread by hash, and Envoy opens one connection per worker: most runs end up on one core.
 //! One acceptor that deals in turn does not.
 
-use std::{io, net::SocketAddr, os::unix::fs::FileTypeExt, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::fs::FileTypeExt,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize},
+    thread,
+    time::Duration,
+};
 
 use rustls::{
     RootCertStore, ServerConfig,
@@ -110,7 +118,7 @@ impl Server {
         health.set_service_status(SERVICE, ServingStatus::Serving).await;
         let goaway = CancellationToken::new();
         let workers = self.workers();
-        let checks = Arc::new(Checks::new(pipeline, self.settings.clone(), self.answer));
+        let waiting = Arc::new(AtomicUsize::new(0));
         let others = Routes::new(health_service)
             .add_service(reflection()?.build_v1()?)
             .add_service(reflection()?.build_v1alpha()?)
@@ -120,7 +128,9 @@ impl Server {
         let mut threads = Vec::with_capacity(workers);
         for index in 0..workers {
             let (inbox, sockets) = mpsc::channel(64);
-            let door = Door { checks: Arc::clone(&checks), others: others.clone() };
+            let checks =
+                Checks::new(Arc::clone(&pipeline), self.settings.clone(), self.answer.clone(), Arc::clone(&waiting));
+            let door = Door { checks: Arc::new(checks), others: others.clone() };
             threads.push(door.open(index, sockets, goaway.clone()).map_err(Error::Thread)?);
             inboxes.push(inbox);
         }

@@ -1,6 +1,7 @@
 //! The Check call itself: bytes in, bytes out, no generated types between.
 
 use std::{
+    future::poll_fn,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
@@ -27,8 +28,10 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Longest DATA frame that h2 copies into its buffer, to send it together with others; a longer one costs a system call.
 const LARGEST_BATCHED: usize = 1023;
 
-/// Room for an allow with every header, the signed assertion among them. A power of two is what mimalloc has at hand.
-const USUAL_ANSWER: usize = 4096;
+/// Room for an answer: from one without the optional headers to an allow with every header, the signed assertion among them.
+/// Up to 1,024 octets mimalloc has at hand, and other powers of two after a short search.
+const SMALLEST_USUAL: usize = 1024;
+const LARGEST_USUAL: usize = 4096;
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -38,18 +41,26 @@ const UNIMPLEMENTED: &str = "12";
 const RESOURCE_EXHAUSTED: &str = "8";
 const INTERNAL: &str = "13";
 
-/// Answers checks. One for the process.
+/// Answers checks. One for each worker, so that no two of them write to one line of the cache.
 #[derive(Debug)]
 pub(super) struct Checks {
     pipeline: Arc<Pipeline>,
     settings: Settings,
     answer: AnswerSettings,
-    in_flight: AtomicUsize,
+    /// Checks of all workers that wait for something; one that does not wait is over before anybody could count it.
+    waiting: Arc<AtomicUsize>,
+    /// Octets that an answer takes here, as far as there has been one: at most [`LARGEST_USUAL`].
+    usual: AtomicUsize,
 }
 
 impl Checks {
-    pub(super) fn new(pipeline: Arc<Pipeline>, settings: Settings, answer: AnswerSettings) -> Self {
-        Self { pipeline, settings, answer, in_flight: AtomicUsize::new(0) }
+    pub(super) fn new(
+        pipeline: Arc<Pipeline>,
+        settings: Settings,
+        answer: AnswerSettings,
+        waiting: Arc<AtomicUsize>,
+    ) -> Self {
+        Self { pipeline, settings, answer, waiting, usual: AtomicUsize::new(SMALLEST_USUAL) }
     }
 
     pub(super) fn are_asked_by<B>(request: &Request<B>) -> bool {
@@ -69,19 +80,18 @@ impl Checks {
         let asked = Instant::now();
         let deadline = asked + self.time_allowed(request.headers());
         let message = read_message(request.into_body()).await?;
-        let _place = Place::take(&self.in_flight);
-        let overloaded = self.in_flight.load(Ordering::Relaxed) > self.settings.max_in_flight;
+        let overloaded = self.waiting.load(Ordering::Relaxed) >= self.settings.max_in_flight;
 
-        let check = async {
+        let check = pin!(async {
             let outcome = if overloaded {
                 Box::pin(self.pipeline.shed(&message)).await
             } else {
                 self.pipeline.check(&message, asked, deadline).await
             };
             self.conclude(outcome)
-        };
+        });
         // A panic is a bug of ours; the caller is refused and the process lives.
-        match AssertUnwindSafe(check).catch_unwind().await {
+        match self.counted(AssertUnwindSafe(check).catch_unwind()).await {
             Ok(answer) => Ok(answer),
             Err(_) => {
                 let refused = AssertUnwindSafe(Box::pin(self.pipeline.panicked(&message))).catch_unwind().await;
@@ -90,13 +100,29 @@ impl Checks {
         }
     }
 
+    /// Counts a check among those that wait, from when it first has to.
+    fn counted<T>(&self, mut check: impl Future<Output = T> + Unpin) -> impl Future<Output = T> {
+        let mut place = None;
+        poll_fn(move |context| {
+            let polled = check.poll_unpin(context);
+            if polled.is_pending() {
+                place.get_or_insert_with(|| Place::take(&self.waiting));
+            }
+            polled
+        })
+    }
+
     /// Writes the answer, then hands the outcome to the audit.
     fn conclude(&self, outcome: Outcome) -> Bytes {
-        let mut message = Vec::with_capacity(USUAL_ANSWER);
+        let usual = self.usual.load(Ordering::Relaxed);
+        let mut message = Vec::with_capacity(usual);
         message.extend_from_slice(&[0; 5]);
         response::write(&outcome, &self.answer, self.pipeline.authenticator.challenges(), &mut message);
         let length = (message.len() - 5) as u32;
         message[1..5].copy_from_slice(&length.to_be_bytes());
+        if message.len() > usual {
+            self.usual.store(message.len().next_power_of_two().min(LARGEST_USUAL), Ordering::Relaxed);
+        }
         self.pipeline.record(outcome);
         message.into()
     }
@@ -109,7 +135,7 @@ impl Checks {
     }
 }
 
-/// One of the checks under way.
+/// One of the checks that wait.
 struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {

@@ -18,7 +18,7 @@ pub struct Settings {
     pub workers: usize,
     /// Connections at a time; more wait to be accepted.
     pub max_connections: usize,
-    /// Checks at a time; more are answered 503 at once.
+    /// Checks at a time that wait for something: a store, a key, a signature; more are answered 503 at once.
     pub max_in_flight: usize,
     /// After SIGTERM: how long health says NOT_SERVING before connections are asked to end.
     pub drain_delay: Span,

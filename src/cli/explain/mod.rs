@@ -149,3 +149,24 @@ fn as_json(answer: &Explanation) -> Value {
         "decision": inner(&answer.decision_json),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        explain: Explain,
+    }
+
+    #[test]
+    fn records_need_the_id_of_a_decision_and_nothing_else() {
+        let refused = Line::try_parse_from(["explain", "--audit", "records"]).unwrap_err().to_string();
+        assert!(refused.contains("--decision <ID>") && !refused.contains("--path"), "{refused}");
+        let line = Line::try_parse_from(["explain", "--audit", "records", "--decision", "0193"]).unwrap();
+        assert_eq!(line.explain.audit, [PathBuf::from("records")]);
+    }
+}

@@ -15,7 +15,7 @@ use crate::{
 #[command(next_help_heading = "Request")]
 pub(super) struct Parts {
     /// Path and query, such as `/orders/7?all=1`.
-    #[arg(long, required_unless_present_any = ["file", "decision"])]
+    #[arg(long, required_unless_present_any = ["file", "decision", "audit"])]
     path: Option<String>,
     #[arg(long, default_value = "GET")]
     method: String,
