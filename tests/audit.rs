@@ -9,6 +9,7 @@ mod world;
 use std::{
     fs,
     path::PathBuf,
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -205,14 +206,15 @@ fn lines_of_the_log_among_records_are_passed_over_and_hide_nothing() {
     let rules = fixed(shop());
     let (file, text) = written(&settings(&folder), cases().into_iter().map(|facts| record(facts, &rules)).collect());
     let log = r#"{"time":"2026-11-28T17:38:32.839Z","level":"warn","message":"slow","target":"countersign"}"#;
+    let text_beside = "countersign.yaml:3:15: warning: store.url: `memory://` forgets every revocation";
     let records: Vec<_> = text.lines().collect();
     let mixed = |without: &[usize]| {
         let kept = records.iter().enumerate().filter(|(at, _)| !without.contains(at));
-        fs::write(&file, kept.map(|(_, line)| format!("{log}\n{line}\n")).collect::<String>()).unwrap();
+        fs::write(&file, kept.map(|(_, line)| format!("{log}\n{text_beside}\n{line}\n")).collect::<String>()).unwrap();
         verify(std::slice::from_ref(&file), None).unwrap()
     };
     let report = mixed(&[]);
-    assert_eq!((report.problem, report.of_log), (None, records.len()));
+    assert_eq!((report.problem, report.of_log), (None, 2 * records.len()));
     let mut replayed = Report::new(&rules);
     replayed.read(&rules, fs::read(&file).unwrap().as_slice(), |_| ()).unwrap();
     assert_eq!((replayed.decisions, replayed.unreadable.len()), (cases().len() as u64, 0));
@@ -220,6 +222,10 @@ fn lines_of_the_log_among_records_are_passed_over_and_hide_nothing() {
     // A record that was taken out is missed, log or no log; and what only looks like the log is none.
     let problem = mixed(&[2]).problem.map(|problem| problem.kind);
     assert_eq!(problem, Some(ProblemKind::Removed { first: 3, last: 3 }));
+    for octet in ["x", "\u{7f}"] {
+        fs::write(&file, text.replacen("\n{", &format!("\n{octet}"), 1)).unwrap();
+        assert_eq!(verify(std::slice::from_ref(&file), None).unwrap().problem.map(|problem| problem.line), Some(2));
+    }
     let disguised = text.replacen("\"kind\":\"decision\",", "\"level\":\"info\",", 1);
     fs::write(&file, disguised).unwrap();
     assert_eq!(verify(&[file], None).unwrap().problem.map(|problem| problem.line), Some(2));
@@ -239,7 +245,7 @@ fn replay_counts_flips_by_route_and_rule() {
     let candidate = fixed(without_guards);
     let mut report = Report::new(&candidate);
     let torn = &text[..text.len() - 30];
-    let text = format!("{}\nnot json\n{torn}", torn.lines().next().unwrap());
+    let text = format!("{}\n{{not json\n{torn}", torn.lines().next().unwrap());
     report.read(&candidate, text.as_bytes(), |_| ()).unwrap();
     assert_eq!(report.unreadable.len(), 1);
     assert!(report.flipped > 0, "{report}");
@@ -327,4 +333,17 @@ fn cpu() -> Duration {
     let threads = fs::read_dir("/proc/self/task").unwrap();
     let used = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap());
     Duration::from_nanos(used.map(|used| used.split(' ').next().unwrap().parse::<u64>().unwrap()).sum())
+}
+
+/// `countersign … | head`: who has read enough closes the pipe.
+#[test]
+fn a_reader_who_goes_away_ends_a_command_quietly() {
+    let folder = TempDir::new().unwrap();
+    let (file, _) = written(&settings(&folder), Vec::new());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let ended = command.args(["audit", "verify"]).arg(file).stdout(writer).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+    assert_eq!(ended.status.code(), Some(128 + 13), "as a shell tells of SIGPIPE");
 }

@@ -15,7 +15,10 @@ mod risk;
 mod serve;
 mod session;
 
-use std::{env, process::ExitCode};
+use std::{
+    env, panic,
+    process::{self, ExitCode},
+};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
@@ -62,6 +65,9 @@ pub fn run() -> ExitCode {
             return if fine { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
         }
     };
+    if !matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::DemoIssuer(_) | Command::Echo(_)) {
+        end_quietly_when_unread();
+    }
     match arguments.command {
         Command::Audit(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
@@ -79,6 +85,20 @@ pub fn run() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Session(command) => command.run(),
     }
+}
+
+/// `countersign … | head`: whoever has read enough closes the pipe, and the command ends as SIGPIPE would have ended it. Rust
+/// ignores that signal, and must: a connection that breaks would raise it as well, where there is something to be said.
+fn end_quietly_when_unread() {
+    const SIGPIPE: i32 = 13;
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        // `println!` has no other way to tell.
+        if panic.payload_as_str().is_some_and(|said| said.starts_with("failed printing to stdout: Broken pipe")) {
+            process::exit(128 + SIGPIPE);
+        }
+        usual(panic);
+    }));
 }
 
 /// The process environment. Names and values that are no text are nobody's settings.

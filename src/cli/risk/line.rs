@@ -120,7 +120,7 @@ impl Recorded {
             let AuditRecord { id, risk_event, risk_outcome } = record;
             return Ok(Some(Self { id, event: risk_event, outcome: Some(risk_outcome) }));
         }
-        if is_of_log(text) {
+        if text.starts_with('{') && is_of_log(text) {
             return Ok(None);
         }
         let line: Line<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;

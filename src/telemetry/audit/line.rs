@@ -47,8 +47,8 @@ pub(super) struct Follows {
     pub(super) hash: String,
 }
 
-/// Whether this is a line of our log, which a container's runtime mixes with the records of standard output: whoever makes a
-/// record into one has removed the record, and the numbers tell.
+/// Whether this is a line of the log, or plain text beside it, which a container's runtime mixes with the records of standard
+/// output: whoever makes a record into one has removed the record, and the numbers tell.
 pub fn is_of_log(text: &str) -> bool {
     #[derive(Deserialize)]
     struct Members {
@@ -57,6 +57,9 @@ pub fn is_of_log(text: &str) -> bool {
         chain: Option<IgnoredAny>,
         prev: Option<IgnoredAny>,
         hash: Option<IgnoredAny>,
+    }
+    if !text.starts_with('{') {
+        return !text.contains(HASH_MARK);
     }
     serde_json::from_str(text)
         .is_ok_and(|line: Members| line.chain.is_none() && line.prev.is_none() && line.hash.is_none())

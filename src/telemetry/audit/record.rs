@@ -99,7 +99,7 @@ impl Recorded {
             #[serde(borrow)]
             kind: Option<std::borrow::Cow<'a, str>>,
         }
-        let Kind { kind } = serde_json::from_str(line)?;
+        let kind = serde_json::from_str(line).ok().and_then(|Kind { kind }| kind);
         match kind.as_deref() {
             Some("decision") => serde_json::from_str(line).map(Some),
             None if !is_of_log(line) => serde_json::from_str(line).map(Some),

@@ -152,10 +152,10 @@ impl Verifier {
             }
             let whole = octets.pop_if(|octet| *octet == b'\n').is_some();
             let place = Place { file: path, line: number };
-            let text = std::str::from_utf8(&octets).unwrap_or_default();
-            match Line::parse(text) {
+            let text = String::from_utf8_lossy(&octets);
+            match Line::parse(&text) {
                 Some(line) => self.line(&line, place),
-                None if is_of_log(text) => self.report.of_log += 1,
+                None if is_of_log(&text) => self.report.of_log += 1,
                 None if !whole => self.report.torn.push((path.into(), number)),
                 None => self.not_a_record(place),
             }
