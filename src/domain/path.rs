@@ -84,17 +84,15 @@ fn check_octets(path: &str) -> Result<bool, PathProblem> {
     if path.bytes().fold(true, |plain, octet| plain & is_plain(octet)) {
         return Ok(true);
     }
-    let mut plain = true;
     for octet in path.bytes() {
         match octet {
             b'#' => return Err(PathProblem::Fragment),
             b'\\' => return Err(PathProblem::Backslash),
-            b'%' | b';' => plain = false,
             0x21..=0x7e => {}
             _ => return Err(PathProblem::RawOctet),
         }
     }
-    Ok(plain)
+    Ok(false)
 }
 
 fn check_segments(path: &str) -> Result<(), PathProblem> {

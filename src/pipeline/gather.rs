@@ -40,7 +40,7 @@ impl Pipeline {
         target: &Target<'_>,
         deadline: Instant,
     ) {
-        let Carried { credentials, .. } = carried;
+        let credentials = &carried.credentials;
         let now = facts.now;
         let needs = target.needs();
 

@@ -69,25 +69,10 @@ impl<'b> Writer<'b> {
     fn clean_header(&mut self, field: u8, name: &[u8], value: &[u8]) {
         let header = field_length(name.len()) + field_length(value.len());
         let option = field_length(header) + APPEND_NEVER.len();
-        if option < 0x80 {
-            let lengths = [option as u8, header as u8, name.len() as u8, value.len() as u8];
-            self.0.extend_from_slice(&[
-                field << 3 | 2,
-                lengths[0],
-                HEADER << 3 | 2,
-                lengths[1],
-                1 << 3 | 2,
-                lengths[2],
-            ]);
-            self.0.extend_from_slice(name);
-            self.0.extend_from_slice(&[2 << 3 | 2, lengths[3]]);
-            self.0.extend_from_slice(value);
-        } else {
-            self.key(field, option);
-            self.key(HEADER, header);
-            self.bytes(1, name);
-            self.bytes(2, value);
-        }
+        self.key(field, option);
+        self.key(HEADER, header);
+        self.bytes(1, name);
+        self.bytes(2, value);
         self.0.extend_from_slice(&APPEND_NEVER);
     }
 

@@ -110,7 +110,8 @@ struct Kind<'a> {
 }
 
 impl Recorded {
-    /// Reads one line; the error says what is wrong with it. `None`: a line of an audit that nothing was scored for, or of our log beside it.
+    /// Reads one line; the error says what is wrong with it. `None`: a line of an audit that nothing was scored for, or of our
+    /// log beside it.
     pub(super) fn parse(text: &str) -> Result<Option<Self>, String> {
         if text.contains("\"kind\"") && serde_json::from_str::<Kind<'_>>(text).is_ok_and(|line| line.kind.is_some()) {
             if !text.contains("\"risk_event\"") {
@@ -120,10 +121,11 @@ impl Recorded {
             let AuditRecord { id, risk_event, risk_outcome } = record;
             return Ok(Some(Self { id, event: risk_event, outcome: Some(risk_outcome) }));
         }
-        if text.starts_with('{') && is_of_log(text) {
-            return Ok(None);
-        }
-        let line: Line<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let line: Line<'_> = match serde_json::from_str(text) {
+            Ok(line) => line,
+            Err(_) if text.starts_with('{') && is_of_log(text) => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
         if !line.t.is_finite() || line.t < 0.0 {
             return Err(format!("`t` must be Unix seconds, not {}", line.t));
         }

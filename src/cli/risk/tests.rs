@@ -53,7 +53,9 @@ fn an_audit_record_is_scored_as_production_scored_it() {
     let read = Recorded::parse(&record.to_string()).unwrap().unwrap();
     assert_eq!((read.id, read.event), (Id("d-9".into()), event));
     assert_eq!(read.outcome, Some(crate::risk::statistical::Outcome::StepUpPassed));
-    for unscored in [r#"{"kind":"decision","id":"d-1","verdict":"allow"}"#, r#"{"kind":"checkpoint","seq":7}"#] {
+    let of_log = r#"{"time":"2026-11-28T17:38:32.839Z","level":"warn","message":"slow","target":"countersign"}"#;
+    for unscored in [r#"{"kind":"decision","id":"d-1","verdict":"allow"}"#, r#"{"kind":"checkpoint","seq":7}"#, of_log]
+    {
         assert!(Recorded::parse(unscored).unwrap().is_none());
     }
 }

@@ -100,11 +100,8 @@ impl Recorded {
             kind: Option<std::borrow::Cow<'a, str>>,
         }
         let kind = serde_json::from_str(line).ok().and_then(|Kind { kind }| kind);
-        match kind.as_deref() {
-            Some("decision") => serde_json::from_str(line).map(Some),
-            None if !is_of_log(line) => serde_json::from_str(line).map(Some),
-            _ => Ok(None),
-        }
+        let other = kind.map_or_else(|| is_of_log(line), |kind| kind != "decision");
+        if other { Ok(None) } else { serde_json::from_str(line).map(Some) }
     }
 
     /// Why, for people; as it was decided then.

@@ -108,18 +108,10 @@ pub fn verify(files: &[PathBuf], trusted: Option<PublicKey>) -> io::Result<Repor
 fn first_line(path: &Path) -> io::Result<(String, u64)> {
     let opened =
         File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    for text in BufReader::new(opened).lines() {
-        match text {
-            Ok(text) if is_of_log(&text) => {}
-            Ok(text) => {
-                let first = Line::parse(&text).map(|line| (line.chain().to_owned(), line.seq()));
-                return Ok(first.unwrap_or_default());
-            }
-            // What is no text sorts first and is reported when the file is read.
-            Err(_) => break,
-        }
-    }
-    Ok(Default::default())
+    // What is no text sorts first and is reported when the file is read.
+    let first = BufReader::new(opened).lines().map_while(Result::ok).find(|text| !is_of_log(text));
+    let first = first.as_deref().and_then(Line::parse);
+    Ok(first.map(|line| (line.chain().to_owned(), line.seq())).unwrap_or_default())
 }
 
 #[derive(Default)]
