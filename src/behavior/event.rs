@@ -6,8 +6,8 @@ use arc_swap::ArcSwapOption;
 
 use crate::{
     domain::{
-        AuthMethod, AuthMethods, DeviceProof, DeviceSighting, Fact, Identity, NetworkKind, Place, Role, SubjectKind,
-        UnixTime,
+        AuthMethod, AuthMethods, DeviceProof, DeviceSighting, Fact, Facts, Identity, NetworkKind, Place, Role,
+        SubjectKind, UnixTime,
     },
     risk::statistical::{
         Action, Agent, Event, Key,
@@ -32,6 +32,27 @@ pub struct Observation<'a> {
     pub method: &'a str,
     /// The canonical path, or better the template of the resource that matched.
     pub path: &'a str,
+}
+
+impl<'a> Observation<'a> {
+    /// What the facts of a request say; `None` without a verified identity. A step-up that was passed in this context counts
+    /// as a method of the token.
+    pub fn of(facts: &'a Facts, keys: &'a TokenKeys, agent: Agent) -> Option<Self> {
+        let identity = facts.identity()?;
+        let passed = facts.session.value().and_then(|session| session.stepped_up);
+        Some(Self {
+            now: facts.now,
+            identity,
+            keys,
+            methods: passed.map_or(identity.methods, |(methods, _)| identity.methods.union(methods)),
+            client: facts.request.client,
+            place: &facts.place,
+            device: &facts.device,
+            agent,
+            method: facts.request.method.as_str(),
+            path: facts.request.path.as_deref().unwrap_or_default(),
+        })
+    }
 }
 
 /// The client that a token was last seen with: a header is read when it changes, not at every request.

@@ -65,7 +65,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// What was scored; the audit record carries it as `risk_event`.
+    /// What was scored.
     pub fn event(&self) -> &Event {
         &self.event
     }

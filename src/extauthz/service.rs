@@ -112,6 +112,11 @@ impl Checks {
         })
     }
 
+    /// The time for what no answer should wait for.
+    pub(super) fn answers_have_left(&self) {
+        self.pipeline.auditor.format();
+    }
+
     /// Writes the answer, then hands the outcome to the audit.
     fn conclude(&self, outcome: Outcome) -> Bytes {
         let usual = self.usual.load(Ordering::Relaxed);

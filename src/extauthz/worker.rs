@@ -152,7 +152,10 @@ impl Door {
                 match connection.poll_accept(context) {
                     Poll::Ready(Some(call)) => calls.push_back(call?),
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
-                    Poll::Pending if calls.is_empty() => return Poll::Pending,
+                    Poll::Pending if calls.is_empty() => {
+                        self.checks.answers_have_left();
+                        return Poll::Pending;
+                    }
                     Poll::Pending => calls.drain(..).for_each(|call| run(self.answering(call))),
                 }
             }

@@ -8,9 +8,9 @@ use super::{Pipeline, outcome::Beside};
 use crate::{
     behavior::{Observation, Observed, TokenKeys, event},
     decision::Decision,
-    domain::{Fact, Facts, Identity, Revocation, RiskModel},
+    domain::{Fact, Facts, Revocation, RiskModel},
     policy::Rules,
-    risk::statistical::{Agent, Event},
+    risk::statistical::Agent,
 };
 
 impl Pipeline {
@@ -28,8 +28,8 @@ impl Pipeline {
         if !matches!(facts.revocation, Fact::Known { value: Revocation::Clear, .. }) {
             return;
         }
-        let Some(identity) = facts.identity() else { return };
-        let event = seen(agent(), keys, identity, facts);
+        let Some(seen) = Observation::of(facts, keys, agent()) else { return };
+        let event = event(&seen);
         let mut observed = match behaviors.observe(event, deadline).await {
             Fact::Known { value, .. } => value,
             Fact::Unavailable(why) => {
@@ -48,27 +48,10 @@ impl Pipeline {
         beside.observed = Some(Box::new(observed));
     }
 
-    /// Learns what came of an observed request, and returns what was looked at.
-    pub(super) fn learn(&self, observed: Option<&Observed>, decision: &Decision) -> Option<Event> {
+    /// Learns what came of an observed request, and returns the client software that was looked at.
+    pub(super) fn learn(&self, observed: Option<&Observed>, decision: &Decision) -> Option<Agent> {
         let observed = observed?;
         self.behaviors.as_ref()?.settle(observed, decision.teaches());
-        Some(*observed.event())
+        Some(observed.event().agent)
     }
-}
-
-/// The request as the model sees it. A step-up that was passed in this context counts as a method of the token.
-fn seen(agent: Agent, keys: &TokenKeys, identity: &Identity, facts: &Facts) -> Event {
-    let passed = facts.session.value().and_then(|session| session.stepped_up);
-    event(&Observation {
-        now: facts.now,
-        identity,
-        keys,
-        methods: passed.map_or(identity.methods, |(methods, _)| identity.methods.union(methods)),
-        client: facts.request.client,
-        place: &facts.place,
-        device: &facts.device,
-        agent,
-        method: facts.request.method.as_str(),
-        path: facts.request.path.as_deref().unwrap_or_default(),
-    })
 }

@@ -9,7 +9,7 @@ use crate::{
     decision::{Decision, Permit},
     domain::Facts,
     identity,
-    risk::statistical::Event,
+    risk::statistical::Agent,
     session::Visit,
     telemetry::trace::Span,
 };
@@ -38,8 +38,8 @@ pub(super) struct Beside {
     pub(super) dpop_nonce: Option<Arc<str>>,
     /// What the subject's past said, until the decision has settled what may be learned from it.
     pub(super) observed: Option<Box<Observed>>,
-    /// What the risk model looked at, for the audit record.
-    pub(super) risk_event: Option<Event>,
+    /// The client software that the risk model looked at, for the audit record.
+    pub(super) risk_agent: Option<Agent>,
     /// The session's visit, until it is settled.
     pub(super) visit: Option<Visit>,
 }

@@ -208,7 +208,7 @@ fn our_own_audit_replays_to_the_same_risks() {
     ask(&stack, &token, HOME, FIREFOX);
     let scored = eventually("the audit has caught up", || {
         let all: Vec<Value> = stack.countersign.audit();
-        let scored: Vec<Value> = all.into_iter().filter(|record| record["risk_event"].is_object()).collect();
+        let scored: Vec<Value> = all.into_iter().filter(|record| record["risk_agent"].is_object()).collect();
         (scored.len() == 23).then_some(scored)
     });
     let events = stack.folder.join("records.jsonl");

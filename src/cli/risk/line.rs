@@ -8,11 +8,12 @@ use std::{borrow::Cow, net::IpAddr};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
+    behavior::{Observation, TokenKeys, event},
     risk::statistical::{
         Action, Agent, Event, Key, Outcome,
         event::{Device, Place, Proof, Strength, roles_key},
     },
-    telemetry::audit::is_of_log,
+    telemetry::audit::{self, is_of_log},
 };
 
 /// The name of a request in the files: a number or a string, kept as it was written.
@@ -98,7 +99,12 @@ struct Line<'a> {
 #[derive(Debug, Deserialize)]
 struct AuditRecord {
     id: Id,
-    risk_event: Event,
+    /// The whole event, as older records have it.
+    #[serde(default)]
+    risk_event: Option<Event>,
+    /// What of the event does not follow from the facts.
+    #[serde(default)]
+    risk_agent: Agent,
     risk_outcome: Outcome,
 }
 
@@ -114,12 +120,8 @@ impl Recorded {
     /// log beside it.
     pub(super) fn parse(text: &str) -> Result<Option<Self>, String> {
         if text.contains("\"kind\"") && serde_json::from_str::<Kind<'_>>(text).is_ok_and(|line| line.kind.is_some()) {
-            if !text.contains("\"risk_event\"") {
-                return Ok(None);
-            }
-            let record: AuditRecord = serde_json::from_str(text).map_err(|error| error.to_string())?;
-            let AuditRecord { id, risk_event, risk_outcome } = record;
-            return Ok(Some(Self { id, event: risk_event, outcome: Some(risk_outcome) }));
+            let scored = text.contains("\"risk_outcome\"");
+            return if scored { Self::audited(text).map_err(|error| error.to_string()) } else { Ok(None) };
         }
         let line: Line<'_> = match serde_json::from_str(text) {
             Ok(line) => line,
@@ -131,6 +133,18 @@ impl Recorded {
         }
         let event = line.event();
         Ok(Some(Self { id: line.id, event, outcome: None }))
+    }
+
+    /// `None`: the record has no verified identity, so nothing was scored.
+    fn audited(text: &str) -> Result<Option<Self>, serde_json::Error> {
+        let AuditRecord { id, risk_event, risk_agent, risk_outcome } = serde_json::from_str(text)?;
+        let event = match risk_event {
+            Some(whole) => Some(whole),
+            None => audit::Recorded::parse(text)?.and_then(|record| {
+                Observation::of(&record.facts, &TokenKeys::default(), risk_agent).map(|seen| event(&seen))
+            }),
+        };
+        Ok(event.map(|event| Self { id, event, outcome: Some(risk_outcome) }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading lines: what must be there, what may be missing, what is never looked at.
 
 use super::line::{Feedback, Id, Recorded};
+use crate::risk::statistical::Event;
 
 const FULL: &str = r#"{"id":7,"t":1767571277.548,"user":"u1","ip":"32.224.222.32","country":"SG","city":"Singapore","lat":1.35,
 "lon":103.82,"asn":64512,"vpn":false,"device_id":"d1","device_compliant":true,"jailbroken":false,"user_agent":"curl/8.7.1",
@@ -53,6 +54,16 @@ fn an_audit_record_is_scored_as_production_scored_it() {
     let read = Recorded::parse(&record.to_string()).unwrap().unwrap();
     assert_eq!((read.id, read.event), (Id("d-9".into()), event));
     assert_eq!(read.outcome, Some(crate::risk::statistical::Outcome::StepUpPassed));
+    // A record of today, and the same with the whole event written out as it once was.
+    let older = include_str!("../../../tests/audit/before.jsonl");
+    let whole = Recorded::parse(older).unwrap().unwrap();
+    let mut newer: serde_json::Value = serde_json::from_str(older).unwrap();
+    newer["risk_agent"] = newer["risk_event"]["agent"].take();
+    newer.as_object_mut().unwrap().remove("risk_event");
+    let newer = Recorded::parse(&newer.to_string()).unwrap().unwrap();
+    // Older records told sessions apart by another key.
+    let same = Event { session: newer.event.session, ..whole.event };
+    assert_eq!((newer.id, newer.event, newer.outcome), (whole.id, same, whole.outcome));
     let of_log = r#"{"time":"2026-11-28T17:38:32.839Z","level":"warn","message":"slow","target":"countersign"}"#;
     for unscored in [r#"{"kind":"decision","id":"d-1","verdict":"allow"}"#, r#"{"kind":"checkpoint","seq":7}"#, of_log]
     {

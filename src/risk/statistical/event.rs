@@ -1,8 +1,7 @@
 //! What the model looks at: one verified request, with every name already reduced to a key.
 //!
 //! Made by the caller from facts (token claims, place, device record); copying it costs nothing.
-//! Nothing in it is a secret and nothing in it is looked up. An audit record may carry it (`risk_event`), so that
-//! `countersign risk replay` scores exactly what production scored.
+//! Nothing in it is a secret and nothing in it is looked up.
 
 use std::{net::IpAddr, ops::Not};
 

@@ -6,28 +6,22 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{
-    identities::with_known,
+    facts::FactsBody,
+    identities::with_json,
     record::{AuditRecord, Shadow},
 };
 use crate::{
     decision::{Class, Finding, Grant, Reason, StepUp, Verdict},
-    domain::{
-        AccessRequest, Behavior, Credential, CredentialProblem, DecisionId, DeviceSighting, Fact, Facts, Lines, Notice,
-        Place, PolicyId, Possession, Quota, Revocation, RuleId, SessionState, SignalName, UnixTime, Workload,
-    },
-    risk::statistical::{Event, Outcome},
+    domain::{AccessRequest, DecisionId, Lines, PolicyId, RuleId, SignalName},
+    risk::statistical::{Agent, Outcome},
     telemetry::explain::in_words,
 };
 
 /// Writes what stands in a record's line, but for the head, as one object.
 pub(super) fn write(record: &AuditRecord, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     match record.facts.identity() {
-        Some(identity) => with_known(identity, |known| {
-            let event = record.risk_event.map(|event| Event { session: known.session(event.session), ..event });
-            serde_json::to_writer(Octets(out), &Body::of(record, Some(known.json()), event))
-        }),
-        // Without a verified identity nothing was looked at.
-        None => serde_json::to_writer(Octets(out), &Body::of(record, None, None)),
+        Some(identity) => with_json(identity, |json| serde_json::to_writer(Octets(out), &Body::of(record, Some(json)))),
+        None => serde_json::to_writer(Octets(out), &Body::of(record, None)),
     }
 }
 
@@ -98,7 +92,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     shadow: Option<&'a Shadow>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    risk_event: Option<Event>,
+    risk_agent: Option<Agent>,
     /// What the model learned from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     risk_outcome: Option<Outcome>,
@@ -139,44 +133,8 @@ fn round(score: f64) -> f64 {
     (score * 1e6).round() / 1e6 + 0.0
 }
 
-/// [`Facts`] with the identity as it stands in records: the same octets otherwise.
-#[derive(Serialize)]
-struct FactsBody<'a> {
-    now: UnixTime,
-    request: &'a AccessRequest,
-    credential: Fact<CredentialBody<'a>>,
-    #[serde(skip_serializing_if = "Fact::is_not_asked")]
-    workload: Fact<&'a Workload>,
-    #[serde(skip_serializing_if = "Fact::is_not_asked")]
-    revocation: Fact<&'a Revocation>,
-    #[serde(skip_serializing_if = "Fact::is_not_asked")]
-    notice: Fact<&'a Notice>,
-    #[serde(skip_serializing_if = "Fact::is_not_asked")]
-    device: Fact<&'a DeviceSighting>,
-    #[serde(skip_serializing_if = "Fact::is_not_asked")]
-    place: Fact<&'a Place>,
-    #[serde(skip_serializing_if = "Fact::is_not_asked")]
-    behavior: Fact<&'a Behavior>,
-    #[serde(skip_serializing_if = "Fact::is_not_asked")]
-    session: Fact<&'a SessionState>,
-    #[serde(skip_serializing_if = "Fact::is_not_asked")]
-    quota: Fact<&'a Quota>,
-}
-
-/// [`Credential`], likewise.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum CredentialBody<'a> {
-    Verified {
-        identity: Option<&'a RawValue>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        proof: Option<Possession>,
-    },
-    Refused(CredentialProblem),
-}
-
 impl<'a> Body<'a> {
-    fn of(record: &'a AuditRecord, identity: Option<&'a RawValue>, risk_event: Option<Event>) -> Self {
+    fn of(record: &'a AuditRecord, identity: Option<&'a RawValue>) -> Self {
         let (facts, decision) = (&record.facts, &record.decision);
         let AccessRequest { id, method, host, path, .. } = &facts.request;
         let known = facts.identity();
@@ -205,32 +163,9 @@ impl<'a> Body<'a> {
             latency_us: u64::try_from(record.latency.as_micros()).unwrap_or(u64::MAX),
             trace_id: record.trace_id.map(|id| format!("{id:032x}")),
             shadow: record.shadow.as_deref(),
-            risk_event,
-            risk_outcome: risk_event.map(|_| decision.teaches()),
+            risk_agent: record.risk_agent,
+            risk_outcome: record.risk_agent.map(|_| decision.teaches()),
             facts: FactsBody::of(facts, identity),
-        }
-    }
-}
-
-impl<'a> FactsBody<'a> {
-    fn of(facts: &'a Facts, identity: Option<&'a RawValue>) -> Self {
-        let Facts { now, request, credential, workload, revocation, notice, device, place, behavior, session, quota } =
-            facts;
-        Self {
-            now: *now,
-            request,
-            credential: credential.as_ref().map(|credential| match credential {
-                Credential::Verified { proof, .. } => CredentialBody::Verified { identity, proof: *proof },
-                Credential::Refused(problem) => CredentialBody::Refused(*problem),
-            }),
-            workload: workload.as_ref(),
-            revocation: revocation.as_ref(),
-            notice: notice.as_ref(),
-            device: device.as_ref(),
-            place: place.as_ref(),
-            behavior: behavior.as_ref(),
-            session: session.as_ref(),
-            quota: quota.as_ref(),
         }
     }
 }
@@ -252,8 +187,11 @@ mod tests {
     use super::*;
     use crate::{
         decision::{Decision, Reason as Why},
-        domain::{Permission, Unavailable},
-        telemetry::audit::Recorded,
+        domain::{
+            ClientKind, Credential, CredentialProblem, Fact, Facts, Permission, Possession, Quota, Transport,
+            Unavailable, UnixTime, Workload, path::PathProblem,
+        },
+        telemetry::audit::{Recorded, facts::complete},
     };
 
     fn record(facts: Facts) -> AuditRecord {
@@ -264,21 +202,21 @@ mod tests {
             latency: Duration::ZERO,
             trace_id: None,
             detail: None,
-            risk_event: None,
+            risk_agent: None,
             shadow: None,
         }
     }
 
-    /// The facts in the line of a record, and those of a copy whose token's id was taken out.
-    fn both_ways(facts: Facts) -> (String, String) {
+    /// The facts as a line is read, and those of a copy whose token's id was taken out.
+    fn both_ways(facts: Facts) -> (Value, Value) {
         let record = record(facts);
         let mut line = Vec::new();
         write(&record, &mut line).unwrap();
-        let line = String::from_utf8(line).unwrap();
-        let facts = line.split_once(",\"facts\":").unwrap().1.strip_suffix('}').unwrap().to_owned();
+        let mut line: Value = serde_json::from_slice(&line).unwrap();
+        complete(&mut line);
         let mut redacted = record;
         redacted.redact();
-        (facts, serde_json::to_string(&redacted.facts).unwrap())
+        (line["facts"].take(), serde_json::to_value(&redacted.facts).unwrap())
     }
 
     fn full() -> Facts {
@@ -287,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_of_every_shape_stand_in_a_line_as_a_redacted_copy_would() {
+    fn facts_of_every_shape_come_back_from_a_line_as_a_redacted_copy() {
         let with = |change: fn(&mut Facts)| {
             let mut facts = full();
             change(&mut facts);
@@ -305,6 +243,16 @@ mod tests {
                 if let Fact::Known { value: Credential::Verified { proof, .. }, .. } = &mut facts.credential {
                     *proof = Some(Possession::Dpop);
                 }
+            }),
+            with(|facts| facts.request.path = Err(PathProblem::Unreadable)),
+            with(|facts| (facts.request.transport, facts.request.path) = (Transport::Tcp, Ok("".into()))),
+            with(|facts| {
+                let request = &mut facts.request;
+                (request.encrypted, request.long_lived, request.client_kind) = (true, true, ClientKind::Browser);
+                (request.client, request.device_sent) = (None, false);
+                (request.justification, request.destination) =
+                    (Some("a good reason".into()), Some("spiffe://x/y".into()));
+                request.extensions.policy = Some("orders".into());
             }),
             with(|facts| (facts.device, facts.place) = (Fact::Absent, Fact::Unavailable(Unavailable::Store))),
             with(|facts| {
@@ -328,7 +276,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn whatever_a_token_says_stands_in_a_line_as_a_redacted_copy_would(
+        fn whatever_a_token_says_comes_back_from_a_line_as_a_redacted_copy(
             token_id in ".{1,40}", subject in ".*", text in ".*", number in any::<f64>(), permission in ".*",
         ) {
             let mut facts = full();

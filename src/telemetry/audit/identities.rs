@@ -5,10 +5,13 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
-use super::record::{fingerprint, one_way};
-use crate::{domain::Identity, risk::statistical::Key};
+use super::{facts::OF_IDENTITY, record::fingerprint};
+use crate::domain::Identity;
 
 /// Places of one thread, a power of two. Two tokens in one place cost the work again, nothing else.
 const PLACES: usize = 256;
@@ -17,48 +20,36 @@ thread_local! {
     static KNOWN: RefCell<Vec<Option<Known>>> = RefCell::new(std::iter::repeat_with(|| None).take(PLACES).collect());
 }
 
-pub(super) struct Known {
+struct Known {
     /// Holds the allocation, not the identity: its address can be no other identity's while this is here.
     identity: Weak<Identity>,
     json: Box<RawValue>,
-    /// A session's key, and what stands for it in records.
-    session: Option<(Key, Key)>,
 }
 
-impl Known {
-    /// The identity's JSON, in which the [`fingerprint`] stands for the token's id.
-    pub(super) fn json(&self) -> &RawValue {
-        &self.json
-    }
-
-    /// What stands for the key of its session ([`one_way`]).
-    pub(super) fn session(&mut self, key: Key) -> Key {
-        match self.session {
-            Some((known, hidden)) if known == key => hidden,
-            _ => self.session.insert((key, one_way(key))).1,
-        }
-    }
-}
-
-/// What `then` makes of an identity as it stands in records.
-pub(super) fn with_known<T>(
+/// What `then` makes of an identity as it stands in records: without what stands at the head of the line, and with the
+/// [`fingerprint`] for the token's id.
+pub(super) fn with_json<T>(
     identity: &Arc<Identity>,
-    then: impl FnOnce(&mut Known) -> Result<T, serde_json::Error>,
+    then: impl FnOnce(&RawValue) -> Result<T, serde_json::Error>,
 ) -> Result<T, serde_json::Error> {
     KNOWN.with_borrow_mut(|known| {
         let place = &mut known[place(identity)];
         let found = place.take().filter(|known| std::ptr::eq(known.identity.as_ptr(), Arc::as_ptr(identity)));
         let found = match found {
             Some(found) => found,
-            None => Known { identity: Arc::downgrade(identity), json: without_token_id(identity)?, session: None },
+            None => Known { identity: Arc::downgrade(identity), json: shortened(identity)? },
         };
-        then(place.insert(found))
+        then(&place.insert(found).json)
     })
 }
 
-fn without_token_id(identity: &Identity) -> Result<Box<RawValue>, serde_json::Error> {
+fn shortened(identity: &Identity) -> Result<Box<RawValue>, serde_json::Error> {
     let token_id = fingerprint(identity.token_id.as_str()).into();
-    to_raw_value(&Identity { token_id, ..identity.clone() })
+    let mut json = serde_json::to_value(Identity { token_id, ..identity.clone() })?;
+    if let Value::Object(members) = &mut json {
+        members.retain(|name, _| !OF_IDENTITY.contains(&name.as_str()));
+    }
+    to_raw_value(&json)
 }
 
 /// The upper bits of a multiplicative hash: the lower bits of addresses are alike.
@@ -80,7 +71,7 @@ mod tests {
     }
 
     fn json(identity: &Arc<Identity>) -> String {
-        with_known(identity, |known| Ok(known.json().get().to_owned())).unwrap()
+        with_json(identity, |json| Ok(json.get().to_owned())).unwrap()
     }
 
     #[test]
@@ -94,17 +85,6 @@ mod tests {
                 assert!(text.contains(&fingerprint(&token_id)) && !text.contains(&token_id), "{text}");
             }
         }
-    }
-
-    #[test]
-    fn a_session_is_hidden_as_it_is_without_memory() {
-        with_known(&identity("one"), |known| {
-            for key in [1, 1, 2, 1].map(Key) {
-                assert_eq!(known.session(key), one_way(key));
-            }
-            Ok(())
-        })
-        .unwrap();
     }
 
     #[test]

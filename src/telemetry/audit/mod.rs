@@ -1,11 +1,12 @@
 //! One record per decision and per administrative write, as a chain of JSON lines that shows every later change.
 //!
-//! [`Auditor::record`] formats a record where it was made, while that core still has it in its cache, and hands the octets
-//! over a bounded queue: it never waits, never fails a request. Records carry what a decision was made from and can be
-//! replayed from; never a token, a token's id or a secret.
+//! [`Auditor::record`] takes a record, and [`Auditor::format`] formats some in a row where they were made, once their answers have
+//! left, and hands the octets over a bounded queue: neither waits, or fails a request. Records carry what a decision was made
+//! from and can be replayed from; never a token, a token's id or a secret.
 
 mod body;
 mod chain;
+mod facts;
 mod identities;
 mod key;
 mod line;
@@ -16,6 +17,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod waiting;
 mod writer;
 
 use std::{
@@ -33,7 +35,12 @@ use std::{
 use parking_lot::Mutex;
 
 pub(super) use self::writer::rfc3339;
-use self::{chain::Chain, recent::Recent, writer::Writer};
+use self::{
+    chain::Chain,
+    recent::Recent,
+    waiting::{Lines, Waiting},
+    writer::Writer,
+};
 pub use self::{
     key::{PublicKey, SigningKey},
     line::is_of_log,
@@ -74,24 +81,24 @@ pub struct Auditor {
 }
 
 enum Message {
-    /// What stands in its line, where lines are written; the record itself only where it is kept for `explain`.
-    Decision(Option<Formatted>, Option<Box<AuditRecord>>),
+    /// Decisions and their lines, where lines are written; of the records only those that are kept for `explain`.
+    Decisions {
+        count: usize,
+        lines: Option<Lines>,
+        kept: Vec<AuditRecord>,
+    },
     /// A decision that the shadow rules judge before it is formatted: their verdict belongs into its line.
     Unjudged(Box<AuditRecord>),
     Admin(Box<AdminRecord>),
     Flush(SyncSender<bool>),
 }
 
-/// The line of a decision without its head, which only the writer knows.
-struct Formatted {
-    at: UnixTime,
-    body: Vec<u8>,
-}
-
 /// What requests and the writer both touch.
 #[derive(Debug)]
 struct Shared {
+    /// Records that the writer has not taken, in lists and in the queue.
     queued: AtomicUsize,
+    waiting: Waiting,
     capacity: usize,
     /// Since the last gap record.
     lost: AtomicU64,
@@ -136,6 +143,7 @@ impl Auditor {
             settings: settings.clone(),
             follows,
             pending: Vec::new(),
+            time: (UnixTime::EPOCH, rfc3339(UnixTime::EPOCH)),
             unsigned: 0,
             signed_at: Instant::now(),
         };
@@ -150,7 +158,7 @@ impl Auditor {
         }))
     }
 
-    /// Formats the record of a decision, a few µs once the answer is written, and hands it over. Never waits.
+    /// Takes the record of a decision. Never waits.
     ///
     /// Not every allow is kept for `explain`: memory that is used again at once costs a check far less than memory that
     /// comes back after thousands of others.
@@ -158,18 +166,31 @@ impl Auditor {
         if self.shared.shadows.is_on() {
             return self.send(Message::Unjudged(Box::new(record)));
         }
-        let line = match (self.unwritten, self.shared.is_full()) {
-            (true, _) => None,
-            (false, true) => return self.lose(),
-            (false, false) => match Formatted::of(&record) {
-                Ok(line) => Some(line),
-                // Not representable as JSON: cannot be with our types, and is counted if it ever is.
-                Err(_) => return self.shared.counters.lost.increment(),
-            },
-        };
-        let kept = self.shared.recent.wants(&record).then(|| Box::new(record));
-        if line.is_some() || kept.is_some() {
-            self.send(Message::Decision(line, kept));
+        if self.unwritten {
+            if self.shared.recent.wants(&record) {
+                self.send(Message::Decisions { count: 1, lines: None, kept: vec![record] });
+            }
+            return;
+        }
+        if self.shared.is_full() || self.shared.is_stopping() {
+            return self.lose();
+        }
+        self.shared.counters.recorded.increment();
+        self.expect_one();
+        if self.shared.waiting.push(record) {
+            self.format();
+        }
+    }
+
+    /// Formats what this thread has recorded, a few µs for each record, where that is enough by now to be worth it. Nobody need
+    /// call this: what is left for 5 ms is formatted by the writer's thread.
+    pub fn format(&self) {
+        while let Some(records) = self.shared.waiting.take_own() {
+            let sent = self.queue.try_send(self.shared.formatted(records));
+            if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) = sent {
+                self.shared.taken(message.records());
+                (0..message.records()).for_each(|_| self.lose());
+            }
         }
     }
 
@@ -179,15 +200,19 @@ impl Auditor {
     }
 
     fn send(&self, message: Message) {
-        let waiting = self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        self.expect_one();
         match self.queue.try_send(message) {
             Ok(()) => self.shared.counters.recorded.increment(),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.shared.taken();
+                self.shared.taken(1);
                 self.lose();
             }
         }
-        if waiting == self.shared.capacity / 2 {
+    }
+
+    /// Counts what the writer is to take, and wakes it where that becomes much.
+    fn expect_one(&self) {
+        if self.shared.queued.fetch_add(1, Ordering::Relaxed) == self.shared.capacity / 2 {
             self.wake();
         }
     }
@@ -222,7 +247,7 @@ impl Auditor {
         let (done, wait) = sync_channel(1);
         self.shared.queued.fetch_add(1, Ordering::Relaxed);
         if self.queue.send(Message::Flush(done)).is_err() {
-            self.shared.taken();
+            self.shared.taken(1);
             return false;
         }
         self.wake();
@@ -239,6 +264,8 @@ impl Auditor {
                 tracing::error!("the audit writer had panicked");
             }
         }
+        // What came in between.
+        self.shared.waiting.take_all().iter().for_each(|_| self.lose());
     }
 
     pub fn counters(&self) -> &Counters {
@@ -273,14 +300,13 @@ fn shown(record: &Arc<AuditRecord>) -> Arc<AuditRecord> {
     Arc::new(record)
 }
 
-impl Formatted {
-    /// What a record of all facts takes, with room to spare.
-    const CAPACITY: usize = 4096;
-
-    fn of(record: &AuditRecord) -> Result<Self, serde_json::Error> {
-        let mut body = Vec::with_capacity(Self::CAPACITY);
-        body::write(record, &mut body)?;
-        Ok(Self { at: record.facts.now, body })
+impl Message {
+    /// As how many it is counted.
+    const fn records(&self) -> usize {
+        match self {
+            Self::Decisions { count, .. } => *count,
+            Self::Unjudged(_) | Self::Admin(_) | Self::Flush(_) => 1,
+        }
     }
 }
 
@@ -288,6 +314,7 @@ impl Shared {
     fn new(capacity: usize) -> Self {
         Self {
             queued: AtomicUsize::new(0),
+            waiting: Waiting::default(),
             capacity,
             lost: AtomicU64::new(0),
             failing: AtomicBool::new(false),
@@ -298,8 +325,31 @@ impl Shared {
         }
     }
 
-    fn taken(&self) {
-        self.queued.fetch_sub(1, Ordering::Relaxed);
+    /// Formats records in a row.
+    fn formatted(&self, records: Vec<AuditRecord>) -> Message {
+        let mut lines = Lines::with_room_for(records.len());
+        for record in &records {
+            if lines.add(record).is_err() {
+                // Not representable as JSON: cannot be with our types, and is counted if it ever is.
+                self.counters.lost.increment();
+            }
+        }
+        let (count, kept) = self.kept(records);
+        Message::Decisions { count, lines: Some(lines), kept }
+    }
+
+    fn unwritten(&self, records: Vec<AuditRecord>) -> Message {
+        let (count, kept) = self.kept(records);
+        Message::Decisions { count, lines: None, kept }
+    }
+
+    /// How many there are, and those of them that are kept for `explain`.
+    fn kept(&self, records: Vec<AuditRecord>) -> (usize, Vec<AuditRecord>) {
+        (records.len(), records.into_iter().filter(|record| self.recent.wants(record)).collect())
+    }
+
+    fn taken(&self, records: usize) {
+        self.queued.fetch_sub(records, Ordering::Relaxed);
     }
 
     fn is_full(&self) -> bool {

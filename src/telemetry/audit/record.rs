@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use super::line::is_of_log;
+use super::{facts::complete, line::is_of_log};
 use crate::{
     decision::{Class, Decision, Reason},
     domain::{Credential, DecisionId, Fact, Facts, UnixTime},
-    risk::statistical::{Event, Key},
+    risk::statistical::Agent,
     telemetry::explain::{Explanation, Scored},
 };
 
@@ -26,8 +26,9 @@ pub struct AuditRecord {
     pub trace_id: Option<u128>,
     /// What was wrong with the credentials, in a word of a closed list.
     pub detail: Option<&'static str>,
-    /// What the risk model looked at, for `risk replay`; `None` where it did not look.
-    pub risk_event: Option<Event>,
+    /// The client software as the risk model saw it, for `risk replay`: the one thing that the facts do not say. `None` where
+    /// it did not look.
+    pub risk_agent: Option<Agent>,
     /// What a shadow rule set would have said, where that differs.
     pub shadow: Option<Box<Shadow>>,
 }
@@ -51,7 +52,6 @@ impl AuditRecord {
             let identity = Arc::make_mut(identity);
             identity.token_id = fingerprint(identity.token_id.as_str()).into();
         }
-        self.risk_event = self.risk_event.map(|event| Event { session: one_way(event.session), ..event });
     }
 
     /// Why, for people.
@@ -101,7 +101,12 @@ impl Recorded {
         }
         let kind = serde_json::from_str(line).ok().and_then(|Kind { kind }| kind);
         let other = kind.map_or_else(|| is_of_log(line), |kind| kind != "decision");
-        if other { Ok(None) } else { serde_json::from_str(line).map(Some) }
+        if other {
+            return Ok(None);
+        }
+        let mut line = serde_json::from_str(line)?;
+        complete(&mut line);
+        serde_json::from_value(line).map(Some)
     }
 
     /// Why, for people; as it was decided then.
@@ -129,13 +134,6 @@ pub struct AdminRecord {
     /// In words, where there is more to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-}
-
-/// A key that tells whether two are the same, and not what they were made from. It stands for a session, which is made from
-/// the token's id where there is no `sid`: which requests share one is all that replay needs.
-pub(super) fn one_way(key: Key) -> Key {
-    let hash = digest::digest(&digest::SHA256, &key.0.to_le_bytes());
-    Key(hash.as_ref().iter().take(8).fold(0, |sum, octet| sum << 8 | u64::from(*octet)))
 }
 
 /// What stands for a token's id in records: enough to tell whether two are the same, not enough to revoke or to guess one.

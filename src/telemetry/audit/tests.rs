@@ -50,7 +50,7 @@ fn decision(number: u128, millis: u64, verdict: Verdict) -> AuditRecord {
         latency: Duration::from_micros(10),
         trace_id: None,
         detail: None,
-        risk_event: None,
+        risk_agent: None,
         shadow: None,
     }
 }
@@ -328,6 +328,7 @@ fn writer(settings: &Settings, shared: Arc<Shared>, queue: Receiver<Message>, si
         settings: settings.clone(),
         follows: None,
         pending: Vec::new(),
+        time: (UnixTime::EPOCH, rfc3339(UnixTime::EPOCH)),
         unsigned: 0,
         signed_at: Instant::now(),
     }

@@ -12,7 +12,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Formatted, Message, Settings, Shared, chain::Chain, line::Line, sink::Sink};
+use super::{Message, Settings, Shared, chain::Chain, line::Line, sink::Sink, waiting::Lines};
 use crate::{clock::Clock, domain::UnixTime};
 
 /// How long an empty queue is left alone. Records are not urgent; waking a thread from a request would cost it a system call.
@@ -32,6 +32,8 @@ pub(super) struct Writer {
     pub(super) settings: Settings,
     pub(super) follows: Option<String>,
     pub(super) pending: Vec<u8>,
+    /// The time of the last decision, as it is written: thousands share one.
+    pub(super) time: (UnixTime, String),
     pub(super) unsigned: u64,
     pub(super) signed_at: Instant,
 }
@@ -98,44 +100,50 @@ impl Writer {
             let stopping = self.shared.is_stopping();
             match self.queue.try_recv() {
                 Ok(message) => {
-                    self.shared.taken();
+                    self.shared.taken(message.records());
                     self.seal(message);
                 }
-                Err(TryRecvError::Empty) if stopping => return Drained::Closed,
-                Err(TryRecvError::Empty) => return Drained::Empty,
-                Err(TryRecvError::Disconnected) => return Drained::Closed,
+                Err(error) => {
+                    self.take_waiting();
+                    let open = error == TryRecvError::Empty && !stopping;
+                    return if open { Drained::Empty } else { Drained::Closed };
+                }
             }
         }
         Drained::More
     }
 
+    /// Formats and seals what waits in lists that are not long enough yet.
+    fn take_waiting(&mut self) {
+        let records = self.shared.waiting.take_all();
+        if !records.is_empty() {
+            self.shared.taken(records.len());
+            let message = self.shared.formatted(records);
+            self.seal(message);
+        }
+    }
+
     fn seal(&mut self, message: Message) {
         match message {
-            Message::Decision(line, kept) => {
-                if let Some(line) = line {
-                    self.decision(&line);
-                }
-                if let Some(record) = kept {
-                    self.shared.recent.keep(record.into());
-                }
+            Message::Decisions { count: _, lines, kept } => {
+                lines.iter().flat_map(Lines::iter).for_each(|(at, body)| self.decision(at, body));
+                kept.into_iter().for_each(|record| self.shared.recent.keep(record.into()));
             }
             Message::Unjudged(mut record) => {
                 record.shadow = self.shared.shadows.judge(&record);
-                if !matches!(self.sink, Sink::None) {
-                    match Formatted::of(&record) {
-                        Ok(line) => self.decision(&line),
-                        Err(_) => self.shared.counters.lost.increment(),
-                    }
-                }
-                if self.shared.recent.wants(&record) {
-                    self.shared.recent.keep(record.into());
-                }
+                let records = vec![*record];
+                let unwritten = matches!(self.sink, Sink::None);
+                let message = if unwritten { self.shared.unwritten(records) } else { self.shared.formatted(records) };
+                self.seal(message);
             }
             Message::Admin(record) => {
+                // What was decided before it.
+                self.take_waiting();
                 let time = rfc3339(record.at);
                 self.line("admin", &time, &*record, false);
             }
             Message::Flush(done) => {
+                self.take_waiting();
                 let written = self.write();
                 self.report(&written);
                 let written = written.and_then(|()| self.sink.sync(true));
@@ -145,8 +153,11 @@ impl Writer {
         }
     }
 
-    fn decision(&mut self, Formatted { at, body }: &Formatted) {
-        let sealed = self.chain.seal_written("decision", &rfc3339(*at), body, &mut self.pending);
+    fn decision(&mut self, at: UnixTime, body: &[u8]) {
+        if self.time.0 != at {
+            self.time = (at, rfc3339(at));
+        }
+        let sealed = self.chain.seal_written("decision", &self.time.1, body, &mut self.pending);
         self.count(&sealed, false);
     }
 
