@@ -12,8 +12,7 @@ mod vault;
 
 use std::{collections::HashMap, fmt, hash, sync::Arc, time::Duration};
 
-use foldhash::quality::RandomState;
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +42,7 @@ pub struct Assertions {
     settings: Settings,
     audiences: HashMap<String, Arc<str>>,
     keys: SharedKeys,
-    cache: Cache<Subject, Signed, RandomState>,
+    cache: Cache<Subject, Signed>,
     counters: Counters,
 }
 
@@ -148,10 +147,7 @@ impl Assertions {
     pub fn new(settings: Settings, store: Arc<dyn Store>) -> Result<Arc<Self>, Error> {
         let keys = SharedKeys::new(store, &settings, settings.algorithm, TYPE)?;
         let audiences = settings.audiences.iter().map(|(host, name)| (host.clone(), name.as_str().into())).collect();
-        let cache = Cache::builder()
-            .max_capacity(settings.cache_entries)
-            .time_to_live(settings.life.get())
-            .build_with_hasher(RandomState::default());
+        let cache = Cache::new(usize::try_from(settings.cache_entries).unwrap_or(usize::MAX));
         Ok(Arc::new(Self { settings, audiences, keys, cache, counters: Counters::default() }))
     }
 

@@ -21,8 +21,8 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use foldhash::quality::{FixedState, RandomState};
-use moka::sync::Cache;
+use foldhash::quality::FixedState;
+use quick_cache::sync::Cache;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +47,7 @@ const STAMPS: usize = 4096;
 #[derive(Debug)]
 pub struct Devices {
     store: Arc<dyn Store>,
-    cache: Cache<DeviceId, Cached, RandomState>,
+    cache: Cache<DeviceId, Cached>,
     liveness: Liveness,
     /// Grows with each change under a stamp's keys: a fill that was overtaken by one is not kept.
     stamps: Box<[AtomicU64]>,
@@ -95,7 +95,7 @@ impl Devices {
         let devices = Arc::new(Self {
             seen: Seen::start(Arc::clone(&store)),
             store,
-            cache: Cache::builder().max_capacity(settings.cache_entries).build_with_hasher(RandomState::default()),
+            cache: Cache::new(usize::try_from(settings.cache_entries).unwrap_or(usize::MAX)),
             liveness: Liveness::default(),
             stamps: (0..STAMPS).map(|_| AtomicU64::new(0)).collect(),
             clock,
@@ -338,7 +338,7 @@ impl Devices {
         self.cache.insert(id.clone(), filled.clone());
         // Checked after the insertion: a change in between either sees the entry and evicts it, or is seen here.
         if stamp.load(Ordering::Acquire) != before {
-            self.cache.invalidate(id);
+            self.cache.remove(id);
         }
         Ok(filled)
     }
@@ -351,7 +351,7 @@ impl Devices {
 
     fn forget(&self, id: &str) {
         self.stamp(id).fetch_add(1, Ordering::AcqRel);
-        self.cache.invalidate(id);
+        self.cache.remove(id);
         self.counters.evictions.increment();
     }
 
@@ -359,7 +359,7 @@ impl Devices {
         for stamp in &self.stamps {
             stamp.fetch_add(1, Ordering::AcqRel);
         }
-        self.cache.invalidate_all();
+        self.cache.clear();
     }
 
     async fn listen(&self) {

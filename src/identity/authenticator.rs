@@ -165,6 +165,8 @@ impl Authenticator {
             };
             tasks.spawn(keeper.run(cancelled.clone()));
         }
+        let cache = Arc::new(TokenCache::new(&settings.cache));
+        tasks.spawn(cache.clone().keep_swept(clock.clone(), cancelled));
         tasks.close();
         let threads = match settings.verifiers {
             0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
@@ -173,7 +175,7 @@ impl Authenticator {
         let first = issuers.iter().filter(|issuer| issuer.has_keys()).map(|issuer| issuer.keys.first_fetch());
         let _ = timeout(FIRST_FETCH, futures_util::future::join_all(first)).await;
         Ok(Arc::new(Self {
-            cache: Arc::new(TokenCache::new(&settings.cache)),
+            cache,
             flights: Flights::default(),
             pool: Pool::start(threads, settings.queue)?,
             peers: Peers::new(settings.workloads.clone()),

@@ -10,14 +10,24 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use foldhash::quality::RandomState;
-use moka::{Equivalent, Expiry, sync::Cache};
+use moka::sync::Cache;
+use quick_cache::{Equivalent, Weighter, sync::DefaultLifecycle};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::{Detail, entry::TokenEntry, jwk::sha256, settings::CacheSettings};
-use crate::domain::UnixTime;
+use crate::{clock::Clock, domain::UnixTime};
+
+/// What most entries weigh at least.
+const SMALLEST: u64 = 4 * 1024;
+
+/// How often tokens that have ended are let go of.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// What an entry costs besides its texts: the identity, what the pipeline keeps with it, the cache's own nodes.
 const ENTRY_OVERHEAD: usize = 3 * 1024;
@@ -25,7 +35,7 @@ const ENTRY_OVERHEAD: usize = 3 * 1024;
 /// Verified tokens, and tokens lately refused.
 #[derive(Debug)]
 pub(super) struct TokenCache {
-    verified: Cache<Token, Arc<TokenEntry>, RandomState>,
+    verified: quick_cache::sync::Cache<Token, Arc<TokenEntry>, Weight, RandomState>,
     /// By SHA-256, so that a flood of long tokens costs 32 octets each.
     refused: Cache<[u8; 32], Refusal, RandomState>,
     refused_life: Duration,
@@ -74,11 +84,15 @@ struct Refusal {
 
 impl TokenCache {
     pub(super) fn new(settings: &CacheSettings) -> Self {
-        let verified = Cache::builder()
-            .max_capacity(settings.size_mib.saturating_mul(1024 * 1024))
-            .weigher(|token: &Token, _| u32::try_from(2 * token.0.len() + ENTRY_OVERHEAD).unwrap_or(u32::MAX))
-            .expire_after(AtEnd)
-            .build_with_hasher(RandomState::default());
+        let octets = settings.size_mib.saturating_mul(1024 * 1024);
+        let entries = usize::try_from(octets / SMALLEST).unwrap_or(usize::MAX);
+        let verified = quick_cache::sync::Cache::with(
+            entries,
+            octets,
+            Weight,
+            RandomState::default(),
+            DefaultLifecycle::default(),
+        );
         let refused = Cache::builder()
             .max_capacity(settings.refused)
             .time_to_live(settings.refused_life.get())
@@ -96,7 +110,7 @@ impl TokenCache {
     }
 
     pub(super) fn remove(&self, token: &[u8]) {
-        self.verified.invalidate(&Octets(token));
+        self.verified.remove(&Octets(token));
     }
 
     /// Why this very token was refused a moment ago, while nothing has changed since.
@@ -116,19 +130,69 @@ impl TokenCache {
 
     /// Octets that verified tokens are counted as.
     pub(super) fn weight(&self) -> u64 {
-        self.verified.weighted_size()
+        self.verified.weight()
     }
 
-    pub(super) fn len(&self) -> u64 {
-        self.verified.entry_count()
+    pub(super) fn len(&self) -> usize {
+        self.verified.len()
+    }
+
+    /// Lets go of tokens that have ended, now and then. Only housekeeping: the wall clock is asked on every hit.
+    pub(super) async fn keep_swept(self: Arc<Self>, clock: Clock, cancelled: CancellationToken) {
+        while cancelled.run_until_cancelled(sleep(SWEEP)).await.is_some() {
+            self.sweep(clock.now());
+        }
+    }
+
+    fn sweep(&self, now: UnixTime) {
+        self.verified.retain(|_, entry| entry.ends_at > now);
     }
 }
 
-/// Entries leave when their token ends. Only housekeeping: the wall clock is asked on every hit.
-struct AtEnd;
+/// Octets that an entry is counted as.
+#[derive(Clone, Debug)]
+struct Weight;
 
-impl Expiry<Token, Arc<TokenEntry>> for AtEnd {
-    fn expire_after_create(&self, _: &Token, entry: &Arc<TokenEntry>, _: Instant) -> Option<Duration> {
-        Some(entry.life)
+impl Weighter<Token, Arc<TokenEntry>> for Weight {
+    fn weight(&self, token: &Token, _: &Arc<TokenEntry>) -> u64 {
+        (2 * token.0.len() + ENTRY_OVERHEAD) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::entry::VerifiedWith;
+
+    fn entry(ends_at: UnixTime) -> Arc<TokenEntry> {
+        let record: serde_json::Value = serde_json::from_str(include_str!("../../tests/audit/before.jsonl")).unwrap();
+        let identity = record.pointer("/facts/credential/known/value/verified/identity").unwrap();
+        let identity = serde_json::from_value(identity.clone()).unwrap();
+        let mut entry = TokenEntry::new(identity, 0, VerifiedWith::Certificate, UnixTime::EPOCH);
+        entry.ends_at = ends_at;
+        Arc::new(entry)
+    }
+
+    #[test]
+    fn tokens_that_have_ended_are_let_go_of_and_no_others() {
+        let cache = TokenCache::new(&CacheSettings::default());
+        cache.insert("ended".into(), entry(UnixTime::from_secs(100)));
+        cache.insert("lives".into(), entry(UnixTime::from_secs(101)));
+        cache.sweep(UnixTime::from_secs(100));
+        assert!(cache.get(b"ended").is_none() && cache.get(b"lives").is_some());
+        assert_eq!((cache.len(), cache.weight()), (1, (2 * 5 + ENTRY_OVERHEAD) as u64));
+    }
+
+    #[test]
+    fn what_is_remembered_stays_within_its_bound_and_what_is_used_stays_in_memory() {
+        let settings = CacheSettings { size_mib: 4, ..CacheSettings::default() };
+        let cache = TokenCache::new(&settings);
+        let shared = entry(UnixTime::from_secs(100));
+        for number in 0..10_000 {
+            cache.insert(format!("token-{number}").into(), shared.clone());
+            assert!(cache.get(b"token-0").is_some(), "displaced by token {number}");
+        }
+        assert!(cache.weight() <= 4 * 1024 * 1024, "{}", cache.weight());
+        assert!(cache.len() > 500, "{}", cache.len());
     }
 }

@@ -5,10 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     Detail,
+    json::Object,
     jwk::sha256,
     jws,
     methods::methods,
@@ -49,19 +50,18 @@ pub(super) fn check_time(
     if not_before > now.plus(leeway) { Err(Detail::NotYetValid) } else { Ok(()) }
 }
 
-/// Reads `payload` by the profile of `issuer`. `token_hash` gives the id where the issuer's tokens have none.
+/// Reads a payload's `members` by the profile of `issuer`. `token_hash` gives the id where the issuer's tokens have none.
 ///
 /// # Errors
 ///
 /// The first thing that is wrong with it.
 pub(super) fn read(
-    payload: &Value,
+    members: &Object,
     typ: Option<&str>,
     issuer: &IssuerSettings,
     now: UnixTime,
     token: &str,
 ) -> Result<Claims, Detail> {
-    let members = payload.as_object().ok_or(Detail::Json)?;
     refuse_other_kinds(members, typ)?;
     let claims = Reader { members };
     let audience = audience(members.get("aud"), &issuer.audiences)?;
@@ -119,7 +119,7 @@ pub(super) fn read(
 }
 
 /// ID tokens, refresh tokens, security events, logout tokens and proofs are signed by the same keys as access tokens.
-fn refuse_other_kinds(members: &Map<String, Value>, typ: Option<&str>) -> Result<(), Detail> {
+fn refuse_other_kinds(members: &Object, typ: Option<&str>) -> Result<(), Detail> {
     let foreign = ["events", "htm", "htu", "at_hash", "c_hash", "s_hash", "status_list"];
     let kind = |name: &str| members.get(name).map(|kind| kind.as_str().unwrap_or_default());
     let says_access = matches!(kind("typ"), Some("Bearer" | "DPoP")) || kind("token_use") == Some("access");
@@ -127,14 +127,14 @@ fn refuse_other_kinds(members: &Map<String, Value>, typ: Option<&str>) -> Result
     let id_token = members.contains_key("nonce") && typ != Some("at+jwt") && !says_access;
     let other_use = kind("token_use").is_some_and(|usage| usage != "access");
     let other_typ = kind("typ").is_some_and(|typ| matches!(typ, "ID" | "Refresh" | "Offline" | "Logout"));
-    if id_token || other_use || other_typ || foreign.iter().any(|name| members.contains_key(*name)) {
+    if id_token || other_use || other_typ || foreign.iter().any(|name| members.contains_key(name)) {
         return Err(Detail::OtherTokenKind);
     }
     Ok(())
 }
 
 struct Reader<'p> {
-    members: &'p Map<String, Value>,
+    members: &'p Object,
 }
 
 impl<'p> Reader<'p> {
@@ -208,7 +208,7 @@ fn permission_patterns(issuer: &IssuerSettings) -> &[String] {
 }
 
 /// `scope` (a list separated by spaces), or `scp` in either form.
-fn scopes(members: &Map<String, Value>) -> Vec<Arc<str>> {
+fn scopes(members: &Object) -> Vec<Arc<str>> {
     let value = members.get("scope").or_else(|| members.get("scp"));
     let entries = match value {
         Some(Value::String(text)) => text.split(' ').collect(),
@@ -218,7 +218,7 @@ fn scopes(members: &Map<String, Value>) -> Vec<Arc<str>> {
 }
 
 /// A service cannot do MFA. Only its issuer can say that somebody is one.
-fn kind(members: &Map<String, Value>, subject: &str, client_id: Option<&str>, issuer: &IssuerSettings) -> SubjectKind {
+fn kind(members: &Object, subject: &str, client_id: Option<&str>, issuer: &IssuerSettings) -> SubjectKind {
     let by_rule = issuer.services.iter().any(|rule| {
         let value = Reader { members }.find(&rule.claim).and_then(Value::as_str);
         value.is_some_and(|value| matches_pattern(&rule.value, value))
@@ -242,7 +242,7 @@ fn confirmation(cnf: Option<&Value>) -> Result<Option<Confirmation>, Detail> {
 }
 
 /// A `status` that names a status list; one of another kind cannot be checked and is refused.
-fn status(members: &Map<String, Value>) -> Result<Option<(Arc<str>, u64)>, Detail> {
+fn status(members: &Object) -> Result<Option<(Arc<str>, u64)>, Detail> {
     let Some(status) = members.get("status") else { return Ok(None) };
     // A plain `status` of some issuers ("active") is no reference.
     let Some(status) = status.as_object() else { return Ok(None) };

@@ -7,7 +7,6 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use super::{Algorithm, Detail, claims::check_time, issuer::IssuerState, jwk::sha256};
@@ -19,8 +18,8 @@ pub struct TokenEntry {
     pub(super) issuer: usize,
     pub(super) verified_with: VerifiedWith,
     pub(super) not_before: UnixTime,
-    /// How long the token had to live when it was verified, leeway included.
-    pub(super) life: Duration,
+    /// From when on the entry is of no use to anybody, leeway included.
+    pub(super) ends_at: UnixTime,
     /// The generation of the issuer's key set under which the key was last seen.
     pub(super) generation: AtomicU64,
     pub(super) status: Option<(Arc<str>, u64)>,
@@ -75,7 +74,7 @@ pub(super) enum Standing {
 impl TokenEntry {
     pub(super) fn new(identity: Identity, issuer: usize, verified_with: VerifiedWith, not_before: UnixTime) -> Self {
         Self {
-            life: Duration::MAX,
+            ends_at: identity.expires_at,
             identity: Arc::new(identity),
             issuer,
             verified_with,

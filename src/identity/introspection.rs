@@ -103,26 +103,26 @@ impl Question {
         Ok(self.read(answer, &issuer.settings, token))
     }
 
-    fn read(&self, mut answer: Value, issuer: &IssuerSettings, token: &str) -> Result<Arc<TokenEntry>, Detail> {
+    fn read(&self, answer: Value, issuer: &IssuerSettings, token: &str) -> Result<Arc<TokenEntry>, Detail> {
         if answer.get("active").and_then(Value::as_bool) != Some(true) {
             return Err(Detail::NotActive);
         }
         if answer.get("iss").is_some_and(|named| named.as_str() != Some(&issuer.issuer)) {
             return Err(Detail::UnknownIssuer);
         }
-        let members = answer.as_object_mut().ok_or(Detail::Json)?;
+        let Value::Object(mut members) = answer else { return Err(Detail::Json) };
         // RFC 7662 leaves these to the server; the server's word that it is active stands in for them.
         members.entry("iat").or_insert_with(|| self.now.as_secs().into());
         if !issuer.claims.token_id.is_empty() {
             let id = hex::encode(sha256(token.as_bytes()));
             members.entry(issuer.claims.token_id.clone()).or_insert_with(|| id.into());
         }
-        let claims = claims::read(&answer, Some("at+jwt"), issuer, self.now, token)?;
+        let claims = claims::read(&members.into(), Some("at+jwt"), issuer, self.now, token)?;
         let until = self.now.plus(self.settings.life.get());
         let mut entry =
             TokenEntry::new(claims.identity, self.issuer, VerifiedWith::Introspection { until }, claims.not_before);
         entry.status = claims.status;
-        entry.life = self.settings.life.get();
+        entry.ends_at = until;
         Ok(Arc::new(entry))
     }
 }

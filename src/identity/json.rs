@@ -19,6 +19,67 @@ pub(super) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
     read(text, false)
 }
 
+/// The members of an object in the order of its text. Each look-up goes through them one by one: for the dozens that a token
+/// has that is faster than to hash their names, there and when they are read.
+#[derive(Debug, Default)]
+pub(super) struct Object(Vec<(String, Value)>);
+
+impl Object {
+    /// As [`parse`], of a text that is an object.
+    ///
+    /// # Errors
+    ///
+    /// Where [`parse`] has one, or the text is JSON of another kind.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let depth = Cell::new(0);
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        let object = reader.deserialize_map(Members(Strict { depth: &depth, drop_duplicates: false }))?;
+        reader.end()?;
+        Ok(object)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    pub(super) fn contains_key(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    fn has_a_name_twice(&self) -> bool {
+        let mut names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        names.windows(2).any(|pair| pair[0] == pair[1])
+    }
+}
+
+impl From<Map<String, Value>> for Object {
+    fn from(members: Map<String, Value>) -> Self {
+        Self(members.into_iter().collect())
+    }
+}
+
+/// Reads an [`Object`]; what is in it as [`Strict`] does.
+struct Members<'d>(Strict<'d>);
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Object, A::Error> {
+        self.0.enter()?;
+        let mut object = Object(Vec::with_capacity(24));
+        while let Some(name) = access.next_key()? {
+            object.0.push((name, access.next_value_seed(self.0)?));
+        }
+        self.0.leave();
+        if object.has_a_name_twice() { Err(A::Error::custom("a member stands twice")) } else { Ok(object) }
+    }
+}
+
 /// For documents of several independent parts: an object that has a member twice is read as `null`, its neighbours stand.
 ///
 /// # Errors
@@ -135,9 +196,26 @@ mod tests {
             r#"{"x":[{"a":1,"a":2}]}"#,
             r#"{"x":{"y":{"a":1,"b":2,"a":3}}}"#,
         ] {
-            assert!(parse(text.as_bytes()).is_err(), "{text}");
+            assert!(parse(text.as_bytes()).is_err() && Object::parse(text.as_bytes()).is_err(), "{text}");
         }
-        assert!(parse(br#"{"a":{"a":1},"b":[{"a":1},{"a":1}]}"#).is_ok());
+        let text = br#"{"a":{"a":1},"b":[{"a":1},{"a":1}]}"#;
+        assert!(parse(text).is_ok() && Object::parse(text).is_ok());
+    }
+
+    #[test]
+    fn an_object_is_read_as_any_value_is() {
+        for text in ["{}", r#"{"a":1,"b":{"c":[null,true,1.5,"x"]},"\u0063":"y"}"#] {
+            let (object, value) = (Object::parse(text.as_bytes()).unwrap(), parse(text.as_bytes()).unwrap());
+            for name in ["a", "b", "c", "d"] {
+                assert_eq!((object.get(name), object.contains_key(name)), (value.get(name), value.get(name).is_some()));
+            }
+            assert_eq!(object.0, Object::from(value.as_object().unwrap().clone()).0);
+        }
+        let deep = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n));
+        assert!(Object::parse(deep(15).as_bytes()).is_ok());
+        for text in ["[]", "1", "\"a\"", "null", "{} ", "{}x", "{", &deep(16)] {
+            assert_eq!(Object::parse(text.as_bytes()).is_ok(), text == "{} ", "{text}");
+        }
     }
 
     #[test]

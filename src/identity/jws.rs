@@ -6,7 +6,10 @@ use base64::{
 };
 use serde_json::Value;
 
-use super::{Detail, json};
+use super::{
+    Detail,
+    json::{self, Object},
+};
 
 /// Longest token, in octets.
 pub const MAX_TOKEN: usize = 16 * 1024;
@@ -86,6 +89,16 @@ impl<'t> Jws<'t> {
         let bytes = decode(self.payload).ok_or(Detail::Encoding)?;
         let value = json::parse(&bytes).map_err(|_| Detail::Json)?;
         if value.is_object() { Ok(value) } else { Err(Detail::Json) }
+    }
+
+    /// As [`Self::payload`], for an access token.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(super) fn claims(&self) -> Result<Object, Detail> {
+        let bytes = decode(self.payload).ok_or(Detail::Encoding)?;
+        Object::parse(&bytes).map_err(|_| Detail::Json)
     }
 
     /// `alg` as it stands, when it is a string.

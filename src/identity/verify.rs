@@ -43,7 +43,7 @@ pub(super) fn verify(token: &str, issuers: &[IssuerState], now: UnixTime) -> Res
     let algorithm = jws.alg().and_then(Algorithm::parse).ok_or(Detail::WrongAlgorithm)?;
     let kid = jws.kid().ok_or(Detail::NoKeyId)?;
     let typ = jws.typ()?;
-    let payload = jws.payload()?;
+    let payload = jws.claims()?;
     let named = payload.get("iss").and_then(Value::as_str).ok_or(Detail::UnknownIssuer)?;
     let index = issuers
         .iter()
@@ -75,6 +75,6 @@ pub(super) fn verify(token: &str, issuers: &[IssuerState], now: UnixTime) -> Res
     let mut entry = TokenEntry::new(claims.identity, index, with, claims.not_before);
     entry.generation.store(generation, Ordering::Release);
     entry.status = claims.status;
-    entry.life = entry.identity.expires_at.since(now) + issuer.settings.leeway.get();
+    entry.ends_at = entry.identity.expires_at.plus(issuer.settings.leeway.get());
     Ok(entry)
 }

@@ -18,9 +18,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use foldhash::quality::RandomState;
 use maxminddb::MaxMindDbError;
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +45,7 @@ pub struct Locator {
     sources: ArcSwap<Sources>,
     /// Grows with each change of a file: what was cached before is not used any more.
     generation: AtomicU64,
-    cache: Cache<IpAddr, Cached, RandomState>,
+    cache: Cache<IpAddr, Cached>,
     counters: Counters,
 }
 
@@ -81,7 +80,7 @@ impl Locator {
             expected: codes(&settings.expected_countries),
             sources: ArcSwap::from_pointee(sources),
             generation: AtomicU64::new(1),
-            cache: Cache::builder().max_capacity(settings.cache_entries).build_with_hasher(RandomState::default()),
+            cache: Cache::new(usize::try_from(settings.cache_entries).unwrap_or(usize::MAX)),
             counters: Counters::default(),
             settings,
         };

@@ -74,39 +74,39 @@ impl Notices {
         notices
     }
 
-    /// What is said of the token's subject and session and of the device; `login` is the key that the session has here.
+    /// What is said of the token's subject and session and of the device; `login` makes the key that the session has here.
     /// Never `Absent`: nothing said is known too.
-    pub async fn check(
+    pub async fn check<'l>(
         &self,
         identity: &Identity,
-        (login, device): (&str, Option<&DeviceId>),
+        (login, device): (impl Fn() -> &'l str, Option<&DeviceId>),
         now: UnixTime,
         deadline: Instant,
     ) -> Fact<Notice> {
-        match self.at_hand(identity, (login, device), now) {
+        match self.at_hand(identity, (&login, device), now) {
             Ok(fact) => fact,
             Err(remembered) => {
-                let about = about(identity, login, device);
+                let about = about(identity, login(), device);
                 Box::pin(self.ask(&about, remembered, deadline)).await
             }
         }
     }
 
     /// As [`Self::check`], where memory says it; `None`: the store must be asked.
-    pub fn remembered(
+    pub fn remembered<'l>(
         &self,
         identity: &Identity,
-        of: (&str, Option<&DeviceId>),
+        of: (impl Fn() -> &'l str, Option<&DeviceId>),
         now: UnixTime,
     ) -> Option<Fact<Notice>> {
         self.at_hand(identity, of, now).ok()
     }
 
     /// What memory says; else what it holds as the last resort where the store does not answer.
-    fn at_hand(
+    fn at_hand<'l>(
         &self,
         identity: &Identity,
-        (login, device): (&str, Option<&DeviceId>),
+        (login, device): (impl Fn() -> &'l str, Option<&DeviceId>),
         now: UnixTime,
     ) -> Result<Fact<Notice>, Option<Notice>> {
         let whole = self.liveness.is_live() && !self.held.is_full();
@@ -114,7 +114,7 @@ impl Notices {
         if whole && self.held.is_empty() {
             return Ok(Fact::known(Notice::default(), now));
         }
-        match self.held.look(&about(identity, login, device), now) {
+        match self.held.look(&about(identity, login(), device), now) {
             Some(notice) if whole => Ok(Fact::known(notice, now)),
             remembered => Err(remembered),
         }

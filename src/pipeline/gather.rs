@@ -94,7 +94,7 @@ impl Pipeline {
             Some(revocation) => facts.revocation = revocation,
             None => lacking.revocation = true,
         }
-        match self.notices.remembered(identity, (own.text(identity), named), now) {
+        match self.notices.remembered(identity, (|| own.text(identity), named), now) {
             Some(notice) => facts.notice = notice,
             None => lacking.notice = true,
         }
@@ -141,7 +141,7 @@ impl Pipeline {
                 _ => own,
             }
         });
-        let notice = self.notices.check(identity, (own.text(identity), named), now, deadline);
+        let notice = self.notices.check(identity, (|| own.text(identity), named), now, deadline);
         let device = self.devices.look_up(&asked.device, deadline);
         let session = self.sessions.check(identity, own, context, now, deadline);
         let (revocation, notice, device, session) = tokio::join!(
