@@ -22,13 +22,19 @@ use super::{
 const COLD: usize = 6_000;
 
 pub fn run(folder: &Path, options: &Options, issuer: &Issuer, redis: &Redis) -> io::Result<String> {
-    let contestants = contestants(folder, issuer, redis);
+    let mut contestants = contestants(folder, issuer, redis);
     let warm = request::check(&request::token(&issuer.rs256, 0));
     println!("the message: {} octets, the token: {}", warm.len(), request::token(&issuer.rs256, 0).len());
+    let mut answer = 0;
     for contestant in &contestants {
         enrol(contestant);
-        assert_allowed(contestant, &warm)?;
+        answer = assert_allowed(contestant, &warm)?;
     }
+    let everything = contestants.last().expect("there are some");
+    settle(everything);
+    let record = everything.record_length(folder);
+    println!("an answer of everything: {answer} octets, a record: {record}");
+    contestants.push(servers::bound(folder, answer, record));
     let names = || contestants.iter().map(|contestant| contestant.name);
     let mut tables: Vec<Table> = Vec::new();
     for (connections, streams) in &options.levels {
@@ -82,11 +88,12 @@ pub fn enrol(contestant: &Contestant) {
     }
 }
 
-fn assert_allowed(contestant: &Contestant, message: &Bytes) -> io::Result<()> {
+/// Says how many octets an answer has.
+fn assert_allowed(contestant: &Contestant, message: &Bytes) -> io::Result<usize> {
     let plan = Plan::closed(2, 4, Duration::from_millis(500));
     let load = load::run(contestant.address, plan, &load::same(message.clone()))?;
     assert!(load.allowed > 0 && load.denied + load.failed == 0, "{} does not allow: {load:?}", contestant.name);
-    Ok(())
+    Ok(load.octets)
 }
 
 /// Drives one contestant, and reads from the kernel what it used meanwhile.

@@ -41,6 +41,8 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     pub verdict: Verdict,
+    /// Of its message, with the five octets before it.
+    pub octets: usize,
     pub asked: Instant,
 }
 
@@ -60,6 +62,7 @@ pub struct Connection {
 
 struct Open {
     asked: Instant,
+    octets: usize,
     message: Vec<u8>,
     verdict: Verdict,
 }
@@ -107,7 +110,7 @@ impl Connection {
             frame(&mut self.out, DATA, if i == last { END_STREAM } else { 0 }, stream, part);
         }
         self.window -= body.len() as i64;
-        self.open.insert(stream, Open { asked, message: Vec::new(), verdict: Verdict::Failed });
+        self.open.insert(stream, Open { asked, octets: 0, message: Vec::new(), verdict: Verdict::Failed });
         self.next_stream += 2;
     }
 
@@ -161,7 +164,7 @@ impl Connection {
         }
         let ended = matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 || kind == RESET;
         if ended && let Some(open) = self.open.remove(&stream) {
-            self.answers.push(Answer { verdict: open.verdict, asked: open.asked });
+            self.answers.push(Answer { verdict: open.verdict, octets: open.octets, asked: open.asked });
         }
         Ok(())
     }
@@ -169,6 +172,7 @@ impl Connection {
 
 impl Open {
     fn add(&mut self, payload: &[u8]) {
+        self.octets += payload.len();
         // One frame holds the message, nearly always.
         if self.message.is_empty()
             && let Some(message) = whole(payload)

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{task::LocalSet, time::timeout};
 
-use super::http2::{Connection, Verdict};
+use super::http2::{Answer, Connection, Verdict};
 
 /// Where the next message comes from; `None`: there is no more.
 pub type Source = Rc<RefCell<dyn FnMut() -> Option<Bytes>>>;
@@ -54,6 +54,8 @@ pub struct Load {
     pub failed: u64,
     /// From asking (or from when it was due) to the answer; in microseconds, sorted.
     pub latencies: Vec<f32>,
+    /// Of the last answer.
+    pub octets: usize,
     pub took: Duration,
 }
 
@@ -72,13 +74,14 @@ impl Load {
         self.latencies.get(index.min(self.latencies.len().saturating_sub(1))).copied().map_or(f64::NAN, f64::from)
     }
 
-    fn add(&mut self, verdict: Verdict, took: Duration) {
-        match verdict {
+    fn add(&mut self, answer: Answer) {
+        match answer.verdict {
             Verdict::Allowed => self.allowed += 1,
             Verdict::Denied => self.denied += 1,
             Verdict::Failed => self.failed += 1,
         }
-        self.latencies.push(took.as_secs_f32() * 1e6);
+        self.octets = answer.octets;
+        self.latencies.push(answer.asked.elapsed().as_secs_f32() * 1e6);
     }
 }
 
@@ -143,7 +146,7 @@ async fn talk(to: SocketAddr, plan: Plan, index: usize, source: Source) -> io::R
         match timeout(wait, connection.receive()).await {
             Ok(answers) => {
                 for answer in answers? {
-                    load.add(answer.verdict, answer.asked.elapsed());
+                    load.add(answer);
                 }
             }
             Err(_) if due.is_some() && !over => {}

@@ -11,6 +11,7 @@
     reason = "a bench; it shares support with the tests"
 )]
 
+mod bound;
 mod compare;
 mod devices;
 mod envoy;
@@ -62,7 +63,7 @@ pub struct Options {
     no_proof: bool,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Mode {
     /// Floor and Countersign in turn, warm and cold.
     Compare,
@@ -87,6 +88,9 @@ enum Mode {
     /// The always-allow server itself; this program starts it.
     #[command(hide = true)]
     Floor { address: SocketAddr },
+    /// The server of [`bound`]; this program starts it.
+    #[command(hide = true)]
+    Bound { address: SocketAddr, answer: usize, record: usize, file: PathBuf },
 }
 
 fn level(text: &str) -> Result<(usize, usize), String> {
@@ -97,9 +101,13 @@ fn level(text: &str) -> Result<(usize, usize), String> {
 
 fn main() -> io::Result<()> {
     let Arguments { mode, options, .. } = Arguments::parse();
-    if let Some(Mode::Floor { address }) = mode {
-        floor::serve(address);
-        return Ok(());
+    match &mode {
+        Some(Mode::Floor { address }) => {
+            floor::serve(*address);
+            return Ok(());
+        }
+        Some(Mode::Bound { address, answer, record, file }) => return bound::serve(*address, *answer, *record, file),
+        _ => {}
     }
     let folder = tempfile::TempDir::with_prefix("countersign-bench-")?;
     let runtime = tokio::runtime::Runtime::new()?;
@@ -109,7 +117,9 @@ fn main() -> io::Result<()> {
         proof::run(folder.path(), &issuer, &redis)?;
     }
     let text = match mode.unwrap_or(Mode::Compare) {
-        Mode::Compare | Mode::Floor { .. } => compare::run(folder.path(), &options, &issuer, &redis)?,
+        Mode::Compare | Mode::Floor { .. } | Mode::Bound { .. } => {
+            compare::run(folder.path(), &options, &issuer, &redis)?
+        }
         Mode::Envoy => envoy::run(folder.path(), &options, &issuer, &redis)?,
         Mode::Flood => flood::run(folder.path(), &options, &issuer)?,
         Mode::Memory { tokens, garbage } => memory::run(folder.path(), tokens, garbage, &issuer)?,

@@ -48,11 +48,23 @@ pub enum Store<'a> {
 
 /// The always-allow server of [`floor`](super::floor), as a process of its own.
 pub fn floor(folder: &Path) -> Contestant {
+    of_ours(folder, "floor", &[])
+}
+
+/// The server of [`bound`](super::bound), with an answer and a record of so many octets.
+pub fn bound(folder: &Path, answer: usize, record: usize) -> Contestant {
+    let file = folder.join("bound.jsonl");
+    of_ours(folder, "bound", &[&answer.to_string(), &record.to_string(), &file.display().to_string()])
+}
+
+/// This program as a server.
+fn of_ours(folder: &Path, name: &'static str, arguments: &[&str]) -> Contestant {
     let address = ports::local(ports::free());
     let program = std::env::current_exe().expect("this program has a path");
-    let process = Process::start(folder, "floor", Command::new(program).args(["floor", &address.to_string()]));
-    eventually("the floor listens", || std::net::TcpStream::connect(address).ok());
-    Contestant { name: "floor", address, process: process.id(), countersign: None, _process: Some(process) }
+    let mut command = Command::new(program);
+    let process = Process::start(folder, name, command.args([name, &address.to_string()]).args(arguments));
+    eventually(&format!("the {name} listens"), || std::net::TcpStream::connect(address).ok());
+    Contestant { name, address, process: process.id(), countersign: None, _process: Some(process) }
 }
 
 /// Countersign as `scope` and `store` say, in a folder of its own below `folder`, ready.
@@ -139,6 +151,13 @@ impl Contestant {
     /// The sum of a metric over the labels that hold `label`.
     pub fn metric(&self, name: &str, label: &str) -> f64 {
         self.server().metric(name, label)
+    }
+
+    /// Octets of an audit record as this contestant writes them, on average so far.
+    pub fn record_length(&self, folder: &Path) -> usize {
+        let files = fs::read_dir(home(folder, self.name).join("audit")).expect("it writes an audit");
+        let octets: u64 = files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum();
+        (octets as f64 / self.metric("countersign_audit_records", "")) as usize
     }
 
     /// Calls the admin API.
