@@ -87,24 +87,24 @@ ci: ## What CI runs
 
 .PHONY: bench
 bench: ## What a check costs beside a server that allows everything, in one run; ENVOY=1: through Envoys as well
-	@tests/tools.sh redis
+	@tests/tools.sh redis grpcurl
 	$(CARGO) bench --bench checks -- compare
 	$(if $(ENVOY),@tests/tools.sh envoy-1.40.0 h2load)
 	$(if $(ENVOY),$(CARGO) bench --bench checks -- envoy --out target/checks-envoy.md)
 
 .PHONY: bench-memory
 bench-memory: ## A million good tokens, then ten million of garbage: what they do to memory
-	@tests/tools.sh redis
+	@tests/tools.sh redis grpcurl
 	$(CARGO) bench --bench checks -- memory --out target/checks-memory.md
 
 .PHONY: bench-devices
 bench-devices: ## A million devices imported into Redis: time, memory, and checks beside ten and beside all of them
-	@tests/tools.sh redis
+	@tests/tools.sh redis grpcurl
 	$(CARGO) bench --bench checks -- devices --no-proof --out target/checks-devices.md
 
 .PHONY: bench-flood
 bench-flood: ## What bad signatures and tokens never seen do to the latency of good traffic
-	@tests/tools.sh redis
+	@tests/tools.sh redis grpcurl
 	$(CARGO) bench --bench checks -- flood --out target/checks-flood.md
 
 .PHONY: bench-parts

@@ -7,6 +7,7 @@
 
 use std::{
     fs::File,
+    future::poll_fn,
     io::{self, Write as _},
     net::SocketAddr,
     path::Path,
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -31,18 +33,22 @@ use super::support::process::pause;
 /// Longest DATA frame that leaves together with others.
 const LARGEST_BATCHED: usize = 1023;
 
-/// Records that are written at once, in octets.
+/// Records that are handed over at once.
+const TOGETHER: usize = 16;
+
+/// Octets that are written at once.
 const BATCH: usize = 256 * 1024;
 
 /// Serves until it is killed; writes records of `record` octets into `file`.
 pub fn serve(address: SocketAddr, answer: usize, record: usize, file: &Path) -> io::Result<()> {
     let (records, taken) = mpsc::sync_channel(16_384);
     let file = File::create(file)?;
-    std::thread::spawn(move || write(file, &taken));
+    std::thread::spawn(move || write(file, &taken, record));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(address).await?;
-        let texts = Arc::new(Texts { answer: message(answer), record: vec![b'x'; record], records });
+        let together = Mutex::new(Vec::with_capacity(TOGETHER * record));
+        let texts = Arc::new(Texts { answer: message(answer), record: vec![b'x'; record], together, records });
         loop {
             let (socket, _) = listener.accept().await?;
             socket.set_nodelay(true)?;
@@ -54,12 +60,13 @@ pub fn serve(address: SocketAddr, answer: usize, record: usize, file: &Path) -> 
 struct Texts {
     answer: Bytes,
     record: Vec<u8>,
+    together: Mutex<Vec<u8>>,
     records: mpsc::SyncSender<Vec<u8>>,
 }
 
-/// A gRPC message of so many octets that allows: an empty status, and a field that nobody knows.
+/// A gRPC message of so many octets, with the five before it, that allows: an empty status, and a field that nobody knows.
 fn message(length: usize) -> Bytes {
-    let filler = length.saturating_sub(2 + 3);
+    let filler = length.saturating_sub(5 + 2 + 3);
     let mut message = vec![0x0a, 0, 15 << 3 | 2, (filler & 0x7f) as u8 | 0x80, (filler >> 7) as u8];
     message.resize(5 + filler, b'x');
     let mut framed = vec![0];
@@ -72,11 +79,24 @@ async fn connection(socket: Unvectored, texts: Arc<Texts>) {
     let mut settings = h2::server::Builder::new();
     settings.max_concurrent_streams(2048).initial_window_size(1 << 20).initial_connection_window_size(1 << 20);
     let Ok(mut connection) = settings.handshake(socket).await else { return };
-    while let Some(Ok(call)) = connection.accept().await {
-        let mut answered = Box::pin(answer(call, Arc::clone(&texts)));
-        if answered.as_mut().now_or_never().is_none() {
-            tokio::spawn(answered);
+    let mut calls = Vec::new();
+    // All that has been read is answered together, as in `src/extauthz/worker.rs`.
+    poll_fn(|context| {
+        loop {
+            match connection.poll_accept(context) {
+                Poll::Ready(Some(Ok(call))) => calls.push(call),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if calls.is_empty() => return Poll::Pending,
+                Poll::Pending => calls.drain(..).for_each(|call| at_once(Box::pin(answer(call, Arc::clone(&texts))))),
+            }
         }
+    })
+    .await;
+}
+
+fn at_once(mut answer: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
+    if answer.as_mut().now_or_never().is_none() {
+        tokio::spawn(answer);
     }
 }
 
@@ -95,15 +115,29 @@ async fn answer((request, mut respond): (Request<RecvStream>, SendResponse<Bytes
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let _ = stream.send_trailers(trailers);
-    let _ = texts.records.try_send(texts.record.clone());
+    texts.record();
 }
 
-fn write(mut file: File, records: &mpsc::Receiver<Vec<u8>>) {
+impl Texts {
+    /// Hands over sixteen records at a time.
+    fn record(&self) {
+        let mut together = self.together.lock();
+        together.extend_from_slice(&self.record);
+        if together.len() >= TOGETHER * self.record.len() {
+            let room = together.capacity();
+            let _ = self.records.try_send(std::mem::replace(&mut *together, Vec::with_capacity(room)));
+        }
+    }
+}
+
+fn write(mut file: File, records: &mpsc::Receiver<Vec<u8>>, record: usize) {
     let mut pending: Vec<u8> = Vec::with_capacity(2 * BATCH);
     loop {
-        while let Ok(record) = records.try_recv() {
-            pending.extend_from_slice(digest(&SHA256, &record).as_ref());
-            pending.extend_from_slice(&record);
+        while let Ok(together) = records.try_recv() {
+            for record in together.chunks(record) {
+                pending.extend_from_slice(digest(&SHA256, record).as_ref());
+                pending.extend_from_slice(record);
+            }
             if pending.len() >= BATCH {
                 break;
             }

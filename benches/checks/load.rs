@@ -101,6 +101,7 @@ async fn all(to: SocketAddr, plan: Plan, source: &Source) -> io::Result<Load> {
         sum.allowed += part.allowed;
         sum.denied += part.denied;
         sum.failed += part.failed;
+        sum.octets = part.octets;
         sum.latencies.extend(part.latencies);
     }
     sum.took = start.elapsed();

@@ -16,7 +16,6 @@ use std::{
 use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use quick_cache::{Equivalent, Weighter, sync::DefaultLifecycle};
-
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
