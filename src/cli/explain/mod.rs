@@ -45,7 +45,7 @@ pub(super) struct Explain {
     #[arg(long, value_name = "ID", conflicts_with = "path")]
     decision: Option<String>,
     /// Look the decision up in these audit records instead of asking the server.
-    #[arg(long, value_name = "FILE", requires = "decision", conflicts_with = "html")]
+    #[arg(long, value_name = "FILE", requires = "decision", conflicts_with_all = ["html", "file"])]
     audit: Vec<PathBuf>,
     #[command(flatten)]
     request: request::Parts,
@@ -166,6 +166,8 @@ mod tests {
     fn records_need_the_id_of_a_decision_and_nothing_else() {
         let refused = Line::try_parse_from(["explain", "--audit", "records"]).unwrap_err().to_string();
         assert!(refused.contains("--decision <ID>") && !refused.contains("--path"), "{refused}");
+        let refused = Line::try_parse_from(["explain", "--audit", "records", "0193"]).unwrap_err().to_string();
+        assert!(refused.contains("'--audit <FILE>' cannot be used with '[FILE]'"), "{refused}");
         let line = Line::try_parse_from(["explain", "--audit", "records", "--decision", "0193"]).unwrap();
         assert_eq!(line.explain.audit, [PathBuf::from("records")]);
     }
