@@ -64,7 +64,7 @@ impl Pool {
             return self.submit(job);
         }
         let now = Instant::now();
-        let spare = SPARE.get().unwrap_or(Spare { balance: LARGEST_DEBT + LARGEST_CREDIT, at: now }).at(now);
+        let spare = SPARE.get().unwrap_or(Spare { balance: Spare::MOST, at: now }).at(now);
         if !spare.is_there() {
             return self.submit(job);
         }
@@ -95,9 +95,11 @@ struct Spare {
 }
 
 impl Spare {
+    const MOST: Duration = LARGEST_DEBT.saturating_add(LARGEST_CREDIT);
+
     fn at(self, now: Instant) -> Self {
         let earned = now.saturating_duration_since(self.at) * 2;
-        Self { balance: self.balance.saturating_add(earned).min(LARGEST_DEBT + LARGEST_CREDIT), at: now }
+        Self { balance: self.balance.saturating_add(earned).min(Self::MOST), at: now }
     }
 
     fn is_there(self) -> bool {

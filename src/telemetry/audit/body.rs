@@ -179,37 +179,26 @@ impl<'a> FindingBody<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::{
-        decision::{Decision, Reason as Why},
         domain::{
             ClientKind, Credential, CredentialProblem, Fact, Facts, Permission, Possession, Quota, Transport,
             Unavailable, UnixTime, Workload, path::PathProblem,
         },
-        telemetry::audit::{Recorded, facts::complete},
+        telemetry::audit::{
+            facts::complete,
+            sample::{facts as full, refusal},
+        },
     };
-
-    fn record(facts: Facts) -> AuditRecord {
-        AuditRecord {
-            facts: Box::new(facts),
-            decision: Decision::refusal(Why::NoMatchingResource),
-            rules: "v".into(),
-            latency: Duration::ZERO,
-            trace_id: None,
-            detail: None,
-            risk_agent: None,
-            shadow: None,
-        }
-    }
 
     /// The facts as a line is read, and those of a copy whose token's id was taken out.
     fn both_ways(facts: Facts) -> (Value, Value) {
-        let record = record(facts);
+        let record = refusal(facts);
         let mut line = Vec::new();
         write(&record, &mut line).unwrap();
         let mut line: Value = serde_json::from_slice(&line).unwrap();
@@ -217,11 +206,6 @@ mod tests {
         let mut redacted = record;
         redacted.redact();
         (line["facts"].take(), serde_json::to_value(&redacted.facts).unwrap())
-    }
-
-    fn full() -> Facts {
-        let line = include_str!("../../../tests/audit/before.jsonl");
-        Recorded::parse(line).unwrap().unwrap().facts
     }
 
     #[test]

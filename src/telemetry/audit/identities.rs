@@ -62,12 +62,10 @@ fn place(identity: &Arc<Identity>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::Facts, telemetry::audit::Recorded};
+    use crate::telemetry::audit::sample::facts;
 
     fn identity(token_id: &str) -> Arc<Identity> {
-        let line = include_str!("../../../tests/audit/before.jsonl");
-        let facts: Facts = Recorded::parse(line).unwrap().unwrap().facts;
-        Arc::new(Identity { token_id: token_id.into(), ..Identity::clone(facts.identity().unwrap()) })
+        Arc::new(Identity { token_id: token_id.into(), ..Identity::clone(facts().identity().unwrap()) })
     }
 
     fn json(identity: &Arc<Identity>) -> String {

@@ -12,6 +12,8 @@ mod key;
 mod line;
 mod recent;
 mod record;
+#[cfg(test)]
+mod sample;
 mod settings;
 mod sink;
 #[cfg(test)]
@@ -334,18 +336,13 @@ impl Shared {
                 self.counters.lost.increment();
             }
         }
-        let (count, kept) = self.kept(records);
-        Message::Decisions { count, lines: Some(lines), kept }
+        self.decisions(records, Some(lines))
     }
 
-    fn unwritten(&self, records: Vec<AuditRecord>) -> Message {
-        let (count, kept) = self.kept(records);
-        Message::Decisions { count, lines: None, kept }
-    }
-
-    /// How many there are, and those of them that are kept for `explain`.
-    fn kept(&self, records: Vec<AuditRecord>) -> (usize, Vec<AuditRecord>) {
-        (records.len(), records.into_iter().filter(|record| self.recent.wants(record)).collect())
+    fn decisions(&self, records: Vec<AuditRecord>, lines: Option<Lines>) -> Message {
+        let count = records.len();
+        let kept = records.into_iter().filter(|record| self.recent.wants(record)).collect();
+        Message::Decisions { count, lines, kept }
     }
 
     fn taken(&self, records: usize) {

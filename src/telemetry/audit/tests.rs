@@ -4,56 +4,15 @@ use std::{fs, path::PathBuf, sync::mpsc::Receiver, time::Duration};
 
 use tempfile::TempDir;
 
-use super::*;
+use super::{
+    sample::{clock, decision, files, settings, write},
+    *,
+};
 use crate::{
-    decision::{Decision, Reason, Verdict},
-    domain::{Facts, UnixTime},
+    decision::Verdict,
+    domain::UnixTime,
     policy::{Options, RuleSet, Rules},
 };
-
-fn settings(directory: &TempDir) -> Settings {
-    Settings {
-        sink: Sink::File,
-        directory: Some(directory.path().into()),
-        instance: Some("one".into()),
-        checkpoint_records: 4,
-        key: Some(directory.path().join("audit.key")),
-        ..Settings::default()
-    }
-}
-
-fn clock() -> Clock {
-    Clock::manual(UnixTime::from_secs(1_800_000_000))
-}
-
-fn write(number: u32) -> AdminRecord {
-    AdminRecord {
-        at: UnixTime::from_secs(1_800_000_000),
-        actor: "ops".into(),
-        peer: None,
-        action: "revoke".into(),
-        target: format!("device:{number}"),
-        outcome: "done".into(),
-        detail: None,
-    }
-}
-
-/// A record of all facts.
-fn decision(number: u128, millis: u64, verdict: Verdict) -> AuditRecord {
-    let line = include_str!("../../../tests/audit/before.jsonl");
-    let mut facts: Facts = Recorded::parse(line).unwrap().unwrap().facts;
-    (facts.request.id, facts.now) = (DecisionId::new(millis, number), UnixTime::from_millis(millis));
-    AuditRecord {
-        facts: Box::new(facts),
-        decision: Box::new(Decision { verdict, ..*Decision::refusal(Reason::NoMatchingResource) }),
-        rules: "v".into(),
-        latency: Duration::from_micros(10),
-        trace_id: None,
-        detail: None,
-        risk_agent: None,
-        shadow: None,
-    }
-}
 
 /// A chain of ten writes, closed in order. Lines: start, 4 writes, checkpoint, 4, checkpoint, 2, stop.
 fn ten_writes(settings: &Settings) -> Vec<PathBuf> {
@@ -61,16 +20,6 @@ fn ten_writes(settings: &Settings) -> Vec<PathBuf> {
     (0..10).for_each(|number| auditor.admin(write(number)));
     auditor.close();
     files(settings)
-}
-
-fn files(settings: &Settings) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(settings.directory.as_ref().unwrap())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
-        .collect();
-    files.sort();
-    files
 }
 
 fn lines(path: &PathBuf) -> Vec<String> {

@@ -91,32 +91,22 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, sync::Arc, thread, time::Duration};
+    use std::{fs, sync::Arc, thread};
 
     use tempfile::TempDir;
 
     use super::*;
     use crate::{
-        clock::Clock,
-        decision::{Decision, Reason},
-        domain::DecisionId,
-        telemetry::audit::{AdminRecord, Auditor, Recorded, Settings, Sink, verify},
+        decision::Verdict,
+        telemetry::audit::{
+            Auditor, Recorded,
+            sample::{clock, decision, files, settings, write},
+            verify,
+        },
     };
 
     fn record(number: u128) -> AuditRecord {
-        let line = include_str!("../../../tests/audit/before.jsonl");
-        let mut facts = Recorded::parse(line).unwrap().unwrap().facts;
-        facts.request.id = DecisionId::new(1_800_000_000_000, number);
-        AuditRecord {
-            facts: Box::new(facts),
-            decision: Decision::refusal(Reason::NoMatchingResource),
-            rules: "v".into(),
-            latency: Duration::ZERO,
-            trace_id: None,
-            detail: None,
-            risk_agent: None,
-            shadow: None,
-        }
+        decision(number, 1_800_000_000_000, Verdict::Deny)
     }
 
     fn numbers<'r>(records: impl IntoIterator<Item = &'r AuditRecord>) -> Vec<u128> {
@@ -157,8 +147,8 @@ mod tests {
         const THREADS: u128 = 4;
         const EACH: u128 = 100;
         let folder = TempDir::new().unwrap();
-        let settings = Settings { sink: Sink::File, directory: Some(folder.path().into()), ..Settings::default() };
-        let auditor = Auditor::start(&settings, Clock::manual(UnixTime::from_secs(1_800_000_000))).unwrap();
+        let settings = settings(&folder);
+        let auditor = Auditor::start(&settings, clock()).unwrap();
         thread::scope(|scope| {
             for thread in 0..THREADS {
                 let auditor = Arc::clone(&auditor);
@@ -172,19 +162,11 @@ mod tests {
                 });
             }
         });
-        auditor.admin(AdminRecord {
-            at: UnixTime::EPOCH,
-            actor: "ops".into(),
-            peer: None,
-            action: "revoke".into(),
-            target: "device:1".into(),
-            outcome: "done".into(),
-            detail: None,
-        });
+        auditor.admin(write(1));
         auditor.close();
-        let file = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
-        assert!(verify(std::slice::from_ref(&file), None).unwrap().problem.is_none());
-        let text = fs::read_to_string(file).unwrap();
+        let files = files(&settings);
+        assert!(verify(&files, None).unwrap().problem.is_none());
+        let text = fs::read_to_string(&files[0]).unwrap();
         let written: Vec<_> = text.lines().filter_map(|line| Recorded::parse(line).unwrap()).collect();
         for thread in 0..THREADS {
             let of = |record: &&Recorded| record.id.random() / EACH == thread;

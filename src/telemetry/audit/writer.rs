@@ -133,7 +133,8 @@ impl Writer {
                 record.shadow = self.shared.shadows.judge(&record);
                 let records = vec![*record];
                 let unwritten = matches!(self.sink, Sink::None);
-                let message = if unwritten { self.shared.unwritten(records) } else { self.shared.formatted(records) };
+                let message =
+                    if unwritten { self.shared.decisions(records, None) } else { self.shared.formatted(records) };
                 self.seal(message);
             }
             Message::Admin(record) => {
