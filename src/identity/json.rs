@@ -5,7 +5,7 @@
 use std::{cell::Cell, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, de::StrRead};
 
 /// Deepest nesting of arrays and objects that is read.
 const MAX_DEPTH: u16 = 16;
@@ -32,7 +32,7 @@ impl Object {
     /// Where [`parse`] has one, or the text is JSON of another kind.
     pub(super) fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
         let depth = Cell::new(0);
-        let mut reader = serde_json::Deserializer::from_slice(text);
+        let mut reader = reader(text)?;
         let object = reader.deserialize_map(Members(Strict { depth: &depth, drop_duplicates: false }))?;
         reader.end()?;
         Ok(object)
@@ -91,10 +91,16 @@ pub(super) fn parse_parts(text: &[u8]) -> Result<Value, serde_json::Error> {
 
 fn read(text: &[u8], drop_duplicates: bool) -> Result<Value, serde_json::Error> {
     let depth = Cell::new(0);
-    let mut reader = serde_json::Deserializer::from_slice(text);
+    let mut reader = reader(text)?;
     let value = Strict { depth: &depth, drop_duplicates }.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
+}
+
+/// Looks once whether the whole text is UTF-8, rather than at each string by itself.
+fn reader(text: &[u8]) -> Result<serde_json::Deserializer<StrRead<'_>>, serde_json::Error> {
+    let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
+    Ok(serde_json::Deserializer::from_str(text))
 }
 
 #[derive(Clone, Copy)]
@@ -224,6 +230,9 @@ mod tests {
         assert!(parse(deep(16).as_bytes()).is_ok());
         assert!(parse(deep(17).as_bytes()).is_err());
         assert!(parse(deep(5000).as_bytes()).is_err());
+        for text in [b"{\"a\":\"\xff\"}".as_slice(), b"{\"a\":1}\xff", b"\xff"] {
+            assert!(parse(text).is_err() && Object::parse(text).is_err(), "{}", text.escape_ascii());
+        }
         for text in ["{} {}", "{}x", "", "{\"a\":1e400}", "{\"a\":NaN}", "{\"a\":\"\\ud800\"}", "\u{feff}{}"] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }

@@ -39,7 +39,7 @@ pub(super) fn encode(bytes: &[u8]) -> String {
 pub(super) struct Jws<'t> {
     /// What was signed: the first two segments with their dot.
     pub input: &'t str,
-    pub header: Value,
+    pub header: Object,
     pub signature: Vec<u8>,
     payload: &'t str,
 }
@@ -72,10 +72,7 @@ impl<'t> Jws<'t> {
         }
         let input = &token[..header.len() + 1 + payload.len()];
         let header = decode(header).ok_or(Detail::Encoding)?;
-        let header = json::parse(&header).map_err(|_| Detail::Json)?;
-        if !header.is_object() {
-            return Err(Detail::Json);
-        }
+        let header = Object::parse(&header).map_err(|_| Detail::Json)?;
         let signature = decode(signature).ok_or(Detail::Encoding)?;
         Ok(Self { input, header, signature, payload })
     }
@@ -118,7 +115,7 @@ impl<'t> Jws<'t> {
     ///
     /// Which header parameter it was.
     pub(super) fn refuse_extensions(&self) -> Result<(), Detail> {
-        match ["crit", "b64", "cty"].iter().any(|name| self.header.get(*name).is_some()) {
+        match ["crit", "b64", "cty"].iter().any(|name| self.header.contains_key(name)) {
             true => Err(Detail::HeaderExtension),
             false => Ok(()),
         }
