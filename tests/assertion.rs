@@ -40,7 +40,9 @@ fn identity(expires_at: UnixTime) -> Arc<Identity> {
         acr: None,
         auth_time: Some(NOW),
         issued_at: NOW,
+        issue_unstated: false,
         expires_at,
+        valid_until: None,
         roles: vec!["clerk".into()],
         permissions: Vec::new(),
         scopes: Vec::new(),
@@ -124,6 +126,19 @@ async fn an_upstream_verifies_an_assertion_with_the_published_keys_alone() {
 
         let forged = token.replacen('.', ".e30", 1);
         assert_eq!(verify(&forged, &assertions.jwks()), None);
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_ends_with_its_token_and_never_before_it_began() {
+    let assertions = replica(&Arc::default(), Settings::default()).await;
+    let second = Duration::from_secs(1);
+    for (expires_at, life) in [(NOW.plus(second * 5), 5), (NOW.minus(second * 10), 20)] {
+        let mut identity = Identity::clone(&identity(expires_at));
+        identity.valid_until = Some(expires_at.plus(second * 30));
+        let subject = Subject { identity: Arc::new(identity), ..subject("shop.example") };
+        let claims = verify(&assertions.assertion(&subject, NOW).unwrap(), &assertions.jwks()).unwrap();
+        assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), life);
     }
 }
 

@@ -610,6 +610,16 @@ async fn j18_tokens_of_another_kind_are_not_access_tokens() {
         let token = P256.sign(&header(&P256, json!({ "typ": typ })), &rig.claims()).unwrap();
         assert!(rig.bearer(&token).await.is_allowed(), "{typ}");
     }
+    for usage in ["access", "access_token"] {
+        assert!(rig.bearer(&rig.token_with(json!({ "token_use": usage }))).await.is_allowed(), "{usage}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_clock_that_is_ahead_was_issued_now_at_the_latest() {
+    let rig = Rig::new().await;
+    let ahead = rig.token_with(json!({ "iat": NOW + 20, "exp": NOW + 600 }));
+    assert_eq!(rig.identity(&ahead).await.issued_at.as_secs(), NOW);
 }
 
 fn j19(issuer: &str) -> Vec<Case> {

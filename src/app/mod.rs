@@ -225,7 +225,7 @@ impl Parts {
             Authenticator::start(config.identity.clone(), clock.clone(), Arc::clone(&store), background.clone())
                 .await?;
         let revocations =
-            Revocations::start(Arc::clone(&store), config.revocation.clone(), clock.clone(), background.clone());
+            Revocations::start(Arc::clone(&store), config.revocation_settings(), clock.clone(), background.clone());
         let notices = Notices::start(
             Arc::clone(&store),
             clock.clone(),
@@ -305,7 +305,7 @@ impl Parts {
             revocations: Arc::new(RevocationPort {
                 revocations: Arc::clone(revocations),
                 clock: clock.clone(),
-                max_lifetime: config.revocation.max_lifetime.get(),
+                max_lifetime: config.revocation_settings().max_lifetime.get(),
                 news: news.clone(),
             }),
             devices: Arc::new(DevicePort { devices: Arc::clone(devices), news }),

@@ -209,7 +209,7 @@ impl Assertions {
     }
 
     fn sign(&self, subject: &Subject, now: UnixTime) -> Option<Signed> {
-        let expires = now.plus(self.settings.life.get()).min(subject.identity.expires_at);
+        let expires = now.plus(self.settings.life.get()).min(subject.identity.ends_at(now));
         let claims = serde_json::to_vec(&self.claims(subject, now, expires)).ok()?;
         let token = self.keys.sign(&claims, now)?.into();
         let until = now.plus(expires.since(now) * 3 / 4);

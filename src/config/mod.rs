@@ -148,6 +148,13 @@ impl Config {
         policy::Options { risk_model: self.risk.model, reverify, location, countries }
     }
 
+    /// What revocation is told: nothing is forgotten while a token that some issuer may sign still lives.
+    pub fn revocation_settings(&self) -> revocation::Settings {
+        let mut settings = self.revocation.clone();
+        settings.max_lifetime = settings.max_lifetime.get().max(self.identity.longest_life()).into();
+        settings
+    }
+
     /// Reads and loads the rules that the configuration names, with what is odd about them.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Loading, overriding, refusing.
 
+use std::time::Duration;
+
 use super::*;
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {
@@ -17,6 +19,16 @@ fn an_empty_file_is_the_defaults_and_warns_that_memory_forgets() {
     assert_eq!(config.listen.authz.to_string(), "0.0.0.0:9191");
     assert!(warnings.iter().any(|w| w.path == "store.url" && w.message.contains("forgets")), "{warnings:?}");
     assert!(warnings.iter().any(|w| w.path == "rules" && w.message.contains("everything is refused")));
+}
+
+#[test]
+fn revocations_are_kept_as_long_as_any_issuers_tokens_may_live() {
+    let issuer = "{ issuer: https://a.test, audiences: [a], leeway: 10s, max_lifetime: 7d }";
+    let text = format!("identity: {{ issuers: [{issuer}] }}\nrevocation: {{ max_lifetime: 1d }}\n");
+    let (mut config, _) = parse("c.yaml", &text, &Environment::new()).unwrap();
+    assert_eq!(config.revocation_settings().max_lifetime.get(), Duration::from_secs(7 * 86_400 + 20));
+    config.revocation.max_lifetime = Duration::from_secs(30 * 86_400).into();
+    assert_eq!(config.revocation_settings(), config.revocation);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) fn apply(scene: &Scene<'_>, findings: &mut Findings) {
 fn is_met(scene: &Scene<'_>, after: UnixTime) -> bool {
     let later = |time: UnixTime| time.as_secs() > after.as_secs();
     if scene.is_service() {
-        return later(scene.identity.issued_at);
+        return !scene.identity.issue_unstated && later(scene.identity.issued_at);
     }
     let passed = scene.session().and_then(|session| session.stepped_up);
     scene.what_if.stepped_up

@@ -143,5 +143,6 @@ fn is_silent(scene: &Scene<'_>, finding: &Finding) -> bool {
     };
     scene.methods.is_multi_factor()
         && scene.auth_time().is_none()
+        && !scene.identity.issue_unstated
         && asked_at.is_some_and(|asked| scene.identity.issued_at.as_secs() > asked.as_secs())
 }

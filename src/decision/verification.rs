@@ -79,7 +79,7 @@ pub(super) fn limits(scene: &Scene<'_>, decision: &mut Decision) {
     let over =
         durations.min().map(|longest| now.plus(longest.saturating_sub(Duration::from_secs_f64(scene.session_age()))));
     let next = next(scene);
-    let first = [over, next].into_iter().flatten().fold(scene.identity.expires_at, UnixTime::min);
+    let first = [over, next].into_iter().flatten().fold(scene.identity.ends_at(now), UnixTime::min);
     let left = first.since(now);
     decision.next_verification = next;
     decision.session_ttl = Some(left.as_secs());

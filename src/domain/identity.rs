@@ -26,7 +26,13 @@ pub struct Identity {
     /// When the person authenticated: `auth_time`, if the token says.
     pub auth_time: Option<UnixTime>,
     pub issued_at: UnixTime,
+    /// Nobody said when it was issued: `issued_at` is when it was asked about, and it may be older than anything.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub issue_unstated: bool,
     pub expires_at: UnixTime,
+    /// `expires_at` and the leeway that its issuer's clock is given.
+    #[serde(skip)]
+    pub valid_until: Option<UnixTime>,
     pub roles: Vec<Role>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<Permission>,
@@ -45,6 +51,11 @@ impl Identity {
     /// `auth_time`, else `iat`: what decay and `max_age` count from.
     pub fn authenticated_at(&self) -> UnixTime {
         self.auth_time.unwrap_or(self.issued_at)
+    }
+
+    /// When what relies on it at `now` must end: at its expiry, and later only for what begins in the leeway after that.
+    pub fn ends_at(&self, now: UnixTime) -> UnixTime {
+        if now < self.expires_at { self.expires_at } else { self.valid_until.unwrap_or(self.expires_at) }
     }
 }
 

@@ -99,8 +99,11 @@ pub(super) fn read(
         methods: methods(&amr, acr, &issuer.acr),
         acr: acr.map(Into::into),
         auth_time,
-        issued_at,
+        // A clock that is ahead issues nothing in the future: "every token up to now" means this one too.
+        issued_at: issued_at.min(now),
+        issue_unstated: false,
         expires_at,
+        valid_until: Some(expires_at.plus(issuer.leeway.get())),
         roles: granted(claims.find(&issuer.claims.roles), &issuer.roles).map(Role::from).collect(),
         permissions: granted(claims.find(&issuer.claims.permissions), permission_patterns(issuer))
             .map(Permission::from)
@@ -122,10 +125,12 @@ pub(super) fn read(
 fn refuse_other_kinds(members: &Object, typ: Option<&str>) -> Result<(), Detail> {
     let foreign = ["events", "htm", "htu", "at_hash", "c_hash", "s_hash", "status_list"];
     let kind = |name: &str| members.get(name).map(|kind| kind.as_str().unwrap_or_default());
-    let says_access = matches!(kind("typ"), Some("Bearer" | "DPoP")) || kind("token_use") == Some("access");
+    // Of AWS Cognito and of Ory Hydra.
+    let is_access = |usage: &str| matches!(usage, "access" | "access_token");
+    let says_access = matches!(kind("typ"), Some("Bearer" | "DPoP")) || kind("token_use").is_some_and(is_access);
     // Older Keycloak copies `nonce` into access tokens; they say so in the body.
     let id_token = members.contains_key("nonce") && typ != Some("at+jwt") && !says_access;
-    let other_use = kind("token_use").is_some_and(|usage| usage != "access");
+    let other_use = kind("token_use").is_some_and(|usage| !is_access(usage));
     let other_typ = kind("typ").is_some_and(|typ| matches!(typ, "ID" | "Refresh" | "Offline" | "Logout"));
     if id_token || other_use || other_typ || foreign.iter().any(|name| members.contains_key(name)) {
         return Err(Detail::OtherTokenKind);

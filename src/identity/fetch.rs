@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::OnceLock, time::Duration};
 
-use url::Url;
+use url::{Url, form_urlencoded::byte_serialize};
 
 /// Largest document that is read.
 const MAX_BODY: usize = 1024 * 1024;
@@ -56,7 +56,8 @@ impl Fetcher {
         read(request).await
     }
 
-    /// A POST of a form with basic authentication, for introspection.
+    /// A POST of a form with basic authentication as OAuth clients do it: id and secret encoded as in a form (RFC 6749
+    /// section 2.3.1), for introspection.
     pub(super) async fn post_form(
         &self,
         url: &Url,
@@ -64,7 +65,8 @@ impl Fetcher {
         password: &str,
         form: &[(&str, &str)],
     ) -> Result<Fetched, FetchProblem> {
-        let request = self.client()?.post(url.clone()).basic_auth(user, Some(password)).form(form);
+        let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+        let request = self.client()?.post(url.clone()).basic_auth(encoded(user), Some(encoded(password))).form(form);
         read(request.header("accept", "application/json")).await
     }
 

@@ -112,12 +112,14 @@ impl Question {
         }
         let Value::Object(mut members) = answer else { return Err(Detail::Json) };
         // RFC 7662 leaves these to the server; the server's word that it is active stands in for them.
+        let issue_unstated = !members.contains_key("iat");
         members.entry("iat").or_insert_with(|| self.now.as_secs().into());
         if !issuer.claims.token_id.is_empty() {
             let id = hex::encode(sha256(token.as_bytes()));
             members.entry(issuer.claims.token_id.clone()).or_insert_with(|| id.into());
         }
-        let claims = claims::read(&members.into(), Some("at+jwt"), issuer, self.now, token)?;
+        let mut claims = claims::read(&members.into(), Some("at+jwt"), issuer, self.now, token)?;
+        claims.identity.issue_unstated = issue_unstated;
         let until = self.now.plus(self.settings.life.get());
         let mut entry =
             TokenEntry::new(claims.identity, self.issuer, VerifiedWith::Introspection { until }, claims.not_before);

@@ -34,6 +34,8 @@ use crate::{clock::Clock, domain::UnixTime};
 const FILE_POLL: Duration = Duration::from_secs(1);
 /// How many unknown key ids are remembered as unknown.
 const MISSING_KIDS: u64 = 1024;
+/// How long they are at least.
+const SHORTEST_MISSING: Duration = Duration::from_secs(1);
 
 /// The keys of one issuer and how they are doing.
 #[derive(Debug)]
@@ -46,11 +48,13 @@ pub(super) struct Keys {
     max_age: Duration,
     /// Counts finished fetches, good or bad.
     finished: watch::Sender<u64>,
+    /// Whether the last fetch was a bad one.
+    failing: AtomicBool,
     fetching: AtomicBool,
     wanted: Notify,
     cooldown: Duration,
     last_demand: Mutex<Option<Instant>>,
-    /// Key ids that were still unknown after a fetch.
+    /// Key ids that were still unknown after a fetch, until the next may be asked for.
     missing: Cache<Box<str>, ()>,
 }
 
@@ -67,10 +71,12 @@ pub(super) enum Known {
 /// What came of asking for fresh keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refetch {
-    /// A fetch has ended since, well or badly.
+    /// A fetch has ended well since.
     Done,
     /// The last one is too recent.
     NotNow,
+    /// The last one has ended badly: what the issuer has now is not known.
+    Failed,
     /// One is under way, and the deadline came first.
     Late,
 }
@@ -83,12 +89,13 @@ impl Keys {
             confirmed_at: AtomicU64::new(0),
             max_age: settings.max_age.get(),
             finished: watch::Sender::new(0),
+            failing: AtomicBool::new(false),
             // The first fetch is under way as soon as there is an issuer.
             fetching: AtomicBool::new(true),
             wanted: Notify::new(),
             cooldown: settings.cooldown.get(),
             last_demand: Mutex::new(None),
-            missing: Cache::builder().max_capacity(MISSING_KIDS).time_to_live(Duration::from_secs(60)).build(),
+            missing: Cache::builder().max_capacity(MISSING_KIDS).time_to_live(settings.cooldown.get().max(SHORTEST_MISSING)).build(),
         }
     }
 
@@ -140,16 +147,21 @@ impl Keys {
         finished.mark_unchanged();
         if !self.fetching.load(Ordering::Acquire) {
             if !self.may_demand() {
-                return Refetch::NotNow;
+                return self.ended(Refetch::NotNow);
             }
             self.wanted.notify_one();
         }
         match timeout_at(deadline, finished.changed()).await {
-            Ok(Ok(())) => Refetch::Done,
+            Ok(Ok(())) => self.ended(Refetch::Done),
             // The task that fetches has ended: the process is on its way out.
             Ok(Err(_)) => Refetch::NotNow,
             Err(_) => Refetch::Late,
         }
+    }
+
+    /// `well`, unless the last fetch has ended badly.
+    fn ended(&self, well: Refetch) -> Refetch {
+        if self.failing.load(Ordering::Acquire) { Refetch::Failed } else { well }
     }
 
     /// Resolves when one fetch has ended, well or badly.
@@ -271,6 +283,7 @@ impl Keeper {
     /// Takes over what was fetched, or says what went wrong; returns how long to wait.
     fn conclude(&self, fetched: Result<Outcome, FetchProblem>, failures: &mut u32) -> Duration {
         let issuer = self.issuer.issuer.as_str();
+        self.keys.failing.store(fetched.is_err(), Ordering::Release);
         match fetched {
             Ok(Outcome { set, max_age }) => {
                 if *failures > 0 {

@@ -89,7 +89,8 @@ pub struct IssuerSettings {
     /// Claims that are handed on to attribute policies.
     #[serde(default)]
     pub attributes: Vec<String>,
-    /// Where its opaque tokens are asked about (RFC 7662). At most one issuer may have this.
+    /// Where its opaque tokens are asked about (RFC 7662). At most one issuer may have this. Its answers should say `iat`:
+    /// where they do not, each revocation of the subject covers the token, however new it is.
     #[serde(default)]
     pub introspection: Option<IntrospectionSettings>,
     /// Prefixes of addresses of its status lists. Empty: those on the issuer's own origin.

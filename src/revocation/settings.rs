@@ -12,7 +12,8 @@ use crate::domain::Span;
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The longest time a token can live. A revocation that was seen is remembered at least that long, whatever becomes
-    /// of its key, and `revoke` without a length of time uses it. Never shorter than the longest `max_lifetime` of an issuer.
+    /// of its key, and `revoke` without a length of time uses it. What an issuer allows (its `max_lifetime` and twice its
+    /// `leeway`) counts where that is longer; for workloads with certificates, set it to the longest life of theirs.
     pub max_lifetime: Span,
     /// When the store cannot be reached at all: how long a token that was checked here may still pass.
     pub max_staleness: Span,

@@ -37,7 +37,7 @@ pub(super) enum Scope {
 impl Scope {
     pub(super) fn covers(self, identity: &Identity) -> bool {
         match self {
-            Self::IssuedUntil(secs) => identity.issued_at.as_secs() <= secs,
+            Self::IssuedUntil(secs) => identity.issue_unstated || identity.issued_at.as_secs() <= secs,
             Self::Everything => true,
         }
     }
@@ -94,6 +94,17 @@ mod tests {
             assert_eq!(scope(value), Scope::Everything, "{value}");
         }
         assert_eq!(Scope::parse(RevocationKind::Token, "17"), Scope::Everything);
+    }
+
+    #[test]
+    fn a_token_of_an_unknown_age_is_covered_by_every_revocation_of_its_subject() {
+        let record: serde_json::Value = serde_json::from_str(include_str!("../../tests/audit/before.jsonl")).unwrap();
+        let identity = record.pointer("/facts/credential/known/value/verified/identity").unwrap();
+        let mut identity: Identity = serde_json::from_value(identity.clone()).unwrap();
+        let before = Scope::IssuedUntil(identity.issued_at.as_secs() - 1);
+        assert!(!before.covers(&identity) && Scope::IssuedUntil(identity.issued_at.as_secs()).covers(&identity));
+        identity.issue_unstated = true;
+        assert!(before.covers(&identity));
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use std::{sync::Arc, time::Duration};
+
 use countersign::{
     decision::{
         ActionRequired, Class, Grant, LiveFacts, Outcome, Reason, StepUpLevel, Target, assess, authorize, decide,
@@ -29,6 +31,19 @@ fn a_stream_is_limited_where_the_request_or_the_rules_say_that_it_is_one() {
     let orders = rules.resources.iter_mut().find(|resource| &*resource.id == "orders");
     orders.expect("a shop has orders").streaming = true;
     assert_eq!(decided(&facts("GET", "/orders/7"), rules).stream_limit, Some(3_540_000));
+}
+
+#[test]
+fn what_begins_in_the_leeway_of_its_token_gets_the_rest_of_it() {
+    let mut asked = facts("GET", "/orders/7");
+    asked.request.long_lived = true;
+    for (expired, left) in [(ago(10), 20_000), (NOW, 30_000), (UnixTime::from_secs(NOW.as_secs() + 1), 1_000)] {
+        let valid_until = Some(expired.plus(Duration::from_secs(30)));
+        let identity = Arc::new(Identity { expires_at: expired, valid_until, ..identity() });
+        asked.credential = Fact::known(Credential::Verified { identity, proof: None }, NOW);
+        let decision = decided(&asked, shop());
+        assert_eq!((decision.session_ttl, decision.stream_limit), (Some(left / 1000), Some(left)), "{expired:?}");
+    }
 }
 
 #[test]

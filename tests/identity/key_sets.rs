@@ -59,6 +59,42 @@ async fn a_kid_that_a_fresh_set_does_not_hold_is_not_fetched_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_unknown_while_the_set_cannot_be_had_makes_no_token_bad() {
+    let rig = Rig::with(|settings| settings.key_sets.cooldown = Duration::from_secs(1).into()).await;
+    let new = make(Algorithm::ES256, "new");
+    rig.issuer.serve("/jwks", Answer::status(500));
+    // Within the cool-down too: that there was no other fetch says nothing of the key.
+    for id in ["a", "b", "c"] {
+        let token = new.token(&changed(rig.claims(), json!({ "jti": id }))).unwrap();
+        assert_eq!(rig.bearer(&token).await, Outcome::Unavailable(Unavailable::NotReady));
+    }
+    rig.issuer.serve_keys([&*P256, &new]);
+    eventually_allowed(&rig, &new).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_a_token_names_before_it_is_published_is_looked_for_after_the_cool_down() {
+    let rig = Rig::with(|settings| settings.key_sets.cooldown = Duration::from_secs(1).into()).await;
+    let new = make(Algorithm::ES256, "new");
+    let early = new.token(&rig.claims()).unwrap();
+    assert_eq!(rig.bearer(&early).await.detail(), Some(Detail::UnknownKey));
+    rig.issuer.serve_keys([&*P256, &new]);
+    eventually_allowed(&rig, &new).await;
+}
+
+/// Waits, in real time, until a token that `key` signed is taken.
+async fn eventually_allowed(rig: &Rig, key: &SigningKey) {
+    for round in 0..100 {
+        let token = key.token(&changed(rig.claims(), json!({ "jti": format!("round-{round}") }))).unwrap();
+        if rig.bearer(&token).await.is_allowed() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the new key is never taken up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_with_overlap_denies_nobody_under_load() {
     let rig = std::sync::Arc::new(Rig::with(brisk).await);
     let new = std::sync::Arc::new(make(Algorithm::ES256, "new"));

@@ -48,7 +48,25 @@ async fn what_an_answer_leaves_out_is_the_hash_of_the_token_and_the_time_of_aski
     let identity = rig.identity("opaque-token").await;
     let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"opaque-token");
     assert_eq!(identity.token_id.as_str(), hex::encode(sum));
-    assert_eq!(identity.issued_at.as_secs(), NOW);
+    assert_eq!((identity.issued_at.as_secs(), identity.issue_unstated), (NOW, true));
+    let stated = introspecting(active).await.identity("opaque-token").await;
+    assert_eq!((stated.issued_at.as_secs(), stated.issue_unstated), (NOW - 10, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn id_and_secret_of_the_client_are_encoded_as_in_a_form() {
+    let issuer = Issuer::start().await;
+    issuer.serve("/introspect", Answer::ok(active(&issuer.url).to_string()));
+    let endpoint = format!("{}/introspect", issuer.url);
+    let rig = Rig::before(issuer, move |settings: &mut Settings| {
+        let introspection = json!({ "endpoint": endpoint, "client_id": "cs:1", "client_secret": "s%41+ü" });
+        settings.issuers[0].introspection = Some(serde_json::from_value(introspection).unwrap());
+    })
+    .await;
+    assert!(rig.bearer("opaque-token").await.is_allowed());
+    let sent = rig.issuer.site.lock().unwrap().authorizations.last().cloned().unwrap();
+    let sent = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, sent.strip_prefix("Basic ").unwrap());
+    assert_eq!(String::from_utf8(sent.unwrap()).unwrap(), "cs%3A1:s%2541%2B%C3%BC");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,6 +75,8 @@ pub struct Site {
     pub answers: HashMap<String, Answer>,
     pub hits: HashMap<String, usize>,
     pub bodies: Vec<Bytes>,
+    /// The header `authorization` of each request that had one.
+    pub authorizations: Vec<String>,
 }
 
 pub type Shared = Arc<Mutex<Site>>;
@@ -126,6 +128,7 @@ async fn answer(State(site): State<Shared>, request: Request) -> Response {
         let mut site = site.lock().unwrap();
         *site.hits.entry(parts.uri.path().to_owned()).or_default() += 1;
         site.bodies.push(body);
+        site.authorizations.extend(parts.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned()));
         site.answers.get(parts.uri.path()).cloned().unwrap_or_else(|| Answer::status(404))
     };
     tokio::time::sleep(answer.delay).await;

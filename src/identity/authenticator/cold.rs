@@ -105,7 +105,7 @@ impl Authenticator {
         match held.refetch(deadline).await {
             Refetch::Done => Ok(()),
             Refetch::NotNow => Err(refusal),
-            Refetch::Late => Err(Unavailable::NotReady.into()),
+            Refetch::Failed | Refetch::Late => Err(Unavailable::NotReady.into()),
         }
     }
 }

@@ -67,6 +67,13 @@ impl Problem {
 }
 
 impl Settings {
+    /// The longest time that a token can still be taken: until its issuer's leeway after an end that lies, by that leeway
+    /// again, beyond its longest life.
+    pub fn longest_life(&self) -> Duration {
+        let lives = self.issuers.iter().map(|issuer| issuer.max_lifetime.get().saturating_add(issuer.leeway.get() * 2));
+        lives.max().unwrap_or_default()
+    }
+
     /// Everything that refuses a start, all at once.
     pub fn problems(&self) -> Vec<Problem> {
         let mut found = Vec::new();
