@@ -130,7 +130,7 @@ impl Signer {
         match self.state.keys.refetch(deadline).await {
             Refetch::Done => {}
             Refetch::NotNow => return self.look(document),
-            Refetch::Late => return Err(SignerProblem::NotReady),
+            Refetch::Failed | Refetch::Late => return Err(SignerProblem::NotReady),
         }
         let verified = self.look(document);
         if verified == Err(SignerProblem::Key)
