@@ -145,7 +145,8 @@ impl Config {
         let location = self.location.is_configured();
         let countries = location && self.location.databases.city.is_some();
         let reverify = self.session.reverify.is_on();
-        policy::Options { risk_model: self.risk.model, reverify, location, countries }
+        let allowed_countries = location && !self.location.allowed_countries.is_empty();
+        policy::Options { risk_model: self.risk.model, reverify, location, countries, allowed_countries }
     }
 
     /// What revocation is told: nothing is forgotten while a token that some issuer may sign still lives.

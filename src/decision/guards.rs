@@ -78,11 +78,7 @@ pub(super) fn holds(when: &When, scene: &Scene<'_>, sensitivity: Sensitivity) ->
         all = all.and(device(state, scene, sensitivity));
     }
     if let Some(state) = when.location {
-        all = all.and(place(scene, sensitivity, |place| match state {
-            LocationState::Unusual => place.unusual,
-            LocationState::NotAllowed => !place.allowed,
-            LocationState::ImpossibleTravel => place.impossible_travel,
-        }));
+        all = all.and(location(state, scene, sensitivity));
     }
     if let Some(kind) = when.network {
         all = all.and(place(scene, sensitivity, |place| place.network == kind));
@@ -111,6 +107,19 @@ fn device(state: DeviceState, scene: &Scene<'_>, sensitivity: Sensitivity) -> Ho
             Holds::when(record.compliant != Some(true) || seen.evidence.posture_stale)
         }
     }
+}
+
+fn location(state: LocationState, scene: &Scene<'_>, sensitivity: Sensitivity) -> Holds {
+    let countries = scene.rules.options().allowed_countries;
+    // Where nobody can tell from where, it is from none of the countries that are allowed.
+    if countries && state == LocationState::NotAllowed && matches!(scene.facts.place, Fact::Absent) {
+        return Holds::Yes;
+    }
+    place(scene, sensitivity, |place| match state {
+        LocationState::Unusual => place.unusual,
+        LocationState::NotAllowed => !place.allowed,
+        LocationState::ImpossibleTravel => place.impossible_travel,
+    })
 }
 
 pub(super) fn place(

@@ -80,8 +80,12 @@ pub(super) fn limits(scene: &Scene<'_>, decision: &mut Decision) {
         durations.min().map(|longest| now.plus(longest.saturating_sub(Duration::from_secs_f64(scene.session_age()))));
     let next = next(scene);
     let first = [over, next].into_iter().flatten().fold(scene.identity.ends_at(now), UnixTime::min);
-    let left = first.since(now);
     decision.next_verification = next;
+    // A certificate that nobody showed, only vouched for, has no end that is known.
+    if first == UnixTime::MAX {
+        return;
+    }
+    let left = first.since(now);
     decision.session_ttl = Some(left.as_secs());
     let streams = scene.facts.request.long_lived || scene.target.resources.iter().any(|resource| resource.streaming);
     // 0 could be read as "no limit".

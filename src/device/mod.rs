@@ -2,7 +2,7 @@
 //!
 //! A record that cannot be read is `Unavailable`, never "not registered" and never "fine". Worst staleness: while the
 //! feed is live, the time of a push; while it is not, each check reads the store; while that does not answer either,
-//! `max_staleness`. `tests/feed/devices.rs` changes a device under warm caches.
+//! `max_staleness` after the feed was last heard. `tests/feed/devices.rs` changes a device under warm caches.
 
 mod certificate;
 pub mod enroll;
@@ -314,7 +314,10 @@ impl Devices {
             failed => {
                 self.counters.store_errors.increment();
                 let why = failed.map_or(Unavailable::Timeout, |_| Unavailable::Store);
-                let recent = cached.filter(|cached| cached.read_at.elapsed() < self.max_staleness).ok_or(why)?;
+                // What changed while changes were heard of is not in memory any more.
+                let heard = self.liveness.heard_within(self.max_staleness);
+                let recent = |cached: &Cached| heard || cached.read_at.elapsed() < self.max_staleness;
+                let recent = cached.filter(recent).ok_or(why)?;
                 recent.record.map(|record| (record, recent.as_of))
             }
         }

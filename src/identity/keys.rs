@@ -95,7 +95,10 @@ impl Keys {
             wanted: Notify::new(),
             cooldown: settings.cooldown.get(),
             last_demand: Mutex::new(None),
-            missing: Cache::builder().max_capacity(MISSING_KIDS).time_to_live(settings.cooldown.get().max(SHORTEST_MISSING)).build(),
+            missing: Cache::builder()
+                .max_capacity(MISSING_KIDS)
+                .time_to_live(settings.cooldown.get().max(SHORTEST_MISSING))
+                .build(),
         }
     }
 

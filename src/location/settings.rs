@@ -17,7 +17,8 @@ pub struct Settings {
     /// MaxMind-format databases.
     pub databases: DatabaseSettings,
     /// Countries (ISO 3166-1 alpha-2) that requests may come from; empty: all. An address whose country is not known is not in
-    /// any; corporate and private addresses are exempt.
+    /// any; corporate and private addresses are exempt. The default guards then refuse (`country_not_allowed`); guards of your
+    /// own say `when: { location: not_allowed }`.
     pub allowed_countries: Vec<String>,
     /// Countries that requests usually come from; from elsewhere is an unusual location. Empty: no expectation.
     pub expected_countries: Vec<String>,

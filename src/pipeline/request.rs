@@ -2,7 +2,11 @@
 //!
 //! What cannot be read becomes a problem inside the request, for the decision to refuse; nothing fails here.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use smallvec::SmallVec;
 
@@ -213,8 +217,11 @@ fn client_address(view: &CheckView<'_>, http: &HttpView<'_>, trusted_hops: Optio
     parse_address(addresses.nth(hops - 1)?.trim_ascii())
 }
 
+/// An address, also with its port, as some load balancers write it.
 fn parse_address(address: &[u8]) -> Option<IpAddr> {
-    std::str::from_utf8(address).ok()?.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    let text = std::str::from_utf8(address).ok()?;
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
 }
 
 fn client_kind(http: &HttpView<'_>, content_type: &[u8], accept: &[u8]) -> ClientKind {

@@ -125,6 +125,12 @@ impl Guard {
             guard("unusual_location", unusual, GuardAction::StepUp),
         ]
     }
+
+    /// The fifth, where countries are named that requests may come from.
+    pub fn of_countries() -> Self {
+        let when = When { location: Some(LocationState::NotAllowed), ..When::default() };
+        Self { id: "country_not_allowed".into(), when, action: GuardAction::Deny }
+    }
 }
 
 /// A set of paths, and what it takes to reach them.
@@ -356,10 +362,18 @@ pub struct Options {
     pub location: bool,
     /// Places carry countries: there is a database.
     pub countries: bool,
+    /// Requests may come from some countries only: `location.allowed_countries`.
+    pub allowed_countries: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { risk_model: RiskModel::Statistical, reverify: true, location: true, countries: true }
+        Self {
+            risk_model: RiskModel::Statistical,
+            reverify: true,
+            location: true,
+            countries: true,
+            allowed_countries: false,
+        }
     }
 }

@@ -75,9 +75,11 @@ impl Live {
         self.held.lock().suspect = true;
     }
 
-    pub(super) fn read_within(&self, limit: Duration) -> bool {
+    /// Whether it was read less than `limit` ago, or earlier in the feed's connection `told`, which told of changes until
+    /// less than that ago and of none of this one.
+    pub(super) fn known_within(&self, limit: Duration, told: Option<u64>) -> bool {
         let held = self.held.lock();
-        held.epoch > 0 && held.read_at.elapsed() < limit
+        held.epoch > 0 && (held.read_at.elapsed() < limit || (told == Some(held.epoch) && !held.suspect))
     }
 
     /// Works on the session, and says what came of it.

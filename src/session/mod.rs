@@ -235,10 +235,11 @@ impl Sessions {
         Unavailable::Malformed
     }
 
-    /// The store does not answer: what was read a moment ago counts.
+    /// The store does not answer: what was known a moment ago counts.
     fn unanswered(&self, visit: &Visit, why: Unavailable, now: UnixTime) -> Fact<SessionState> {
+        let told = self.liveness.heard_within(self.max_staleness).then(|| self.epoch());
         match &visit.live {
-            Some(live) if live.read_within(self.max_staleness) => {
+            Some(live) if live.known_within(self.max_staleness, told) => {
                 self.counters.stale.increment();
                 Fact::known(live.state(&visit.context, &self.settings, now), now)
             }

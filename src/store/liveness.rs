@@ -19,11 +19,18 @@ pub struct Liveness {
     /// Until when the feed may be believed, in microseconds after `base`; 0: not at all.
     until: AtomicU64,
     patience: AtomicU64,
+    /// The last sign of life of a live feed, in microseconds after `base`; 0: none yet. It outlives the feed's end.
+    heard: AtomicU64,
 }
 
 impl Default for Liveness {
     fn default() -> Self {
-        Self { base: Instant::now(), until: AtomicU64::new(0), patience: AtomicU64::new(u64::MAX) }
+        Self {
+            base: Instant::now(),
+            until: AtomicU64::new(0),
+            patience: AtomicU64::new(u64::MAX),
+            heard: AtomicU64::new(0),
+        }
     }
 }
 
@@ -40,9 +47,12 @@ impl Liveness {
             FeedEvent::Alive(as_of) => {
                 let until = self.reach(*as_of);
                 // Only a feed that is live is prolonged.
-                let _ = self
+                let prolonged = self
                     .until
                     .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| (old != 0).then_some(old.max(until)));
+                if prolonged.is_ok() {
+                    self.hear(*as_of);
+                }
             }
             FeedEvent::Changed(_) | FeedEvent::Flushed => {}
         }
@@ -50,7 +60,20 @@ impl Liveness {
 
     /// The listener knows all there was at `as_of`: live from here on.
     pub fn begin(&self, as_of: Instant) {
+        self.hear(as_of);
         self.until.store(self.reach(as_of), Ordering::Release);
+    }
+
+    /// Whether all there was less than `limit` ago had been heard of. What is told after a feed's last sign of life is not.
+    pub fn heard_within(&self, limit: Duration) -> bool {
+        match self.heard.load(Ordering::Acquire) {
+            0 => false,
+            heard => self.offset(Instant::now()).saturating_sub(heard) < micros(limit),
+        }
+    }
+
+    fn hear(&self, as_of: Instant) {
+        self.heard.fetch_max(self.offset(as_of).max(1), Ordering::AcqRel);
     }
 
     /// Nothing is believed until the next [`Self::begin`].

@@ -291,7 +291,7 @@ fn extensions_of_a_route_only_tighten() {
 #[test]
 fn a_permit_needs_its_quota() {
     let mut policy = Policy::new("limited");
-    let limit = RateLimit { scope: RateScope::User, limit: 1, window: std::time::Duration::from_secs(60) };
+    let limit = RateLimit { scope: RateScope::User, limit: 1, window: Duration::from_secs(60) };
     policy.rate_limits = vec![limit].into();
     let rules = fixed(bound(policy));
     let facts = facts("GET", "/x");

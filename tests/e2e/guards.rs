@@ -22,7 +22,11 @@ const CHILE: &str = "198.51.100.1";
 const NOWHERE: &str = "203.0.113.9";
 
 fn start() -> Stack {
-    let builder = Builder::with_rules(&format!("{RULES}guards: []\n"));
+    start_with(&format!("{RULES}guards: []\n"))
+}
+
+fn start_with(rules: &str) -> Stack {
+    let builder = Builder::with_rules(rules);
     let list = |name: &str, address: &str| {
         let path = builder.folder().join(name);
         fs::write(&path, format!("{address}\n")).expect("the folder is writable");
@@ -72,6 +76,21 @@ fn ask(stack: &Stack, (from, device, methods, service): (&str, &str, &[&str], bo
     let request = stack.get("/x").bearer(&token.mint()).header("X-Forwarded-For", from);
     let request = if device.is_empty() { request } else { request.header("X-Device-ID", device) };
     request.header("X-Device-Fingerprint", "fp").send()
+}
+
+/// The default guards: nobody need write one for the countries that are named.
+#[test]
+fn countries_that_requests_may_come_from_are_the_only_ones() {
+    let stack = start_with(RULES);
+    let from = |address: &str| ask(&stack, (address, "good", STRONG, false));
+    for allowed in [HERE, "192.0.2.1:4711"] {
+        assert_eq!(from(allowed).status, 200, "{allowed}");
+    }
+    // Of no country, of none that can be told, and of fewer proxies than there are.
+    for refused in [NOWHERE, "junk", ""] {
+        let answer = from(refused);
+        assert_eq!((answer.status, answer.reason().as_str()), (403, "location_not_allowed"), "{refused:?}");
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::{
     time::Instant,
 };
 
+use serde_json::json;
+
 use crate::support::{
     self,
     http::Response,
@@ -250,6 +252,39 @@ fn a_value_of_50_megabytes_is_refused_and_holds_nobody_up() {
     assert!(matches!(answer.status, 401 | 503), "{answer:?}");
     let answer = stack.get("/vault").bearer(&other).header("X-Device-ID", "large").send();
     assert_unavailable(&answer, "device_unknown");
+}
+
+#[test]
+fn with_redis_gone_steady_traffic_goes_on_for_a_while_however_long_ago_its_session_and_device_were_read() {
+    let builder = Builder::with_rules(
+        "defaults: { device: always }\nresources: [{ id: all, access: authenticated, match: { paths: [\"/**\"] } }]\n",
+    );
+    let mut redis = Redis::start(builder.folder());
+    let staleness = json!({ "max_staleness": "2s" });
+    let builder = builder.set("/store/url", redis.url()).set("/revocation", staleness.clone());
+    let stack = builder.set("/devices", staleness).start();
+    let device = json!({"id": "laptop", "user": "leo", "compliant": true, "fingerprint": "fp"});
+    stack.countersign.admin("PutDevice", &json!({ "device": device })).expect("put");
+    let token = Token::person("leo").claim("amr", ["pwd", "otp"]).mint();
+    let ask = || {
+        let request = stack.get("/work").bearer(&token).header("X-Device-ID", "laptop");
+        request.header("X-Device-Fingerprint", "fp").send()
+    };
+    let begun = Instant::now();
+    while begun.elapsed().as_secs() < 3 {
+        assert_eq!(ask().status, 200);
+        support::process::pause(std::time::Duration::from_millis(50));
+    }
+    redis.process.signal("KILL");
+    redis.process.wait();
+    let gone = Instant::now();
+    while gone.elapsed().as_millis() < 1_000 {
+        let answer = ask();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        support::process::pause(std::time::Duration::from_millis(20));
+    }
+    let refused = eventually("it was too long ago", || Some(ask()).filter(|answer| answer.status != 200));
+    assert_eq!(refused.status, 503, "{refused:?}");
 }
 
 #[test]

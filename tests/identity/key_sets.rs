@@ -5,7 +5,10 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign::{
     domain::Unavailable,
-    identity::{Algorithm, Detail, Settings, mint::key_set},
+    identity::{
+        Algorithm, Detail, Settings,
+        mint::{SigningKey, key_set},
+    },
 };
 use serde_json::{Value, json};
 

@@ -271,6 +271,7 @@ impl<'d> Loader<'d> {
     ) -> Result<Loaded, Vec<Diagnostic>> {
         if !self.guards_given {
             self.set.guards = Guard::defaults();
+            self.set.guards.extend(options.allowed_countries.then(Guard::of_countries));
         }
         if !self.sessions_given {
             self.set.sessions = SessionRule::defaults();

@@ -8,7 +8,7 @@ use crate::{
     domain::{Method, PolicyId, RiskModel},
     policy::{
         Rules,
-        model::{Access, ActionKind, AllowedLocation, Policy, Resource, SessionRule, When},
+        model::{Access, ActionKind, AllowedLocation, LocationState, Policy, Resource, SessionRule, When},
         route::Route,
     },
 };
@@ -21,6 +21,10 @@ pub(super) fn of(rules: &Rules, loader: &Loader<'_>) -> Vec<Diagnostic> {
     // The default guards stand in no file: only those that were written have an origin.
     for (guard, origin) in rules.guards().iter().zip(&loader.guards) {
         guard_warnings(rules, &guard.when, |path, message| warn(origin, path, message));
+    }
+    if let Some(first) = loader.guards.first().filter(|_| ignores_countries(rules)) {
+        let message = "`location.allowed_countries` is looked at by no guard: none says `location: not_allowed`";
+        warn(first, "when", message.to_owned());
     }
     for (rule, origin) in rules.sessions().iter().zip(&loader.sessions) {
         guard_warnings(rules, &rule.when.request, |path, message| warn(origin, path, message));
@@ -38,6 +42,12 @@ pub(super) fn of(rules: &Rules, loader: &Loader<'_>) -> Vec<Diagnostic> {
         policy_warnings(rules, policy, |path, message| warn(origin, path, message));
     }
     found
+}
+
+/// Whether countries are named that requests may come from, and guards were written that let them come from anywhere.
+fn ignores_countries(rules: &Rules) -> bool {
+    let looks = |when: &When| when.location == Some(LocationState::NotAllowed);
+    rules.options().allowed_countries && !rules.guards().iter().any(|guard| looks(&guard.when))
 }
 
 fn session_warnings(rules: &Rules, rule: &SessionRule, mut warn: impl FnMut(&str, String)) {
