@@ -107,27 +107,48 @@ fn normalise(text: &str) -> Option<String> {
     Some(format!("{}://{host}{port}{}", url.scheme(), normalise_path(url.path())))
 }
 
-/// Decodes what is unreserved, writes the rest of the percent-encoding in upper case.
+/// Decodes what is unreserved, writes the rest of the percent-encoding in upper case, and encodes what a path cannot
+/// hold: browsers send `|` and `^` as they are, and Envoy's `normalize_path` encodes them before we are asked.
 fn normalise_path(path: &str) -> String {
-    let bytes = path.as_bytes();
     let mut out = String::with_capacity(path.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let code = (bytes[i] == b'%').then(|| path.get(i + 1..i + 3)).flatten();
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(b) if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => out.push(b.into()),
-            Some(b) => out.push_str(&format!("%{b:02X}")),
-            None => {
-                let rest = &path[i..];
-                let c = rest.chars().next().unwrap_or_default();
-                out.push(c);
-                i += c.len_utf8().max(1);
-                continue;
+    let mut rest = path.as_bytes();
+    while let Some((&octet, after)) = rest.split_first() {
+        rest = after;
+        match (octet == b'%').then(|| escaped(after)).flatten() {
+            Some((code, after)) => {
+                push(&mut out, code, is_unreserved(code));
+                rest = after;
             }
+            None => push(&mut out, octet, is_path_octet(octet)),
         }
-        i += 3;
     }
     out
+}
+
+/// The octet that two hexadecimal digits after a `%` stand for, and what follows them.
+fn escaped(digits: &[u8]) -> Option<(u8, &[u8])> {
+    let ([high, low], rest) = digits.split_first_chunk::<2>()?;
+    let digit = |octet: u8| char::from(octet).to_digit(16);
+    let code = digit(*high)? * 16 + digit(*low)?;
+    Some((u8::try_from(code).ok()?, rest))
+}
+
+fn push(out: &mut String, octet: u8, plain: bool) {
+    if plain {
+        out.push(octet.into());
+    } else {
+        out.push_str(&format!("%{octet:02X}"));
+    }
+}
+
+/// RFC 3986: `unreserved`.
+const fn is_unreserved(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
+}
+
+/// RFC 3986: `pchar` but for percent-encoding, or the `/` between segments.
+fn is_path_octet(octet: u8) -> bool {
+    is_unreserved(octet) || b"!$&'()*+,;=:@/".contains(&octet)
 }
 
 /// Nonces that carry their own time: nothing is stored, and any replica with the secret knows them.
@@ -171,6 +192,9 @@ mod tests {
             ("https://api.example", "https://api.example/"),
             ("https://api.example/%7Ea/%2f", "https://api.example/~a/%2F"),
             ("http://api.example:80/a", "http://api.example/a"),
+            ("https://api.example/q|r^s[t]", "https://api.example/q%7Cr%5Es%5bt%5D"),
+            ("https://api.example/<\"{`}>é", "https://api.example/%3C%22%7B%60%7D%3E%C3%A9"),
+            ("https://api.example/a\\b", "https://api.example/a/b"),
         ] {
             assert_eq!(normalise(a), normalise(b));
         }
@@ -179,6 +203,9 @@ mod tests {
             ("https://api.example/a", "https://api.example/A"),
             ("https://api.example/a", "https://api.example:8443/a"),
             ("https://api.example/a%2Fb", "https://api.example/a/b"),
+            ("https://api.example/a%7Cb", "https://api.example/a%257Cb"),
+            ("https://api.example/a%3Bb", "https://api.example/a;b"),
+            ("https://api.example/a%+1", "https://api.example/a%01"),
         ] {
             assert_ne!(normalise(a), normalise(b));
         }
