@@ -67,6 +67,7 @@ const fn credential(problem: CredentialProblem) -> Reason {
     match problem {
         CredentialProblem::Ambiguous => Reason::AmbiguousCredentials,
         CredentialProblem::TooLarge => Reason::TokenTooLarge,
+        CredentialProblem::Unsupported => Reason::NoCredentials,
         CredentialProblem::Invalid => Reason::TokenInvalid,
         CredentialProblem::Expired => Reason::TokenExpired,
         CredentialProblem::NotYetValid => Reason::TokenNotYetValid,

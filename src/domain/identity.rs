@@ -211,6 +211,8 @@ pub enum CredentialProblem {
     Ambiguous,
     /// The token or its proof is over a size limit: 431.
     TooLarge,
+    /// Of another kind than is asked for (Basic, Negotiate): as if there were none (RFC 6750 section 3.1).
+    Unsupported,
     /// Anything about the token that does not verify: one answer for all of it.
     Invalid,
     /// Its signature proved right, and its time is over.

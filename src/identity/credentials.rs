@@ -93,7 +93,7 @@ impl<'a> Credentials<'a> {
                 Ok(Some(value)) => split_scheme(value),
                 Ok(None) => return Ok(None),
                 Err(()) if self.authorization.only_line().is_some_and(is_one_foreign_credential) => {
-                    return Err(Detail::UnknownScheme);
+                    return Err(self.no_token());
                 }
                 Err(()) => return Err(Detail::SeveralCredentials),
             },
@@ -101,11 +101,22 @@ impl<'a> Credentials<'a> {
         if self.query.is_some_and(has_access_token) {
             return Err(Detail::SeveralCredentials);
         }
-        let (_, token) = presented.ok_or(Detail::UnknownScheme)?;
+        let (_, token) = presented.ok_or_else(|| self.no_token())?;
         if token.len() > MAX_TOKEN {
             return Err(Detail::TooLarge);
         }
-        usual.map(Some).ok_or(Detail::UnknownScheme)
+        usual.map(Some).ok_or_else(|| self.no_token())
+    }
+
+    /// The scheme of the only line, whatever follows it.
+    pub(super) fn scheme(&self) -> Option<Scheme> {
+        let line = self.authorization.only_line()?;
+        Scheme::parse(line.split(|octet| *octet == b' ').next()?)
+    }
+
+    /// What a single line that holds no token is: of another scheme, or of ours and followed by something else.
+    fn no_token(&self) -> Detail {
+        if self.scheme().is_some() { Detail::NotOneToken } else { Detail::UnknownScheme }
     }
 }
 
@@ -207,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_is_bearer_or_dpop_in_any_case() {
+    fn the_scheme_is_bearer_or_dpop_in_any_case_and_one_token_follows_it() {
         for value in ["bearer t", "BEARER t", "BeArEr  t"] {
             assert_eq!(of(&[value], None), Ok(Some((Scheme::Bearer, "t"))), "{value}");
         }
@@ -215,27 +226,33 @@ mod tests {
         for value in [
             "",
             " ",
-            "Bearer",
-            "Bearer ",
             "Bearer\tt",
             "Bearer\u{a0}t",
             "Bearer: t",
+            "Basic eA==",
+            "Negotiate",
+            " Bearer t",
+            "t",
+            "Token t",
+            "Digest username=\"a\", realm=\"b\"",
+            "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=c",
+        ] {
+            assert_eq!(of(&[value], None), Err(Detail::UnknownScheme), "{value:?}");
+        }
+        for value in [
+            "Bearer",
+            "Bearer ",
             "Bearer \"t\"",
             "Bearer Bearer t",
-            "Basic eA==",
-            " Bearer t",
             "Bearer t ",
             "Bearer t\0",
             "Bearer tö",
-            "t",
             "Bearer =",
-            "Token t",
             "Bearer t;x",
-            "Digest username=\"a\", realm=\"b\"",
-            "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=c",
+            "DPoP {}",
             "Bearer {\"payload\":\"a\",\"protected\":\"b\",\"signature\":\"c\"}",
         ] {
-            assert_eq!(of(&[value], None), Err(Detail::UnknownScheme), "{value:?}");
+            assert_eq!(of(&[value], None), Err(Detail::NotOneToken), "{value:?}");
         }
         assert_eq!(of(&[], None), Ok(None));
     }

@@ -31,8 +31,10 @@ details! {
     SeveralCredentials = "several_credentials" => Ambiguous,
     /// Over 16 KiB.
     TooLarge = "too_large" => TooLarge,
-    /// Not Bearer or DPoP, or not followed by one token.
-    UnknownScheme = "unknown_scheme" => Invalid,
+    /// Not Bearer or DPoP, DPoP where it is off, or no scheme at all.
+    UnknownScheme = "unknown_scheme" => Unsupported,
+    /// Bearer or DPoP, and not one token after it.
+    NotOneToken = "not_one_token" => Invalid,
     NotCompactJws = "not_compact_jws" => Invalid,
     /// Not canonical base64url.
     Encoding = "encoding" => Invalid,

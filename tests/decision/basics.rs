@@ -65,6 +65,7 @@ fn bad_credentials_are_401_everywhere_but_on_public_resources() {
         (Fact::Absent, "deny:no_credentials"),
         (Fact::NotAsked, "deny:credentials_unknown"),
         (Fact::Unavailable(Unavailable::Timeout), "deny:credentials_unknown"),
+        (known(Credential::Refused(CredentialProblem::Unsupported)), "deny:no_credentials"),
         (known(Credential::Refused(CredentialProblem::Invalid)), "deny:token_invalid"),
         (known(Credential::Refused(CredentialProblem::Expired)), "deny:token_expired"),
         (known(Credential::Refused(CredentialProblem::Ambiguous)), "deny:ambiguous_credentials"),

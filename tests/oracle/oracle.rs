@@ -55,7 +55,9 @@ pub(crate) fn answer(facts: &Facts, rules: &RuleSet) -> Answer {
         other => {
             let mut said: Vec<Said> = found.problem.into_iter().collect();
             said.push(match other {
-                Fact::Absent => (CREDENTIALS, "no_credentials"),
+                Fact::Absent | Fact::Known { value: Credential::Refused(CredentialProblem::Unsupported), .. } => {
+                    (CREDENTIALS, "no_credentials")
+                }
                 Fact::Known { value: Credential::Refused(CredentialProblem::Ambiguous), .. } => {
                     (MALFORMED, "ambiguous_credentials")
                 }

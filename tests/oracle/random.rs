@@ -257,7 +257,12 @@ fn verified(rng: &mut StdRng) -> Fact<Credential> {
 fn refused(rng: &mut StdRng) -> Credential {
     Credential::Refused(one(
         rng,
-        &[CredentialProblem::Ambiguous, CredentialProblem::Expired, CredentialProblem::Invalid],
+        &[
+            CredentialProblem::Ambiguous,
+            CredentialProblem::Expired,
+            CredentialProblem::Invalid,
+            CredentialProblem::Unsupported,
+        ],
     ))
 }
 

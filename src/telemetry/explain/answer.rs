@@ -3,7 +3,7 @@
 use super::words::{in_words, place, remedy};
 use crate::{
     decision::{ActionRequired, Class, Decision, Detail, Finding, Grant, Reason},
-    domain::{Facts, Lines, Permission, RevocationKind, Role},
+    domain::{Credential, Facts, Lines, Permission, RevocationKind, Role},
 };
 
 /// What decided, as one would say it to somebody who did not write the rules.
@@ -72,9 +72,10 @@ fn circumstances(reason: Reason, facts: &Facts, decision: &Decision) -> Option<S
     let request = &facts.request;
     let identity = facts.identity();
     Some(match reason {
-        Reason::NoCredentials => {
-            "the request carries no token, and no client certificate that stands for somebody".into()
-        }
+        Reason::NoCredentials => match facts.credential.value() {
+            Some(Credential::Refused(_)) => "the request carries credentials of another kind, and no token".into(),
+            _ => "the request carries no token, and no client certificate that stands for somebody".into(),
+        },
         Reason::NoMatchingResource => {
             let path = request.path.as_deref().unwrap_or_default();
             format!("no resource in the rules matches {}{path}, and what no rule names is refused", request.host)

@@ -103,6 +103,7 @@ const fn refused(problem: CredentialProblem) -> &'static str {
     match problem {
         CredentialProblem::Ambiguous => "sent twice, or in two ways",
         CredentialProblem::TooLarge => "too large",
+        CredentialProblem::Unsupported => "of another kind than is asked for",
         CredentialProblem::Invalid => "not a token that an issuer of ours signed for us",
         CredentialProblem::Expired => "expired",
         CredentialProblem::NotYetValid => "not valid yet",
