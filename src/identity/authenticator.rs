@@ -89,6 +89,8 @@ pub struct Authentication {
     pub workload: Fact<Workload>,
     /// Why it was refused, for the audit record.
     pub detail: Option<Detail>,
+    /// The scheme was DPoP: a challenge says under it what is wrong or missing.
+    pub by_dpop: bool,
     /// For the `DPoP-Nonce` header of a refusal that demands one.
     pub nonce: Option<Arc<str>>,
     /// The key that a proof of possession was made with (RFC 7638).
@@ -234,7 +236,8 @@ impl Authenticator {
                 let credential = Fact::known(Credential::Refused(detail.problem()), now);
                 let demanded = detail.problem() == CredentialProblem::NonceRequired;
                 let nonce = self.nonces.as_ref().filter(|_| demanded).map(|nonces| nonces.make(now).into());
-                Authentication { credential, detail: Some(detail), nonce, ..nothing }
+                let by_dpop = credentials.scheme() == Some(Scheme::Dpop);
+                Authentication { credential, detail: Some(detail), by_dpop, nonce, ..nothing }
             }
         }
     }
@@ -363,6 +366,7 @@ impl Authentication {
             _ => None,
         };
         let credential = Credential::Verified { identity: entry.identity.clone(), proof };
-        Self { credential: Fact::known(credential, now), entry: Some(entry), jkt, ..self }
+        let by_dpop = proof == Some(Possession::Dpop);
+        Self { credential: Fact::known(credential, now), entry: Some(entry), by_dpop, jkt, ..self }
     }
 }

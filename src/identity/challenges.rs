@@ -14,7 +14,7 @@ pub struct Challenges {
 }
 
 impl Challenges {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         let algorithms = settings.dpop.algorithms.iter().map(|algorithm| algorithm.as_str()).collect::<Vec<_>>();
         Self {
             realm: settings.realm.clone(),

@@ -53,6 +53,7 @@ impl Pipeline {
         beside.detail = authentication.detail;
         facts.workload = authentication.workload;
         facts.credential = authentication.credential;
+        beside.by_dpop = authentication.by_dpop;
         beside.dpop_nonce = authentication.nonce;
         let Some(entry) = authentication.entry else { return };
 

@@ -35,6 +35,8 @@ pub(super) struct Beside {
     pub(super) span: Option<Box<Span>>,
     pub(super) trace: Option<u128>,
     pub(super) assertion: Option<Arc<str>>,
+    /// The token came with the scheme DPoP.
+    pub(super) by_dpop: bool,
     pub(super) dpop_nonce: Option<Arc<str>>,
     /// What the subject's past said, until the decision has settled what may be learned from it.
     pub(super) observed: Option<Box<Observed>>,
@@ -77,6 +79,11 @@ impl Outcome {
     /// The signed upstream assertion, where one is configured.
     pub fn assertion(&self) -> Option<&str> {
         self.beside.assertion.as_deref()
+    }
+
+    /// Whether the token came with the scheme DPoP, whatever became of it.
+    pub fn is_by_dpop(&self) -> bool {
+        self.beside.by_dpop
     }
 
     /// The nonce to demand, where DPoP nonces are on.

@@ -7,7 +7,7 @@ use crate::support::{
     process::eventually,
     stack::{Builder, Stack},
     tls::ClientIdentity,
-    tokens::{Token, proof, proof_with_nonce},
+    tokens::{Token, now, proof, proof_with_nonce},
 };
 
 const RULES: &str = r#"
@@ -136,6 +136,29 @@ fn a_key_bound_token_needs_one_fresh_proof_for_this_request() {
 }
 
 #[test]
+fn a_client_of_dpop_is_told_under_dpop_what_is_wrong_with_its_token() {
+    let stack = start();
+    let ask = |token: &str, path: &str| {
+        let proof = proof(token, "GET", &format!("http://shop.example{path}"));
+        stack.get(path).header("Authorization", format!("DPoP {token}")).header("DPoP", proof).send()
+    };
+    let expired = Token::person("alice").bound().claim("iat", now() - 7200).claim("exp", now() - 3600);
+    let answer = ask(&expired.mint(), "/any");
+    assert_eq!((answer.status, answer.reason().as_str()), (401, "token_expired"));
+    let revoked = Token::person("alice").bound();
+    let named = json!({"kind": "KIND_TOKEN", "id": revoked.value("jti"), "reason": "test"});
+    stack.countersign.admin("Revoke", &named).expect("it is written down");
+    let revoked =
+        eventually("the token is out", || Some(ask(&revoked.mint(), "/any")).filter(|answer| answer.status != 200));
+    assert_eq!((revoked.status, revoked.reason().as_str()), (401, "token_revoked"));
+    for answer in [answer, revoked] {
+        let challenge = answer.header("www-authenticate").expect("a challenge");
+        assert!(challenge.starts_with("DPoP error=\"invalid_token\""), "{challenge}");
+        assert!(challenge.contains("algs=\""), "{challenge}");
+    }
+}
+
+#[test]
 fn a_proof_must_carry_our_nonce_where_one_is_asked_for() {
     let stack = builder().set("/identity/dpop", json!({"nonce": true})).start();
     let token = Token::person("alice").bound().mint();
@@ -157,10 +180,14 @@ fn a_proof_must_carry_our_nonce_where_one_is_asked_for() {
 #[test]
 fn a_foreign_credential_with_commas_is_not_taken_for_two() {
     let stack = start();
-    for value in
-        ["Digest username=\"a\", realm=\"b\"", "Bearer {\"payload\":\"a\",\"protected\":\"b\",\"signature\":\"c\"}"]
-    {
+    for (value, reason) in [
+        ("Digest username=\"a\", realm=\"b\"", "no_credentials"),
+        ("Bearer {\"payload\":\"a\",\"protected\":\"b\",\"signature\":\"c\"}", "token_invalid"),
+    ] {
         let request = stack.get("/any").header("Authorization", value);
-        assert_eq!(outcome(&request), (401, "token_invalid".into()), "{value}");
+        let answer = request.send();
+        let challenge = answer.header("www-authenticate").expect("a challenge");
+        assert_eq!((answer.status, answer.reason().as_str()), (401, reason), "{value}");
+        assert_eq!(challenge.contains("error="), reason == "token_invalid", "{value}: {challenge}");
     }
 }

@@ -284,7 +284,8 @@ fn api_access_condition_by_condition() {
     assert!((1..=3600).contains(&seconds) && answer.header("ratelimit").is_some(), "{:?}", answer.headers);
     let answer = Ask { token: Some(ada().claim("scope", "read:data").bound()), ..good }.send(&stack);
     let challenge = answer.all("www-authenticate").join(" ");
-    assert!(challenge.contains("insufficient_scope") && challenge.contains("write:data"), "{challenge}");
+    assert!(challenge.starts_with("DPoP error=\"insufficient_scope\""), "the scheme that was tried: {challenge}");
+    assert!(challenge.contains("scope=\"write:data\""), "{challenge}");
 }
 
 #[test]

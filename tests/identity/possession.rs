@@ -37,6 +37,7 @@ async fn a_proof_of_the_tokens_key_is_accepted_once() {
     let answer = rig.authenticate(&request(&value, &proof)).await;
     assert_eq!(outcome(&answer), Outcome::Allowed(Some(Possession::Dpop)));
     assert_eq!(answer.jkt.as_deref(), Some(ED.thumbprint().as_str()));
+    assert!(answer.by_dpop);
     let again = rig.ask(&request(&value, &proof)).await;
     assert_eq!(again, Outcome::Refused(CredentialProblem::ProofInvalid, Detail::ProofReplayed));
     let next = ED.dpop(proof_claims("p-2"), Some(&token)).unwrap();
@@ -118,6 +119,34 @@ async fn a_target_is_compared_after_normalisation_and_as_the_client_sees_it() {
     let claims = changed(proof_claims("p-1"), json!({ "htu": "HTTPS://Public.Example:443/orders?x=1#y" }));
     let proof = ED.dpop(claims, Some(&token)).unwrap();
     assert!(rig.ask(&request(&value, &proof)).await.is_allowed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_browsers_send_raw_is_the_one_that_envoy_encodes() {
+    let rig = Rig::new().await;
+    let token = bound(&rig, &ED);
+    let value = format!("DPoP {token}");
+    let claims = changed(proof_claims("p-1"), json!({ "htu": "https://api.example.com/q|r^s" }));
+    let proof = ED.dpop(claims, Some(&token)).unwrap();
+    assert!(rig.ask(&Credentials { path: b"/q%7Cr%5Es", ..request(&value, &proof) }).await.is_allowed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_tells_whether_the_scheme_was_dpop() {
+    let rig = Rig::new().await;
+    let token = bound(&rig, &ED);
+    rig.clock.set(UnixTime::from_secs(NOW + 86_400));
+    for (value, by_dpop) in [
+        (format!("DPoP {token}"), true),
+        (format!("dpop {token}"), true),
+        ("DPoP {}".to_owned(), true),
+        (format!("Bearer {token}"), false),
+        ("Basic eDp5".to_owned(), false),
+    ] {
+        let answer = rig.authenticate(&request(&value, "")).await;
+        assert!(outcome(&answer).is_refused(), "{value}");
+        assert_eq!(answer.by_dpop, by_dpop, "{value}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,7 +47,7 @@ pub(super) fn write(response: &mut Writer<'_>, outcome: &Outcome, answer: &Answe
         denied.header(2, "x-zt-decision", verdict.as_bytes());
         denied.header(2, "x-zt-decision-id", &facts.request.id.to_hex());
         denied.header(2, "cache-control", b"no-store");
-        if let Some(value) = challenge::value(decision, facts, challenges, answer) {
+        if let Some(value) = challenge::value(decision, facts, outcome.is_by_dpop(), challenges, answer) {
             denied.header(2, "www-authenticate", value.as_bytes());
             denied.header(2, "access-control-expose-headers", EXPOSED.as_bytes());
         }
