@@ -16,7 +16,11 @@ const MAX_DEPTH: u16 = 16;
 ///
 /// Not JSON, a member twice, too deep, or bytes after the value.
 pub(super) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
-    read(text, false)
+    let depth = Cell::new(0);
+    let mut reader = reader(text)?;
+    let value = Strict { depth: &depth }.deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
 }
 
 /// The members of an object in the order of its text. Each look-up goes through them one by one: for the dozens that a token
@@ -33,7 +37,7 @@ impl Object {
     pub(super) fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
         let depth = Cell::new(0);
         let mut reader = reader(text)?;
-        let object = reader.deserialize_map(Members(Strict { depth: &depth, drop_duplicates: false }))?;
+        let object = reader.deserialize_map(Members(Strict { depth: &depth }))?;
         reader.end()?;
         Ok(object)
     }
@@ -80,23 +84,6 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// For documents of several independent parts: an object that has a member twice is read as `null`, its neighbours stand.
-///
-/// # Errors
-///
-/// Not JSON, too deep, or bytes after the value.
-pub(super) fn parse_parts(text: &[u8]) -> Result<Value, serde_json::Error> {
-    read(text, true)
-}
-
-fn read(text: &[u8], drop_duplicates: bool) -> Result<Value, serde_json::Error> {
-    let depth = Cell::new(0);
-    let mut reader = reader(text)?;
-    let value = Strict { depth: &depth, drop_duplicates }.deserialize(&mut reader)?;
-    reader.end()?;
-    Ok(value)
-}
-
 /// Looks once whether the whole text is UTF-8, rather than at each string by itself.
 fn reader(text: &[u8]) -> Result<serde_json::Deserializer<StrRead<'_>>, serde_json::Error> {
     let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
@@ -106,7 +93,6 @@ fn reader(text: &[u8]) -> Result<serde_json::Deserializer<StrRead<'_>>, serde_js
 #[derive(Clone, Copy)]
 struct Strict<'d> {
     depth: &'d Cell<u16>,
-    drop_duplicates: bool,
 }
 
 impl Strict<'_> {
@@ -182,11 +168,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
             twice |= members.insert(name, value).is_some();
         }
         self.leave();
-        match (twice, self.drop_duplicates) {
-            (false, _) => Ok(members.into()),
-            (true, true) => Ok(Value::Null),
-            (true, false) => Err(A::Error::custom("a member stands twice")),
-        }
+        if twice { Err(A::Error::custom("a member stands twice")) } else { Ok(members.into()) }
     }
 }
 
@@ -236,11 +218,5 @@ mod tests {
         for text in ["{} {}", "{}x", "", "{\"a\":1e400}", "{\"a\":NaN}", "{\"a\":\"\\ud800\"}", "\u{feff}{}"] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn one_part_with_a_duplicate_does_not_take_its_neighbours_with_it() {
-        let value = parse_parts(br#"{"keys":[{"kid":"a","kid":"b"},{"kid":"c"}]}"#).unwrap();
-        assert_eq!(value, serde_json::json!({ "keys": [null, { "kid": "c" }] }));
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct VerifyingKey {
 /// Why a member of a key set is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
-    #[error("not an object, or a member twice")]
+    #[error("not an object, a member twice, or JSON that is not read here")]
     Malformed,
     #[error("no `kid`")]
     NoKeyId,

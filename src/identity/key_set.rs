@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     Algorithm, json,
@@ -36,15 +37,17 @@ impl KeySet {
     ///
     /// No key set, or none of its members is usable: the last good set stays.
     pub(super) fn parse(text: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetProblem> {
-        let document = json::parse_parts(text).map_err(|_| KeySetProblem::Malformed)?;
-        let members = document.get("keys").and_then(Value::as_array).ok_or(KeySetProblem::Malformed)?;
+        let members = members(text).ok_or(KeySetProblem::Malformed)?;
         if members.len() > MAX_KEYS {
             return Err(KeySetProblem::TooMany);
         }
         let mut set = Self::default();
         let mut clashes = Vec::new();
         for member in members {
-            set.add(member, allowed, &mut clashes);
+            match json::parse(member.get().as_bytes()) {
+                Ok(jwk) => set.add(&jwk, allowed, &mut clashes),
+                Err(_) => set.ignored.push((None, KeyProblem::Malformed)),
+            }
         }
         for (kid, algorithms) in clashes {
             set.drop_clash(kid, &algorithms);
@@ -117,5 +120,79 @@ impl KeySet {
             }
         }
         self.ignored.push((Some(kid.into()), KeyProblem::DuplicateKeyId));
+    }
+}
+
+/// The members as they are written: what is odd about one of them is its own matter.
+#[derive(Deserialize)]
+struct Document<'t> {
+    #[serde(borrow)]
+    keys: Vec<&'t RawValue>,
+}
+
+/// The members of a document that is an object with an array `keys`.
+fn members(text: &[u8]) -> Option<Vec<&RawValue>> {
+    let text = std::str::from_utf8(text).ok()?;
+    // Serde would read such a structure from an array as well.
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let document: Document<'_> = serde_json::from_str(text).ok()?;
+    Some(document.keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::mint::SigningKey;
+
+    fn good() -> Value {
+        SigningKey::generate(Algorithm::ES256, "good").unwrap().jwk()
+    }
+
+    fn read(members: &str) -> Result<KeySet, KeySetProblem> {
+        KeySet::parse(format!("{{\"keys\":[{members}]}}").as_bytes(), &Algorithm::ALL)
+    }
+
+    #[test]
+    fn a_member_that_is_not_read_takes_no_other_with_it() {
+        let good = good();
+        let deep = format!("{}{}", "[".repeat(20), "]".repeat(20));
+        for odd in [
+            r#"{"kid":"odd","x-note":"\ud800"}"#,
+            r#"{"kid":"odd","x-note":1e999}"#,
+            r#"{"kid":"odd","kid":"odd"}"#,
+            &format!(r#"{{"kid":"odd","x-note":{deep}}}"#),
+        ] {
+            for members in [format!("{odd},{good}"), format!("{good},{odd}")] {
+                let set = read(&members).unwrap();
+                assert!(set.find("good", Algorithm::ES256).is_ok(), "{odd}");
+                assert_eq!(set.ignored, [(None, KeyProblem::Malformed)], "{odd}");
+            }
+            assert_eq!(read(odd).unwrap_err(), KeySetProblem::Empty, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_object_with_one_array_of_keys_is_malformed() {
+        let good = good();
+        for text in [
+            format!("[[{good}]]"),
+            format!(r#"{{"keys":{good}}}"#),
+            format!(r#"{{"keys":[{good}],"keys":[{good}]}}"#),
+            format!(r#"{{"keys":[{good}],"\u006beys":[]}}"#),
+            format!(r#"{{"keys":[{good}]}}x"#),
+            format!(r#"{{"keys":[{good},]}}"#),
+            format!(r#"{{"keys":[{good}]"#),
+            "{}".to_owned(),
+            "null".to_owned(),
+        ] {
+            let problem = KeySet::parse(text.as_bytes(), &Algorithm::ALL).unwrap_err();
+            assert_eq!(problem, KeySetProblem::Malformed, "{text}");
+        }
+        let octets = [format!(r#"{{"keys":[{good}],"x":""#).as_bytes(), b"\xff\"}"].concat();
+        assert_eq!(KeySet::parse(&octets, &Algorithm::ALL).unwrap_err(), KeySetProblem::Malformed);
+        let many = vec!["{}"; MAX_KEYS + 1].join(",");
+        assert_eq!(read(&many).unwrap_err(), KeySetProblem::TooMany);
     }
 }
