@@ -163,13 +163,13 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// A NumericDate (RFC 7519): seconds since 1970, above 0; a fraction is legal.
+    /// A NumericDate (RFC 7519): seconds since 1970, above 0; a fraction is legal. Older Keycloak writes `nbf` as 0: since ever.
     fn date(&self, name: &str) -> Result<Option<UnixTime>, Detail> {
         const LATEST: f64 = 1e12;
         match self.members.get(name) {
             None => Ok(None),
             Some(Value::Number(number)) => match number.as_f64() {
-                Some(seconds) if seconds > 0.0 && seconds < LATEST => {
+                Some(seconds) if (seconds > 0.0 || seconds == 0.0 && name == "nbf") && seconds < LATEST => {
                     Ok(Some(UnixTime::from_millis((seconds * 1000.0) as u64)))
                 }
                 _ => Err(Detail::Claim),

@@ -80,6 +80,7 @@ impl Profile<'_> {
     fn time(&self, claims: &Json) -> Option<()> {
         let date = |name: &str| match claims.get(name) {
             None => Some(None),
+            Some(Json::Number(n)) if *n == 0.0 && name == "nbf" => Some(Some(0.0)),
             // Kept to the millisecond, like the clock.
             Some(Json::Number(n)) if *n > 0.0 && *n < 1e12 => Some(Some((n * 1000.0).floor() / 1000.0)),
             Some(_) => None,
