@@ -139,13 +139,16 @@ pub(super) fn certificate(encoded: &[u8]) -> Option<Certificate> {
 pub fn spiffe_trust_domain(id: &str) -> Option<&str> {
     let rest = id.strip_prefix("spiffe://").filter(|_| id.len() <= 2048)?;
     let (domain, path) = rest.split_once('/')?;
-    let domain_sound = !domain.is_empty()
-        && domain.len() <= 255
-        && domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b));
     let path_sound = path.split('/').all(|segment| {
         !matches!(segment, "" | "." | "..") && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
     });
-    (domain_sound && path_sound).then_some(domain)
+    (is_trust_domain(domain) && path_sound).then_some(domain)
+}
+
+/// Whether `name` may be that of a SPIFFE trust domain.
+pub(super) fn is_trust_domain(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
+    !name.is_empty() && name.len() <= 255 && name.bytes().all(plain)
 }
 
 #[cfg(test)]

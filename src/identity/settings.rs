@@ -93,7 +93,8 @@ pub struct IssuerSettings {
     /// where they do not, each revocation of the subject covers the token, however new it is.
     #[serde(default)]
     pub introspection: Option<IntrospectionSettings>,
-    /// Prefixes of addresses of its status lists. Empty: those on the issuer's own origin.
+    /// Prefixes of addresses of its status lists (https, or http on loopback): the same origin, and a path that begins as
+    /// written. Empty: those on the issuer's own origin.
     #[serde(default)]
     pub status_lists: Vec<String>,
 }
@@ -170,11 +171,11 @@ pub struct DpopSettings {
     pub skew: Span,
     /// Demand a nonce of ours in each proof.
     pub nonce: bool,
-    /// Secret that nonces are made from, the same on all replicas. Without it, each replica knows only its own.
+    /// Secret that nonces are made from (at least 16 octets), the same on all replicas. Without it, each replica knows only its own.
     pub nonce_secret: Option<Secret>,
-    /// Scheme under which clients reach Envoy, where it differs from what Envoy sees.
+    /// Scheme (`http` or `https`) under which clients reach Envoy, where it differs from what Envoy sees.
     pub external_scheme: Option<String>,
-    /// Host under which clients reach Envoy, where it differs from what Envoy sees.
+    /// Host, with its port where that is not the usual one, under which clients reach Envoy, where it differs from what Envoy sees.
     pub external_host: Option<String>,
 }
 
@@ -246,7 +247,8 @@ impl Default for CacheSettings {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkloadSettings {
-    /// SPIFFE trust domains whose workloads are identities by themselves, without a token. Empty: none.
+    /// SPIFFE trust domains (`td.example`, without `spiffe://`) whose workloads are identities by themselves, without a
+    /// token. Empty: none.
     pub trust_domains: Vec<String>,
     /// Roles by SPIFFE id, `*` for any run of characters.
     pub roles: BTreeMap<String, Vec<String>>,

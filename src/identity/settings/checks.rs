@@ -2,20 +2,26 @@
 
 use std::time::Duration;
 
-use url::Url;
+use url::{Position, Url};
 
-use super::{IssuerSettings, Settings, XfccTrust};
+use super::{
+    super::{peer::is_trust_domain, text::is_clean},
+    DpopSettings, IntrospectionSettings, IssuerSettings, Settings, WorkloadSettings, XfccTrust,
+};
+
+/// Fewer octets of a secret can be guessed.
+const MIN_SECRET: usize = 16;
 
 impl IssuerSettings {
     fn problems(&self, at: &str, found: &mut Vec<Problem>) {
         let mut say = |member: &str, message: &str| found.push(Problem::new(format!("{at}.{member}"), message));
-        if !super::super::text::is_clean(&self.issuer) {
+        if !is_clean(&self.issuer) {
             say("issuer", "must be the `iss` of its tokens");
         }
         if self.audiences.is_empty() {
             say("audiences", "must name at least one audience: without one, any token of this issuer would do");
         }
-        if self.audiences.iter().any(|audience| !super::super::text::is_clean(audience) || audience == "*") {
+        if self.audiences.iter().any(|audience| !is_clean(audience) || audience == "*") {
             say("audiences", "each must be an exact value");
         }
         if self.algorithms.is_empty() {
@@ -43,10 +49,65 @@ impl IssuerSettings {
                 }
             }
         }
-        if let Some(introspection) = &self.introspection
-            && let Err(message) = fetchable(&introspection.endpoint)
-        {
+        for (i, prefix) in self.status_lists.iter().enumerate() {
+            if let Err(message) = fetchable(prefix) {
+                say(&format!("status_lists[{i}]"), &message);
+            }
+        }
+        if let Some(introspection) = &self.introspection {
+            introspection.problems(say);
+        }
+    }
+}
+
+impl IntrospectionSettings {
+    fn problems(&self, mut say: impl FnMut(&str, &str)) {
+        if let Err(message) = fetchable(&self.endpoint) {
             say("introspection.endpoint", &message);
+        }
+        if self.life.get().is_zero() {
+            say("introspection.life", "must be longer than nothing: an answer would be over as soon as it is there");
+        }
+        if self.concurrency == 0 {
+            say("introspection.concurrency", "must be at least 1");
+        }
+    }
+}
+
+impl DpopSettings {
+    fn problems(&self, found: &mut Vec<Problem>) {
+        let mut say = |member: &str, message: &str| found.push(Problem::new(format!("dpop.{member}"), message));
+        if self.enabled && self.algorithms.is_empty() {
+            say("algorithms", "must name at least one algorithm");
+        }
+        if self.window.get() < Duration::from_secs(1) || self.window.get() > Duration::from_secs(3600) {
+            say("window", "must be between 1s and 1h");
+        }
+        if self.nonce_secret.as_ref().is_some_and(|secret| secret.expose().len() < MIN_SECRET) {
+            say("nonce_secret", &format!("must be at least {MIN_SECRET} octets"));
+        }
+        let scheme = self.external_scheme.as_ref().map(|scheme| scheme.to_ascii_lowercase());
+        if !matches!(scheme.as_deref(), None | Some("http" | "https")) {
+            say("external_scheme", "must be http or https");
+        }
+        if self.external_host.as_ref().is_some_and(|host| !is_host(host)) {
+            say("external_host", "must be a host, with a port where it is not the usual one: no scheme, no path");
+        }
+    }
+}
+
+impl WorkloadSettings {
+    fn problems(&self, found: &mut Vec<Problem>) {
+        for (i, domain) in self.trust_domains.iter().enumerate() {
+            if !is_trust_domain(domain) {
+                let message = "must be the name alone: lower-case letters, digits, `-`, `.` and `_`";
+                found.push(Problem::new(format!("workloads.trust_domains[{i}]"), message));
+            }
+        }
+        if let XfccTrust::Hops { count, by } = &self.xfcc
+            && (*count == 0 || by.is_empty())
+        {
+            found.push(Problem::new("workloads.xfcc.hops", "needs a count of at least 1 and the `by` of that proxy"));
         }
     }
 }
@@ -89,20 +150,12 @@ impl Settings {
                 "only one may have `introspection`: an opaque token does not say whose it is, and must not be shown to others",
             ));
         }
-        if self.dpop.enabled && self.dpop.algorithms.is_empty() {
-            found.push(Problem::new("dpop.algorithms", "must name at least one algorithm"));
-        }
-        if self.dpop.window.get() < Duration::from_secs(1) || self.dpop.window.get() > Duration::from_secs(3600) {
-            found.push(Problem::new("dpop.window", "must be between 1s and 1h"));
-        }
-        if self.realm.contains(['"', '\\']) || !super::super::text::is_clean(&self.realm) || !self.realm.is_ascii() {
+        self.dpop.problems(&mut found);
+        if self.realm.contains(['"', '\\']) || !is_clean(&self.realm) || !self.realm.is_ascii() {
             found.push(Problem::new("realm", "must be plain printable text without quotes"));
         }
         let acr = [&self.acr_values.mfa, &self.acr_values.phishing_resistant, &self.acr_values.hardware];
-        if acr
-            .iter()
-            .any(|value| value.contains(['"', '\\']) || !super::super::text::is_clean(value) || !value.is_ascii())
-        {
+        if acr.iter().any(|value| value.contains(['"', '\\']) || !is_clean(value) || !value.is_ascii()) {
             found.push(Problem::new("acr_values", "must be plain printable text without quotes"));
         }
         if self.queue == 0 {
@@ -111,13 +164,15 @@ impl Settings {
         if self.cache.size_mib == 0 {
             found.push(Problem::new("cache.size_mib", "must be at least 1"));
         }
-        if let XfccTrust::Hops { count, by } = &self.workloads.xfcc
-            && (*count == 0 || by.is_empty())
-        {
-            found.push(Problem::new("workloads.xfcc.hops", "needs a count of at least 1 and the `by` of that proxy"));
-        }
+        self.workloads.problems(&mut found);
         found
     }
+}
+
+/// Whether `text` is what stands between scheme and path of an address.
+fn is_host(text: &str) -> bool {
+    let alone = |url: Url| url[..Position::BeforeHost] == *"https://" && url[Position::AfterPort..] == *"/";
+    is_clean(text) && Url::parse(&format!("https://{text}/")).is_ok_and(alone)
 }
 
 /// Where a key set is.
