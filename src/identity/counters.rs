@@ -17,6 +17,11 @@ pub struct Counters {
     pub key_fetch_failures: Counter,
     /// Members of key sets that somebody should look at: weak, private, ambiguous.
     pub alarming_keys: Counter,
+    /// Opaque tokens about which the authorization server gave an answer, and about which none could be had.
+    pub introspections: Counter,
+    pub introspection_failures: Counter,
+    pub status_list_fetches: Counter,
+    pub status_list_failures: Counter,
     pub proofs: Counter,
     /// How long a token that had not been seen took, waiting included.
     pub cold: Histogram,
@@ -35,8 +40,24 @@ impl Source for Counters {
         ] {
             page.counter("countersign_tokens", TOKENS, &[("outcome", outcome)], counter);
         }
-        page.counter("countersign_key_fetches", "Key sets fetched", &[("outcome", "ok")], &self.key_fetches);
-        page.counter("countersign_key_fetches", "Key sets fetched", &[("outcome", "failed")], &self.key_fetch_failures);
+        for (name, help, fine, failed) in [
+            ("countersign_key_fetches", "Key sets fetched", &self.key_fetches, &self.key_fetch_failures),
+            (
+                "countersign_introspections",
+                "Opaque tokens asked about",
+                &self.introspections,
+                &self.introspection_failures,
+            ),
+            (
+                "countersign_status_list_fetches",
+                "Status lists fetched",
+                &self.status_list_fetches,
+                &self.status_list_failures,
+            ),
+        ] {
+            page.counter(name, help, &[("outcome", "ok")], fine);
+            page.counter(name, help, &[("outcome", "failed")], failed);
+        }
         page.counter(
             "countersign_alarming_keys",
             "Keys ignored because they are weak, private or ambiguous",

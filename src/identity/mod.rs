@@ -29,6 +29,7 @@ mod key_set;
 mod keys;
 mod methods;
 pub mod mint;
+mod outage;
 mod peer;
 mod pool;
 #[doc(hidden)]

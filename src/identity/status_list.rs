@@ -1,7 +1,8 @@
 //! Token Status Lists: an issuer's own revocation list, one bit (or up to eight) for each token, signed and compressed.
 //!
 //! A token that names a list is only as good as the list says, so a list that cannot be had makes the token unknown
-//! (503), never valid. Worst staleness: the list's `ttl`, at most five minutes.
+//! (503), never valid. Worst staleness: the list's `ttl`, at most five minutes. One that could not be had is left alone for
+//! a few seconds.
 
 use std::{io::Read, sync::Arc, time::Duration};
 
@@ -9,11 +10,12 @@ use flate2::read::ZlibDecoder;
 use moka::sync::Cache;
 use serde_json::Value;
 use tokio::time::Instant;
-use url::Url;
+use url::{Position, Url};
 
 use super::{
     Algorithm, Detail,
     authenticator::Miss,
+    counters::Counters,
     fetch::{FetchProblem, Fetcher},
     flights::Flights,
     issuer::IssuerState,
@@ -21,7 +23,10 @@ use super::{
     keys::{Keys, Known},
     settings::{IssuerSettings, fetchable},
 };
-use crate::domain::{Unavailable, UnixTime};
+use crate::{
+    clock::Clock,
+    domain::{Unavailable, UnixTime},
+};
 
 /// Largest list after inflating: 32 million tokens of one bit.
 const MAX_INFLATED: u64 = 4 * 1024 * 1024;
@@ -29,12 +34,28 @@ const LISTS: u64 = 256;
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Lists in memory.
+/// Lists, fetched where a token names them.
 #[derive(Debug)]
 pub(super) struct StatusLists {
-    lists: Cache<Arc<str>, Arc<List>>,
+    kept: Arc<Kept>,
     flights: Flights<Arc<List>>,
     fetcher: Arc<Fetcher>,
+}
+
+/// Lists in memory.
+#[derive(Debug)]
+struct Kept {
+    lists: Cache<Arc<str>, Held>,
+    clock: Clock,
+    counters: Arc<Counters>,
+}
+
+/// What the last fetch of a list brought.
+#[derive(Clone, Debug)]
+enum Held {
+    List(Arc<List>),
+    /// Nothing, and until when it is not fetched again.
+    Failed(UnixTime),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -56,8 +77,9 @@ impl List {
 }
 
 impl StatusLists {
-    pub(super) fn new(fetcher: Arc<Fetcher>) -> Self {
-        Self { lists: Cache::new(LISTS), flights: Flights::default(), fetcher }
+    pub(super) fn new(fetcher: Arc<Fetcher>, clock: Clock, counters: Arc<Counters>) -> Self {
+        let kept = Arc::new(Kept { lists: Cache::new(LISTS), clock, counters });
+        Self { kept, flights: Flights::default(), fetcher }
     }
 
     /// Whether the list at `uri` says that token `index` is valid.
@@ -69,9 +91,10 @@ impl StatusLists {
         now: UnixTime,
         deadline: Instant,
     ) -> Result<(), Miss> {
-        let list = match self.lists.get(uri).filter(|list| now < list.until) {
-            Some(list) => list,
-            None => self.fetch(issuer.ok_or(Unavailable::Internal)?, uri, now, deadline).await?,
+        let list = match self.kept.lists.get(uri) {
+            Some(Held::List(list)) if now < list.until => list,
+            Some(Held::Failed(until)) if now < until => return Err(Unavailable::NotReady.into()),
+            _ => self.fetch(issuer.ok_or(Unavailable::Internal)?, uri, now, deadline).await?,
         };
         match list.status(index) {
             Some(0) => Ok(()),
@@ -88,23 +111,44 @@ impl StatusLists {
         deadline: Instant,
     ) -> Result<Arc<List>, Miss> {
         let url = allowed(uri, &issuer.settings).ok_or(Detail::StatusForeign)?;
-        let (fetcher, lists) = (self.fetcher.clone(), self.lists.clone());
+        let (fetcher, kept) = (self.fetcher.clone(), self.kept.clone());
         let (settings, keys) = (issuer.settings.clone(), issuer.keys.clone());
         let list = self.flights.run(uri, deadline, move |flight| {
             tokio::spawn(async move {
                 let read = read(&fetcher, &url, flight.token(), &settings, &keys, now).await;
-                let result = read.map(Arc::new).map_err(|problem| {
-                    tracing::warn!(issuer = %settings.issuer, "status list cannot be used: {problem}");
-                    Unavailable::NotReady
-                });
-                if let Ok(list) = &result {
-                    lists.insert(flight.token().clone(), list.clone());
-                }
-                flight.land(result);
+                let list = kept.keep(flight.token(), &settings.issuer, read);
+                flight.land(list);
             });
             true
         });
         Ok(list.await?)
+    }
+}
+
+impl Kept {
+    /// Keeps what was read, or that nothing was. One line for each outage of a list, and one for its end; the metrics tell
+    /// the rest.
+    fn keep(&self, uri: &Arc<str>, issuer: &str, read: Result<List, Problem>) -> Result<Arc<List>, Unavailable> {
+        let list = uri.as_ref();
+        let failed_before = matches!(self.lists.get(uri), Some(Held::Failed(_)));
+        match read.map(Arc::new) {
+            Ok(read) => {
+                self.counters.status_list_fetches.increment();
+                self.lists.insert(uri.clone(), Held::List(read.clone()));
+                if failed_before {
+                    tracing::info!(issuer, list, "status list can be used again");
+                }
+                Ok(read)
+            }
+            Err(problem) => {
+                self.counters.status_list_failures.increment();
+                self.lists.insert(uri.clone(), Held::Failed(self.clock.now().plus(SHORTEST)));
+                if !failed_before {
+                    tracing::warn!(issuer, list, "status list cannot be used: {problem}; its tokens are answered 503");
+                }
+                Err(Unavailable::NotReady)
+            }
+        }
     }
 }
 
@@ -153,12 +197,15 @@ fn parse(claims: &Value, uri: &str, issuer: &IssuerSettings, now: UnixTime) -> R
     if text("sub") != Some(uri) || text("iss").is_some_and(|named| named != issuer.issuer) {
         return Err(Problem::NotAList);
     }
-    let expires = claims.get("exp").map(|exp| exp.as_u64().map(UnixTime::from_secs).ok_or(Problem::NotAList));
-    let expires = expires.transpose()?.unwrap_or(UnixTime::MAX);
+    let expires = match claims.get("exp") {
+        Some(exp) => date(exp).ok_or(Problem::NotAList)?,
+        None => UnixTime::MAX,
+    };
     if expires <= now {
         return Err(Problem::Expired);
     }
-    let ttl = claims.get("ttl").and_then(Value::as_u64).map_or(LONGEST, Duration::from_secs);
+    let ttl = claims.get("ttl").and_then(Value::as_f64).and_then(|ttl| Duration::try_from_secs_f64(ttl).ok());
+    let ttl = ttl.unwrap_or(LONGEST);
     let list = claims.get("status_list").ok_or(Problem::NotAList)?;
     let bits = list.get("bits").and_then(Value::as_u64).filter(|bits| [1, 2, 4, 8].contains(bits));
     let compressed = list.get("lst").and_then(Value::as_str).and_then(jws::decode).ok_or(Problem::NotAList)?;
@@ -167,6 +214,12 @@ fn parse(claims: &Value, uri: &str, issuer: &IssuerSettings, now: UnixTime) -> R
         octets: inflate(&compressed)?,
         until: now.plus(ttl.clamp(SHORTEST, LONGEST)).min(expires),
     })
+}
+
+/// A NumericDate (RFC 7519): seconds since 1970; a fraction is legal.
+fn date(value: &Value) -> Option<UnixTime> {
+    let seconds = value.as_f64().filter(|seconds| *seconds >= 0.0)?;
+    Some(UnixTime::from_millis((seconds * 1000.0) as u64))
 }
 
 fn inflate(compressed: &[u8]) -> Result<Vec<u8>, Problem> {
@@ -183,9 +236,15 @@ fn allowed(uri: &str, issuer: &IssuerSettings) -> Option<Url> {
     let url = fetchable(uri).ok()?;
     let permitted = match issuer.status_lists.as_slice() {
         [] => Url::parse(&issuer.issuer).is_ok_and(|own| own.origin().is_tuple() && own.origin() == url.origin()),
-        prefixes => prefixes.iter().any(|prefix| url.as_str().starts_with(prefix.as_str())),
+        prefixes => prefixes.iter().any(|prefix| fetchable(prefix).is_ok_and(|prefix| is_under(&url, &prefix))),
     };
     permitted.then_some(url)
+}
+
+/// On the same origin, by a path that begins as that of `prefix`.
+fn is_under(url: &Url, prefix: &Url) -> bool {
+    let rest = Position::BeforePath..;
+    url.origin() == prefix.origin() && url[rest.clone()].starts_with(&prefix[rest])
 }
 
 #[cfg(test)]
@@ -227,5 +286,47 @@ mod tests {
         let named = IssuerSettings { status_lists: vec!["https://cdn.example/i/".into()], ..issuer };
         assert!(allowed("https://cdn.example/i/1", &named).is_some());
         assert!(allowed("https://i.example/lists/1", &named).is_none());
+    }
+
+    #[test]
+    fn a_prefix_ends_where_its_host_and_port_do_and_its_path_is_taken_as_written() {
+        let allows = |prefix: &str, uri: &str| {
+            let issuer =
+                IssuerSettings { status_lists: vec![prefix.into()], ..IssuerSettings::new("https://i", ["a"]) };
+            allowed(uri, &issuer).is_some()
+        };
+        for uri in ["https://cdn.example/", "https://cdn.example/1?page=2", "https://CDN.example:443/1"] {
+            assert!(allows("https://cdn.example", uri), "{uri}");
+        }
+        for uri in [
+            "https://cdn.example.evil.com/",
+            "https://cdn.example:8443/",
+            "https://cdn.example@evil.com/",
+            "https://cdn.exampleevil.com/",
+        ] {
+            assert!(!allows("https://cdn.example", uri), "{uri}");
+        }
+        assert!(allows("https://cdn.example/i", "https://cdn.example/i/1"));
+        assert!(allows("https://cdn.example/i", "https://cdn.example/issuer"), "as it is written");
+        assert!(!allows("https://cdn.example/i/", "https://cdn.example/i/../other"));
+        assert!(!allows("cdn.example", "https://cdn.example/1"));
+    }
+
+    #[test]
+    fn the_dates_of_a_list_may_have_fractions() {
+        let issuer = IssuerSettings::new("https://i.example", ["a"]);
+        let until = |exp: Value, ttl: Value| {
+            let list =
+                serde_json::json!({ "bits": 1, "lst": jws::encode(&hex::decode("78dadbb918000217015d").unwrap()) });
+            let claims = serde_json::json!({ "sub": "u", "exp": exp, "ttl": ttl, "status_list": list });
+            parse(&claims, "u", &issuer, UnixTime::from_secs(1000)).map(|list| list.until.as_millis()).ok()
+        };
+        assert_eq!(until(1100.25.into(), 300.into()), Some(1_100_250));
+        assert_eq!(until(1000.5.into(), 300.into()), Some(1_000_500));
+        assert_eq!(until(2000.into(), 60.5.into()), Some(1_060_500));
+        assert_eq!(until(1e300.into(), 1e300.into()), Some(1_300_000), "far away is far away");
+        for bad in [Value::Null, "1100".into(), (-1).into(), 999.5.into(), 1000.into(), 0.into()] {
+            assert_eq!(until(bad.clone(), 60.into()), None, "{bad}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 mod caches;
 mod headers;
 mod key_sets;
+mod log;
 mod opaque;
 mod possession;
 mod rig;

@@ -8,7 +8,10 @@ use countersign::{
 };
 use serde_json::{Value, json};
 
-use crate::rig::{Answer, FOREIGN, Issuer, NOW, Outcome, P256, Rig, changed, claims};
+use crate::{
+    log::Log,
+    rig::{Answer, FOREIGN, Issuer, NOW, Outcome, P256, Rig, changed, claims},
+};
 
 async fn introspecting(answer: impl FnOnce(&str) -> Value) -> Rig {
     let issuer = Issuer::start().await;
@@ -98,6 +101,32 @@ async fn an_authorization_server_that_does_not_answer_makes_no_token_bad() {
     assert_eq!(rig.bearer("opaque-2").await, Outcome::Unavailable(Unavailable::Malformed));
 }
 
+/// On one thread, whose log lines are kept.
+#[tokio::test]
+async fn an_outage_of_introspection_is_told_once_counted_each_time_and_tells_no_secret() {
+    let log = Log::default();
+    let _guard = log.listen();
+    let rig = introspecting(active).await;
+    let answers = [Answer::status(401), Answer::status(500), Answer::ok("<html>"), Answer::status(302)];
+    for (i, answer) in answers.into_iter().enumerate() {
+        rig.issuer.serve("/introspect", answer);
+        assert!(matches!(rig.bearer(&format!("opaque-{i}")).await, Outcome::Unavailable(_)), "{i}");
+    }
+    rig.issuer.serve("/introspect", Answer::ok(active(&rig.issuer.url).to_string()));
+    rig.clock.advance(Duration::from_secs(10));
+    assert!(rig.bearer("opaque-5").await.is_allowed());
+    let told = log.lines("introspection");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].contains("WARN") && told[0].contains("answered 401") && told[0].contains(&rig.issuer.url),
+        "{told:?}"
+    );
+    assert!(told[1].contains("INFO") && told[1].contains("failures=4"), "{told:?}");
+    assert!(!told.iter().any(|line| line.contains("opaque-") || line.contains("hush")), "{told:?}");
+    let counters = rig.authenticator.counters();
+    assert_eq!((counters.introspections.get(), counters.introspection_failures.get()), (1, 4));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_introspection_an_opaque_token_is_simply_bad_and_shown_to_nobody() {
     let rig = Rig::new().await;
@@ -151,9 +180,38 @@ async fn a_status_list_that_cannot_be_trusted_makes_its_tokens_unknown() {
         ("nonsense", "nonsense".to_owned()),
     ] {
         rig.issuer.serve("/status", Answer::ok(body));
+        rig.clock.advance(Duration::from_secs(5));
         let outcome = rig.bearer(&listed(&rig, 0)).await;
         assert_eq!(outcome, Outcome::Unavailable(Unavailable::NotReady), "{what}");
     }
     let foreign = json!({ "status": { "status_list": { "idx": 0, "uri": "http://127.0.0.1:1/status" } } });
     assert_eq!(rig.bearer(&rig.token_with(foreign)).await.detail(), Some(Detail::StatusForeign));
+}
+
+/// On one thread, whose log lines are kept.
+#[tokio::test]
+async fn a_status_list_that_cannot_be_had_is_left_alone_for_a_while_and_told_of_once() {
+    let log = Log::default();
+    let _guard = log.listen();
+    let rig = Rig::new().await;
+    rig.issuer.serve("/status", Answer::status(500));
+    for _ in 0..50 {
+        assert_eq!(rig.bearer(&listed(&rig, 0)).await, Outcome::Unavailable(Unavailable::NotReady));
+    }
+    assert_eq!(rig.issuer.hits("/status"), 1);
+    rig.clock.advance(Duration::from_secs(5));
+    assert_eq!(rig.bearer(&listed(&rig, 1)).await, Outcome::Unavailable(Unavailable::NotReady));
+    assert_eq!(rig.issuer.hits("/status"), 2);
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0], json!({}), &P256)));
+    rig.clock.advance(Duration::from_secs(5));
+    assert!(rig.bearer(&listed(&rig, 0)).await.is_allowed());
+    let told = log.lines("status list");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].contains("WARN") && told[0].contains("answered 500") && told[0].contains(&rig.issuer.url),
+        "{told:?}"
+    );
+    assert!(told[1].contains("INFO") && told[1].contains("again"), "{told:?}");
+    let counters = rig.authenticator.counters();
+    assert_eq!((counters.status_list_fetches.get(), counters.status_list_failures.get()), (1, 2));
 }
