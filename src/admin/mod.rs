@@ -6,6 +6,7 @@
 
 mod access;
 mod behavior;
+mod connections;
 mod devices;
 mod fleet;
 pub mod ports;
@@ -18,7 +19,7 @@ mod token;
 pub use self::{
     access::{Access, Counters},
     fleet::Fleet,
-    server::{Error, serve},
+    server::{Error, Port},
     service::Administration,
     sessions::{SessionDesk, counts},
     settings::{ClientSettings, Role, Settings, TokenSettings},

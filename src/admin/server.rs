@@ -1,16 +1,19 @@
-//! The listener: gRPC with health and reflection, TLS where configured.
+//! The port: gRPC with health and reflection, TLS where configured.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{
-    Server,
-    server::{ServerTlsConfig, TcpIncoming},
-};
+use tonic::transport::{Server, server::ServerTlsConfig};
 use tonic_health::pb::health_server::SERVICE_NAME as HEALTH_NAME;
 
-use super::{Administration, behavior::BehaviorService, fleet::FleetService, sessions::SessionService};
+use super::{
+    Administration,
+    behavior::BehaviorService,
+    connections::{Limits, accepted},
+    fleet::FleetService,
+    sessions::SessionService,
+};
 use crate::wire::{
     ADMIN_DESCRIPTORS,
     admin::{
@@ -33,66 +36,93 @@ pub enum Error {
     Unguarded(SocketAddr),
     #[error("admin API: cannot listen")]
     Listen(#[source] std::io::Error),
+    #[error("admin API: certificate, key and `client_ca` of `listen.admin_tls` do not fit together: {0}")]
+    Tls(String),
     #[error("admin API: reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     #[error("admin API: {0}")]
     Serve(#[from] tonic::transport::Error),
 }
 
-/// Serves on `listener` until `stop`, then finishes what is under way. `guarded`: client certificates or tokens with roles
-/// are configured.
-///
-/// # Errors
-///
-/// When it may not listen there, or TLS or the listener fails.
-pub async fn serve(
-    administration: Arc<Administration>,
+/// The port of the admin API, bound and not yet serving.
+#[derive(Debug)]
+pub struct Port {
     listener: TcpListener,
-    tls: Option<ServerTlsConfig>,
-    guarded: bool,
-    stop: CancellationToken,
-) -> Result<(), Error> {
-    let address = listener.local_addr().map_err(Error::Listen)?;
-    if !address.ip().is_loopback() && !guarded {
-        return Err(Error::Unguarded(address));
+    server: Server,
+}
+
+impl Port {
+    /// Whatever can be wrong with where it listens and with its certificates, is found here. `guarded`: client certificates or
+    /// tokens with roles are configured.
+    ///
+    /// # Errors
+    ///
+    /// When it may not listen there, or TLS cannot be spoken with what is configured.
+    pub fn new(listener: TcpListener, tls: Option<ServerTlsConfig>, guarded: bool) -> Result<Self, Error> {
+        let address = listener.local_addr().map_err(Error::Listen)?;
+        if !address.ip().is_loopback() && !guarded {
+            return Err(Error::Unguarded(address));
+        }
+        let mut server = Server::builder()
+            .timeout(Duration::from_secs(10))
+            .concurrency_limit_per_connection(64)
+            .max_concurrent_streams(64)
+            .http2_keepalive_interval(Some(Duration::from_secs(30)));
+        if let Some(tls) = tls {
+            let tls = tls.timeout(Limits::USUAL.greeting);
+            server = server.tls_config(tls).map_err(|error| Error::Tls(innermost(&error)))?;
+        }
+        Ok(Self { listener, server })
     }
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<AdminServer<Administration>>().await;
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(ADMIN_DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name(SERVICE_NAME)
-            .with_service_name(FLEET_NAME)
-            .with_service_name(SESSIONS_NAME)
-            .with_service_name(HEALTH_NAME)
-            .with_service_name(BEHAVIOR_NAME)
-    };
-    let fleet = DevicesServer::new(FleetService(Arc::clone(&administration))).max_decoding_message_size(MAX_MESSAGE);
-    let behavior = BehaviorServer::new(BehaviorService(Arc::clone(&administration)));
-    let sessions = SessionsServer::new(SessionService(Arc::clone(&administration)));
-    let service = AdminServer::from_arc(administration).max_decoding_message_size(MAX_MESSAGE);
-    let mut server = Server::builder()
-        .timeout(Duration::from_secs(10))
-        .concurrency_limit_per_connection(64)
-        .max_concurrent_streams(64)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)));
-    if let Some(tls) = tls {
-        server = server.tls_config(tls)?;
+
+    /// Serves until `stop`, then finishes what is under way.
+    ///
+    /// # Errors
+    ///
+    /// When the reflection service cannot be built, or serving fails.
+    pub async fn serve(self, administration: Arc<Administration>, stop: CancellationToken) -> Result<(), Error> {
+        let Self { listener, mut server } = self;
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<AdminServer<Administration>>().await;
+        let fleet =
+            DevicesServer::new(FleetService(Arc::clone(&administration))).max_decoding_message_size(MAX_MESSAGE);
+        let behavior = BehaviorServer::new(BehaviorService(Arc::clone(&administration)));
+        let sessions = SessionsServer::new(SessionService(Arc::clone(&administration)));
+        let service = AdminServer::from_arc(administration).max_decoding_message_size(MAX_MESSAGE);
+        let drained = async move {
+            stop.cancelled().await;
+            health.set_not_serving::<AdminServer<Administration>>().await;
+        };
+        server
+            .add_service(service)
+            .add_service(fleet)
+            .add_service(behavior)
+            .add_service(sessions)
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .serve_with_incoming_shutdown(accepted(listener, Limits::USUAL), drained)
+            .await?;
+        Ok(())
     }
-    let drained = async move {
-        stop.cancelled().await;
-        health.set_not_serving::<AdminServer<Administration>>().await;
-    };
-    server
-        .add_service(service)
-        .add_service(fleet)
-        .add_service(behavior)
-        .add_service(sessions)
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), drained)
-        .await?;
-    Ok(())
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(ADMIN_DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name(SERVICE_NAME)
+        .with_service_name(FLEET_NAME)
+        .with_service_name(SESSIONS_NAME)
+        .with_service_name(HEALTH_NAME)
+        .with_service_name(BEHAVIOR_NAME)
+}
+
+/// What it began with: tonic says no more than "transport error".
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }

@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, atomic::AtomicUsize},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustls::{
@@ -35,6 +35,8 @@ use super::{
 use crate::{pipeline::Pipeline, wire::AUTHZ_DESCRIPTORS};
 
 const SERVICE: &str = "envoy.service.auth.v3.Authorization";
+/// How often it is said that connections cannot be accepted.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the Check port cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -174,11 +176,12 @@ async fn accept(
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(max_connections));
+    let mut said = None;
     for inbox in inboxes.iter().cycle() {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let socket = tokio::select! {
             () = stop.cancelled() => return,
-            socket = listener.next() => socket,
+            socket = listener.next(&mut said) => socket,
         };
         if inbox.send((socket, place)).await.is_err() {
             tracing::error!("a worker of the Check port is gone");
@@ -188,13 +191,17 @@ async fn accept(
 }
 
 impl Listener {
-    async fn next(&self) -> Socket {
+    /// The next connection. `said`: when a failure was last spoken of.
+    async fn next(&self, said: &mut Option<Instant>) -> Socket {
         loop {
             match self.accept().await {
                 Ok(socket) => return socket,
                 // Out of descriptors, or a peer that hung up already: both pass.
                 Err(error) => {
-                    tracing::warn!(%error, "accepting a connection to the Check port failed");
+                    if said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+                        tracing::warn!(%error, "accepting a connection to the Check port failed");
+                        *said = Some(Instant::now());
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
