@@ -10,6 +10,7 @@ mod node;
 mod parse;
 mod read;
 mod render;
+mod secrets;
 mod suggest;
 
 pub use diagnostic::{Diagnostic, Mark, Problem, Severity, Source};

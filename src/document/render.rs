@@ -1,13 +1,8 @@
 //! Problems drawn as a compiler draws them: the line, what is meant underlined, what to do.
 
-use std::borrow::Cow;
-
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::{Diagnostic, Severity};
-
-/// Words in a key whose value is never shown.
-const SECRET_KEYS: [&str; 6] = ["password", "secret", "authorization", "private_key", "credential", "pepper"];
+use super::{Diagnostic, Severity, secrets::masked};
 
 /// One problem with its line. `colour` for terminals.
 pub fn render(diagnostic: &Diagnostic, colour: bool) -> String {
@@ -55,43 +50,4 @@ pub fn render_all(diagnostics: &[Diagnostic], colour: bool) -> String {
         text.push('\n');
     }
     text
-}
-
-/// The text with secrets starred out, octet for octet, so that positions stay true. Reports end up in logs.
-fn masked(text: &str) -> Cow<'_, str> {
-    let mut masked: Option<Vec<u8>> = None;
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        for range in secrets(line) {
-            let bytes = masked.get_or_insert_with(|| text.as_bytes().to_vec());
-            bytes[start + range.start..start + range.end].fill(b'*');
-        }
-        start += line.len();
-    }
-    masked.and_then(|bytes| String::from_utf8(bytes).ok()).map_or(Cow::Borrowed(text), Cow::Owned)
-}
-
-/// The value after a key that names a secret, and the password of every URL.
-fn secrets(line: &str) -> Vec<std::ops::Range<usize>> {
-    let mut found = Vec::new();
-    let content = line.trim_end().len();
-    let lower = line.to_ascii_lowercase();
-    for key in SECRET_KEYS {
-        if let Some(at) = lower.find(key)
-            && let Some(colon) = line[at..].find(": ")
-        {
-            found.push(at + colon + 2..content);
-        }
-    }
-    for (scheme, _) in line.match_indices("://") {
-        let authority = scheme + 3;
-        let end = line[authority..].find(['/', ' ', '"', '\'', '\n']).map_or(line.len(), |end| authority + end);
-        if let Some(sign) = line[authority..end].rfind('@')
-            && let Some(colon) = line[authority..authority + sign].find(':')
-        {
-            found.push(authority + colon + 1..authority + sign);
-        }
-    }
-    found.retain(|range| range.start < range.end);
-    found
 }

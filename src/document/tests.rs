@@ -146,6 +146,9 @@ fn a_drawing_shows_the_line_and_hides_secrets() {
         let drawn = render(&root.diagnose("", Problem::error(path, "bad")), false);
         assert!(!drawn.contains("hunter"), "{drawn}");
     }
+    let line = "ops: { status_token: hunter5, max_connections: x }\n";
+    let drawn = render(&parse(line).diagnose("", Problem::error("ops.max_connections", "bad")), false);
+    assert!(!drawn.contains("hunter") && drawn.contains("max_connections: x"), "{drawn}");
     let all = render_all(
         &[root.diagnose("", Problem::error("port", "a")), root.diagnose("", Problem::warning("", "b"))],
         false,
