@@ -15,6 +15,7 @@ mod record;
 #[cfg(test)]
 mod sample;
 mod settings;
+mod shared;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -27,27 +28,23 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::Ordering,
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
 pub(super) use self::writer::rfc3339;
-use self::{
-    chain::Chain,
-    recent::Recent,
-    waiting::{Lines, Waiting},
-    writer::Writer,
-};
+use self::{chain::Chain, shared::Shared, waiting::Lines, writer::Writer};
 pub use self::{
     key::{PublicKey, SigningKey},
     line::is_of_log,
     record::{AdminRecord, AuditRecord, Recorded, Shadow, fingerprint},
     settings::{OnFull, Settings, Sink},
+    shared::Counters,
     verify::{ChainReport, Problem, ProblemKind, Report, verify},
 };
 use super::shadow::Shadows;
@@ -55,7 +52,7 @@ use crate::{
     clock::Clock,
     domain::{
         DecisionId, UnixTime,
-        metric::{Counter, Page, Source},
+        metric::{Page, Source},
     },
 };
 
@@ -69,6 +66,9 @@ pub enum Error {
     #[error("audit: the cryptographic library refused")]
     Crypto,
 }
+
+/// How long the last records may take to be written: whoever reads standard output may have stopped to.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Takes records. Dropping it without [`Auditor::close`] leaves the chain without its last, signed line.
 #[derive(Debug)]
@@ -93,31 +93,6 @@ enum Message {
     Unjudged(Box<AuditRecord>),
     Admin(Box<AdminRecord>),
     Flush(SyncSender<bool>),
-}
-
-/// What requests and the writer both touch.
-#[derive(Debug)]
-struct Shared {
-    /// Records that the writer has not taken, in lists and in the queue.
-    queued: AtomicUsize,
-    waiting: Waiting,
-    capacity: usize,
-    /// Since the last gap record.
-    lost: AtomicU64,
-    failing: AtomicBool,
-    stopping: AtomicBool,
-    counters: Counters,
-    recent: Recent,
-    shadows: Shadows,
-}
-
-/// What happened to records since the start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    pub recorded: Counter,
-    pub lost: Counter,
-    pub write_errors: Counter,
-    pub checkpoints: Counter,
 }
 
 impl Auditor {
@@ -256,18 +231,34 @@ impl Auditor {
         wait.recv().unwrap_or(false)
     }
 
-    /// Writes what waits and a signed last line, and ends the writer. Blocks. Later records count as lost.
+    /// Writes what waits and a signed last line, and ends the writer. Blocks, for 5 s at most. Later records count as lost.
     pub fn close(&self) {
+        let unwritten = self.close_within(PATIENCE);
+        if unwritten > 0 {
+            tracing::error!(records = unwritten, "the audit's sink takes nothing: these records were not written");
+        }
+    }
+
+    /// Says how many records were not written in time.
+    fn close_within(&self, patience: Duration) -> usize {
         self.shared.stopping.store(true, Ordering::Release);
         let writer = self.writer.lock().take();
         if let Some(writer) = writer {
             writer.thread().unpark();
+            let since = Instant::now();
+            while !writer.is_finished() {
+                if since.elapsed() >= patience {
+                    return self.shared.unwritten();
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
             if writer.join().is_err() {
                 tracing::error!("the audit writer had panicked");
             }
         }
         // What came in between.
         self.shared.waiting.take_all().iter().for_each(|_| self.lose());
+        0
     }
 
     pub fn counters(&self) -> &Counters {
@@ -309,64 +300,6 @@ impl Message {
             Self::Decisions { count, .. } => *count,
             Self::Unjudged(_) | Self::Admin(_) | Self::Flush(_) => 1,
         }
-    }
-}
-
-impl Shared {
-    fn new(capacity: usize) -> Self {
-        Self {
-            queued: AtomicUsize::new(0),
-            waiting: Waiting::default(),
-            capacity,
-            lost: AtomicU64::new(0),
-            failing: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            counters: Counters::default(),
-            recent: Recent::default(),
-            shadows: Shadows::default(),
-        }
-    }
-
-    /// Formats records in a row.
-    fn formatted(&self, records: Vec<AuditRecord>) -> Message {
-        let mut lines = Lines::with_room_for(records.len());
-        for record in &records {
-            if lines.add(record).is_err() {
-                // Not representable as JSON: cannot be with our types, and is counted if it ever is.
-                self.counters.lost.increment();
-            }
-        }
-        self.decisions(records, Some(lines))
-    }
-
-    fn decisions(&self, records: Vec<AuditRecord>, lines: Option<Lines>) -> Message {
-        let count = records.len();
-        let kept = records.into_iter().filter(|record| self.recent.wants(record)).collect();
-        Message::Decisions { count, lines, kept }
-    }
-
-    fn taken(&self, records: usize) {
-        self.queued.fetch_sub(records, Ordering::Relaxed);
-    }
-
-    fn is_full(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) >= self.capacity
-    }
-
-    fn take_lost(&self) -> u64 {
-        self.lost.swap(0, Ordering::Relaxed)
-    }
-
-    fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::Relaxed)
-    }
-
-    fn set_failing(&self, failing: bool) {
-        self.failing.store(failing, Ordering::Relaxed);
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
     }
 }
 

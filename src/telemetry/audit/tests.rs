@@ -307,6 +307,24 @@ fn a_full_disk_refuses_what_must_be_recorded_and_holds_up_nothing() {
 }
 
 #[test]
+fn an_output_that_nobody_reads_holds_up_the_end_no_longer_than_it_may() {
+    let directory = TempDir::new().unwrap();
+    let shared = Arc::new(Shared::new(4096));
+    let (sender, queue) = sync_channel(4096);
+    let (_unread, pipe) = io::pipe().unwrap();
+    let pipe = sink::Sink::Stream(fs::File::from(std::os::fd::OwnedFd::from(pipe)));
+    let settings = Settings { checkpoint_records: 10_000, ..settings(&directory) };
+    let writer = writer(&settings, Arc::clone(&shared), queue, pipe);
+    let auditor = auditor(sender, &shared, Some(thread::spawn(|| writer.run())));
+    (0..2000).for_each(|number| auditor.admin(write(number)));
+    let begun = Instant::now();
+    let unwritten = auditor.close_within(Duration::from_millis(300));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    // A pipe takes 64 KiB of them at first.
+    assert!((1000..=2000).contains(&unwritten), "{unwritten}");
+}
+
+#[test]
 fn everything_recorded_before_the_close_is_written() {
     let directory = TempDir::new().unwrap();
     let settings = settings(&directory);

@@ -4,6 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{Receiver, TryRecvError},
     },
     thread,
@@ -12,7 +13,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Message, Settings, Shared, chain::Chain, line::Line, sink::Sink, waiting::Lines};
+use super::{Message, Settings, chain::Chain, line::Line, shared::Shared, sink::Sink, waiting::Lines};
 use crate::{clock::Clock, domain::UnixTime};
 
 /// How long an empty queue is left alone. Records are not urgent; waking a thread from a request would cost it a system call.
@@ -170,7 +171,10 @@ impl Writer {
     fn count(&mut self, sealed: &Result<(), serde_json::Error>, signed: bool) {
         match sealed {
             Ok(()) if signed => (self.unsigned, self.signed_at) = (0, Instant::now()),
-            Ok(()) => self.unsigned += 1,
+            Ok(()) => {
+                self.unsigned += 1;
+                self.shared.sealed.fetch_add(1, Ordering::Relaxed);
+            }
             // Not representable as JSON: cannot be with our types, and is counted if it ever is.
             Err(_) => self.shared.counters.lost.increment(),
         }
@@ -210,6 +214,7 @@ impl Writer {
 
     fn write(&mut self) -> io::Result<()> {
         self.sink.write(&mut self.pending)?;
+        self.shared.sealed.store(0, Ordering::Relaxed);
         if self.sink.should_rotate() {
             self.checkpoint("checkpoint");
             self.sink.write(&mut self.pending)?;
