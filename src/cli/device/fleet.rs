@@ -103,12 +103,7 @@ impl FleetAction {
                 let mut writer = csv::Writer::from_writer(io::stdout());
                 writer.write_record(COLUMNS).map_err(|error| Failure::failed(error.to_string()))?;
                 each(&connection, filter, |found| {
-                    let fields = exported(found);
-                    let cell = |name: &&str| match fields.get(*name) {
-                        None => String::new(),
-                        Some(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
-                    };
-                    writer.write_record(COLUMNS.iter().map(cell)).map_err(io::Error::other)
+                    writer.write_record(cells(&exported(found))).map_err(io::Error::other)
                 })
                 .await?;
                 writer.flush().map_err(|error| Failure::failed(error.to_string()))?;
@@ -136,7 +131,7 @@ impl FleetAction {
 }
 
 /// What `import` reads.
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 19] = [
     "id",
     "user",
     "status",
@@ -151,6 +146,7 @@ const COLUMNS: [&str; 18] = [
     "os_version",
     "jailbroken",
     "disk_encrypted",
+    "trust_score",
     "screen_lock",
     "antivirus",
     "enrolled_at",
@@ -160,7 +156,15 @@ const COLUMNS: [&str; 18] = [
 /// The record as it can be imported again.
 fn exported(found: &Found) -> Map<String, Value> {
     let fields = found.device.as_ref().map(fields).unwrap_or_default();
-    fields.into_iter().filter(|(name, _)| COLUMNS.contains(&name.as_str()) || name == "trust_score").collect()
+    fields.into_iter().filter(|(name, _)| COLUMNS.contains(&name.as_str())).collect()
+}
+
+/// A line of CSV; empty is what is not known.
+fn cells(fields: &Map<String, Value>) -> impl Iterator<Item = String> {
+    COLUMNS.iter().map(|name| match fields.get(*name) {
+        None => String::new(),
+        Some(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+    })
 }
 
 /// The record with what follows from it.
@@ -207,5 +211,54 @@ async fn each(
         if asked.page_token.is_empty() {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::source::{Line, Source},
+        *,
+    };
+    use crate::wire::admin::Device;
+
+    /// A device with every field that an import takes.
+    fn whole() -> Device {
+        let text = |text: &str| Some(text.to_owned());
+        let time = Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 });
+        Device {
+            id: "laptop".into(),
+            user: text("ann, \"the\" one"),
+            fingerprint: text("f"),
+            cert_sha256: text("c"),
+            jkt: text("j"),
+            managed: Some(true),
+            compliant: Some(false),
+            patch_level: text("current"),
+            os: text("linux"),
+            os_version: text("6"),
+            jailbroken: Some(false),
+            disk_encrypted: Some(true),
+            status: text("suspended"),
+            trust_score: Some(0.85),
+            enrolled_at: time,
+            screen_lock: Some(true),
+            antivirus: Some(false),
+            status_reason: text("lost"),
+            checked_at: time,
+            cert_expires_at: None,
+        }
+    }
+
+    #[test]
+    fn what_is_exported_as_csv_is_imported_as_it_was() {
+        let found = Found { device: Some(whole()), ..Found::default() };
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record(COLUMNS).unwrap();
+        writer.write_record(cells(&exported(&found))).unwrap();
+        let text = writer.into_inner().unwrap();
+        let mut source = Source::new(&text[..], true);
+        assert_eq!(source.next().unwrap(), Some(Line::Nothing));
+        assert_eq!(source.next().unwrap(), Some(Line::Device(Box::new(whole()))));
     }
 }
