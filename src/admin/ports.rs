@@ -1,6 +1,6 @@
 //! What the admin API administers, as it sees it. `app` plugs the parts in; tests plug in maps.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 
@@ -79,8 +79,8 @@ pub trait Devices: Send + Sync + Debug + 'static {
 /// Decides without effects.
 #[async_trait]
 pub trait Explainer: Send + Sync + Debug + 'static {
-    /// What would be decided now for an encoded CheckRequest.
-    async fn explain(&self, request: &[u8]) -> Explanation;
+    /// What would be decided now for an encoded CheckRequest; `client`: as if from this address.
+    async fn explain(&self, request: &[u8], client: Option<IpAddr>) -> Explanation;
 
     /// A decision that was made here and is still remembered.
     async fn recorded(&self, id: DecisionId) -> Option<Explanation>;

@@ -1,6 +1,6 @@
 //! The calls: who may, what is asked, what is done, what is told of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -62,16 +62,15 @@ impl Administration {
         what: Write,
         work: impl AsyncFnOnce(T, &mut String) -> Result<R, Status>,
     ) -> Result<Response<R>, Status> {
-        let record =
-            |actor: Arc<str>, peer: Option<std::net::IpAddr>, outcome: &str, detail: Option<String>| AdminRecord {
-                at: self.clock.now(),
-                actor,
-                peer: peer.map(|peer| peer.to_string()),
-                action: what.action.to_owned(),
-                target: what.target.clone(),
-                outcome: outcome.to_owned(),
-                detail,
-            };
+        let record = |actor: Arc<str>, peer: Option<IpAddr>, outcome: &str, detail: Option<String>| AdminRecord {
+            at: self.clock.now(),
+            actor,
+            peer: peer.map(|peer| peer.to_string()),
+            action: what.action.to_owned(),
+            target: what.target.clone(),
+            outcome: outcome.to_owned(),
+            detail,
+        };
         let actor = match self.access.admit(&request, needed) {
             Ok(actor) => actor,
             Err(Denied { actor, peer, status, tell }) => {
@@ -225,8 +224,11 @@ impl Admin for Administration {
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<Explanation>, Status> {
         self.reader(&request)?;
-        let explanation = match request.into_inner().what {
-            Some(What::Request(check)) => self.explainer.explain(&check.encode_to_vec()).await,
+        let ExplainRequest { what, client_address } = request.into_inner();
+        let client = client_address.map(|text| text.parse::<IpAddr>()).transpose();
+        let client = client.map_err(|_| Status::invalid_argument("`client_address` is no IP address"))?;
+        let explanation = match what {
+            Some(What::Request(check)) => self.explainer.explain(&check.encode_to_vec(), client).await,
             Some(What::DecisionId(text)) => {
                 let id = DecisionId::parse(&text)
                     .ok_or_else(|| Status::invalid_argument("a decision id is 32 hexadecimal digits"))?;

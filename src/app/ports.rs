@@ -1,6 +1,6 @@
 //! The parts as the admin API wants them.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use prost_types::{Duration as Span, Timestamp};
@@ -132,8 +132,8 @@ pub(super) struct ExplainPort(pub(super) Arc<Pipeline>);
 
 #[async_trait]
 impl ports::Explainer for ExplainPort {
-    async fn explain(&self, request: &[u8]) -> wire::Explanation {
-        let (facts, decision) = self.0.explain(request, Instant::now() + PATIENCE).await;
+    async fn explain(&self, request: &[u8], client: Option<IpAddr>) -> wire::Explanation {
+        let (facts, decision) = self.0.explain(request, client, Instant::now() + PATIENCE).await;
         explanation(&facts, &decision, self.0.rules.load().version(), false)
     }
 

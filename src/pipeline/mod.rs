@@ -10,7 +10,7 @@ mod outcome;
 mod request;
 mod session;
 
-use std::{hash::BuildHasher as _, sync::Arc, time::Instant as Stopwatch};
+use std::{hash::BuildHasher as _, net::IpAddr, sync::Arc, time::Instant as Stopwatch};
 
 use arc_swap::ArcSwap;
 use foldhash::quality::FixedState;
@@ -100,14 +100,21 @@ impl Pipeline {
         self.tracer.begin(parent, id).map(Box::new)
     }
 
-    /// What [`Pipeline::check`] would answer now, without taking quota, recording or counting anything.
-    pub async fn explain(&self, message: &[u8], deadline: Instant) -> (Facts, decision::Decision) {
+    /// What [`Pipeline::check`] would answer now, without taking quota, recording or counting anything. `client`: judged as the
+    /// client's address instead of the one that the message tells.
+    pub async fn explain(
+        &self,
+        message: &[u8],
+        client: Option<IpAddr>,
+        deadline: Instant,
+    ) -> (Facts, decision::Decision) {
         let now = self.clock.now();
         let id = decision_id(now);
         let rules = self.rules.load();
         let mut facts = nothing_known(now, request::unreadable(id));
         if let Ok(Message { request, carried, .. }) = Message::read(message, id, self.trusted_hops) {
             facts.request = request;
+            facts.request.client = client.map(|client| client.to_canonical()).or(facts.request.client);
             if let Some(carried) = &carried {
                 let target = Target::of(&facts.request, &rules);
                 self.gather(carried, &mut facts, &mut Beside::default(), &target, deadline).await;

@@ -6,7 +6,7 @@ mod text;
 
 use std::{
     fs,
-    io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _},
     path::PathBuf,
     process::ExitCode,
 };
@@ -65,7 +65,7 @@ impl Explain {
             if !self.audit.is_empty() {
                 return self.look_up();
             }
-            let asked = ExplainRequest { what: Some(self.what()?) };
+            let asked = self.question()?;
             let answer = self.connection.connect().await?.explain(asked).await?.into_inner();
             self.show(&answer)
         })
@@ -73,8 +73,7 @@ impl Explain {
 
     /// From audit records alone: no server is asked.
     fn look_up(&self) -> Result<(), Failure> {
-        let wanted = self.decision.as_deref().and_then(DecisionId::parse);
-        let wanted = wanted.ok_or_else(|| Failure::usage("a decision id is 32 hexadecimal digits"))?;
+        let wanted = decision_id(self.decision.as_deref().unwrap_or_default())?;
         for path in &self.audit {
             let fail = |error: io::Error| Failure::usage(format!("{} cannot be read: {error}", path.display()));
             for line in BufReader::new(fs::File::open(path).map_err(fail)?).lines() {
@@ -94,15 +93,13 @@ impl Explain {
         Err(Failure::failed(format!("decision {wanted} is not in these records")))
     }
 
-    fn what(&self) -> Result<What, Failure> {
-        if let Some(id) = &self.decision {
-            return Ok(What::DecisionId(id.clone()));
-        }
-        let check = match &self.file {
-            Some(path) => read(path)?,
-            None => self.request.build()?,
+    fn question(&self) -> Result<ExplainRequest, Failure> {
+        let (what, client) = match (&self.decision, &self.file) {
+            (Some(id), _) => (What::DecisionId(decision_id(id)?.to_string()), None),
+            (None, Some(path)) => (What::Request(read(path)?), None),
+            (None, None) => (What::Request(self.request.build()?), self.request.client()),
         };
-        Ok(What::Request(check))
+        Ok(ExplainRequest { what: Some(what), client_address: client.map(|client| client.to_string()) })
     }
 
     fn show(&self, answer: &Explanation) -> Result<(), Failure> {
@@ -116,11 +113,13 @@ impl Explain {
             println!("{}", path.display());
             return Ok(());
         }
-        let text = text::render(answer, io::stdout().is_terminal());
-        // Where standard output is closed there is nobody left to tell.
-        let _ = io::stdout().write_all(text.as_bytes());
+        print!("{}", text::render(answer, io::stdout().is_terminal()));
         Ok(())
     }
+}
+
+fn decision_id(text: &str) -> Result<DecisionId, Failure> {
+    DecisionId::parse(text).ok_or_else(|| Failure::usage("a decision id is 32 hexadecimal digits"))
 }
 
 fn read(path: &PathBuf) -> Result<CheckRequest, Failure> {
@@ -154,7 +153,7 @@ fn as_json(answer: &Explanation) -> Value {
 mod tests {
     use clap::Parser;
 
-    use super::*;
+    use super::{super::EXIT_USAGE, *};
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -170,5 +169,23 @@ mod tests {
         assert!(refused.contains("'--audit <FILE>' cannot be used with '[FILE]'"), "{refused}");
         let line = Line::try_parse_from(["explain", "--audit", "records", "--decision", "0193"]).unwrap();
         assert_eq!(line.explain.audit, [PathBuf::from("records")]);
+    }
+
+    fn question(arguments: &[&str]) -> Result<ExplainRequest, Failure> {
+        Line::try_parse_from([&["explain"], arguments].concat()).unwrap().explain.question()
+    }
+
+    #[test]
+    fn the_address_given_is_the_one_judged_unless_a_header_says_it() {
+        let asked = question(&["--path", "/x", "--address", "203.0.113.7"]).unwrap();
+        assert_eq!(asked.client_address.as_deref(), Some("203.0.113.7"));
+        let header = "X-Forwarded-For: 198.51.100.1, 10.0.0.1";
+        let asked = question(&["--path", "/x", "--address", "203.0.113.7", "--header", header]).unwrap();
+        assert_eq!(asked.client_address, None);
+    }
+
+    #[test]
+    fn what_is_no_decision_id_is_bad_usage() {
+        assert_eq!(question(&["--decision", "zzz"]).unwrap_err().code(), EXIT_USAGE);
     }
 }

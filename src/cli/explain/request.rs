@@ -29,7 +29,8 @@ pub(super) struct Parts {
     /// A header: `--header 'x-device-id: laptop-1'`.
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// The client's address.
+    /// The client's address, whatever `client.trusted_hops` of the server; with a header `x-forwarded-for`: the address of the
+    /// connection's peer.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     address: IpAddr,
     /// SPIFFE id of the client's certificate.
@@ -41,6 +42,13 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// The client's address, where the request's own headers do not say it.
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        let name = |header: &String| header.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let forwarded = self.headers.iter().any(|header| name(header) == "x-forwarded-for");
+        (!forwarded).then_some(self.address)
+    }
+
     pub(super) fn build(&self) -> Result<owned::CheckRequest, Failure> {
         let path = self.path.clone().ok_or_else(|| Failure::usage("a path, a file or a decision is needed"))?;
         let mut headers = pairs(&self.headers, ':', "NAME: VALUE")?;
