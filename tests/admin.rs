@@ -1,14 +1,20 @@
 //! The admin API over a real connection: who may do what, what is told of it, and what it answers.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use countersign::{
     admin::{
-        Access, Administration, ClientSettings, Error, Role, Settings, TokenSettings, make_token,
+        Access, Administration, ClientSettings, Error, Port, Role, Settings, TokenSettings, make_token,
         ports::{DeviceChanges, Devices, Explainer, Instance, Journal, Page, RevocationEntry, Revocations},
-        serve,
     },
     clock::Clock,
     domain::{DecisionId, DeviceId, DeviceRecord, DeviceStatus, RevocationKind, Secret, UnixTime},
@@ -25,7 +31,10 @@ use countersign::{
 };
 use parking_lot::Mutex;
 use prost::Message as _;
-use tokio::net::TcpListener;
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Request,
@@ -42,7 +51,7 @@ struct World {
     revoked: Mutex<BTreeMap<(RevocationKind, String), RevocationEntry>>,
     devices: Mutex<BTreeMap<String, DeviceRecord>>,
     records: Mutex<Vec<AdminRecord>>,
-    explained: Mutex<Vec<Vec<u8>>>,
+    explained: Mutex<Vec<(Vec<u8>, Option<IpAddr>)>>,
     down: Mutex<bool>,
 }
 
@@ -147,8 +156,8 @@ impl Devices for World {
 
 #[async_trait]
 impl Explainer for World {
-    async fn explain(&self, request: &[u8]) -> Explanation {
-        self.explained.lock().push(request.to_vec());
+    async fn explain(&self, request: &[u8], client: Option<IpAddr>) -> Explanation {
+        self.explained.lock().push((request.to_vec(), client));
         Explanation { verdict: "deny".into(), ..Explanation::default() }
     }
 
@@ -213,7 +222,8 @@ async fn start(tls: Option<ServerTlsConfig>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let done = tokio::spawn(serve(Arc::new(administration), listener, tls, true, stop.clone()));
+    let port = Port::new(listener, tls, true).unwrap();
+    let done = tokio::spawn(port.serve(Arc::new(administration), stop.clone()));
     Server { world, address, stop, done }
 }
 
@@ -429,36 +439,74 @@ async fn explain_takes_a_request_or_a_decision_id() {
     let request = owned::attribute_context::Request { http: Some(http), ..Default::default() };
     let context = owned::AttributeContext { request: Some(request), ..Default::default() };
     let check = owned::CheckRequest { attributes: Some(context) };
-    let asked = ExplainRequest { what: Some(What::Request(check.clone())) };
-    assert_eq!(client.explain(asked).await.unwrap().get_ref().verdict, "deny");
-    assert_eq!(server.world.explained.lock()[0], check.encode_to_vec());
+    let asked = |client: Option<&str>| ExplainRequest {
+        what: Some(What::Request(check.clone())),
+        client_address: client.map(str::to_owned),
+    };
+    assert_eq!(client.explain(asked(None)).await.unwrap().get_ref().verdict, "deny");
+    client.explain(asked(Some("203.0.113.7"))).await.unwrap();
+    let from = |client: Option<&str>| (check.encode_to_vec(), client.map(|client| client.parse::<IpAddr>().unwrap()));
+    assert_eq!(*server.world.explained.lock(), [from(None), from(Some("203.0.113.7"))]);
+    assert_eq!(client.explain(asked(Some("home"))).await.unwrap_err().code(), Code::InvalidArgument);
 
-    let by_id = |id: &str| ExplainRequest { what: Some(What::DecisionId(id.into())) };
+    let by_id = |id: &str| ExplainRequest { what: Some(What::DecisionId(id.into())), client_address: None };
     assert!(client.explain(by_id(&DecisionId::new(0, 7).to_string())).await.unwrap().get_ref().recorded);
     let unknown = client.explain(by_id(&DecisionId::new(0, 8).to_string())).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
     assert_eq!(client.explain(by_id("x")).await.unwrap_err().code(), Code::InvalidArgument);
-    assert_eq!(client.explain(ExplainRequest { what: None }).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(client.explain(ExplainRequest::default()).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[tokio::test]
 async fn it_does_not_listen_for_other_machines_without_a_guard() {
-    let world = Arc::new(World::default());
-    let administration = Arc::new(Administration {
-        access: Access::new(&Settings::default(), None).unwrap(),
-        clock: Clock::system(),
-        revocations: Arc::clone(&world) as _,
-        devices: Arc::clone(&world) as _,
-        explainer: Arc::clone(&world) as _,
-        instance: Arc::clone(&world) as _,
-        journal: world as _,
-        fleet: None,
-        behaviors: None,
-        sessions: None,
-    });
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let error = serve(administration, listener, None, false, CancellationToken::new()).await.unwrap_err();
+    let error = Port::new(listener, None, false).unwrap_err();
     assert!(matches!(error, Error::Unguarded(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_key_that_does_not_fit_its_certificate_is_found_before_anything_is_served() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let port = async |key: &rcgen::KeyPair, ca: Option<&str>| {
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(&certificate, key.serialize_pem()));
+        let tls = ca.iter().fold(tls, |tls, ca| tls.client_ca_root(Certificate::from_pem(ca)));
+        Port::new(TcpListener::bind("127.0.0.1:0").await.unwrap(), Some(tls), true)
+    };
+    assert!(port(&key, None).await.is_ok());
+    assert!(port(&key, Some(&certificate)).await.is_ok());
+    for refused in [port(&rcgen::KeyPair::generate().unwrap(), None).await, port(&key, Some("no PEM")).await] {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("`listen.admin_tls`") && !error.contains("transport error"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_take_a_bounded_number_of_places() {
+    let server = start(None).await;
+    let mut client = server.client().await;
+    let silent: Vec<_> = (0..200).map(|_| TcpStream::connect(server.address)).collect();
+    let mut silent = futures_util::future::try_join_all(silent).await.unwrap();
+    let mut turned_away = 0;
+    for stream in &mut silent {
+        let read = tokio::time::timeout(Duration::from_millis(20), stream.read(&mut [0; 64])).await;
+        turned_away += usize::from(matches!(read, Ok(Ok(0) | Err(_))));
+    }
+    assert!(turned_away >= 200 - 128, "{turned_away}");
+    assert!(client.status(StatusRequest {}).await.unwrap().get_ref().ready, "who came before is served");
+    drop(silent);
+    let newcomer = async {
+        loop {
+            let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+            if endpoint.connect().await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), newcomer).await.unwrap();
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod fleet;
 mod news;
 mod ports;
 pub mod probe;
+mod process;
 mod sources;
 mod status;
 mod stores;
@@ -103,6 +104,7 @@ pub fn serve(config: Config) -> Result<(), Error> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let clock = Clock::system();
     log::init(&config.telemetry.log, clock.clone())?;
+    process::allow_open_files();
     // Checks have runtimes of their own, one a core; this one is for everything else.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -125,7 +127,7 @@ struct Opened {
     rules: Rules,
     files: Vec<SourceFile>,
     authz: extauthz::Server,
-    admin: TcpListener,
+    admin: admin::Port,
     http: ops::Listener,
 }
 
@@ -136,7 +138,7 @@ impl Opened {
             tracing::warn!("rules: {warning}");
         }
         let authz = extauthz::Server::bind(place(config), config.check.clone(), config.answer.clone()).await?;
-        let admin = listen("the admin API", config.listen.admin).await?;
+        let admin = admin_port(config).await?;
         let http = ops::Listener::bind(config.listen.http, config.ops.max_connections)
             .await
             .map_err(|source| Error::Listen { what: "health and metrics", address: config.listen.http, source })?;
@@ -173,8 +175,7 @@ async fn run(
     }
     let administration = parts.administration(&config, reloads, &background)?;
     tasks.spawn(ops::serve(http, router, background.clone()));
-    let admin_tls = config.listen.admin_tls.as_ref().map(admin_tls).transpose()?;
-    tasks.spawn(serve_admin(administration, admin, admin_tls, config.admin_is_guarded(), background.clone()));
+    tasks.spawn(serve_admin(admin, administration, background.clone()));
 
     tracing::info!(
         authz = %config.listen.authz,
@@ -184,7 +185,7 @@ async fn run(
         "countersign {} serves",
         env!("CARGO_PKG_VERSION"),
     );
-    tokio::spawn(stop_on_signal(stop.clone()));
+    process::stop_on_signal(stop.clone());
     let result = authz.serve(Arc::clone(&parts.pipeline), stop).await;
 
     if let Some(behaviors) = &parts.pipeline.behaviors {
@@ -338,6 +339,14 @@ fn made_token(config: &Config) -> Result<Secret, Error> {
     Ok(made.token)
 }
 
+async fn admin_port(config: &Config) -> Result<admin::Port, Error> {
+    let tls = config.listen.admin_tls.as_ref().map(admin_tls).transpose()?;
+    let address = config.listen.admin;
+    let listening = TcpListener::bind(address).await;
+    let listener = listening.map_err(|source| Error::Listen { what: "the admin API", address, source })?;
+    Ok(admin::Port::new(listener, tls, config.admin_is_guarded())?)
+}
+
 fn admin_tls(tls: &config::Tls) -> Result<ServerTlsConfig, Error> {
     let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Pem { path: path.clone(), source });
     let identity = Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
@@ -348,14 +357,8 @@ fn admin_tls(tls: &config::Tls) -> Result<ServerTlsConfig, Error> {
     })
 }
 
-async fn serve_admin(
-    administration: Arc<Administration>,
-    listener: TcpListener,
-    tls: Option<ServerTlsConfig>,
-    guarded: bool,
-    stop: CancellationToken,
-) {
-    if let Err(error) = admin::serve(administration, listener, tls, guarded, stop).await {
+async fn serve_admin(port: admin::Port, administration: Arc<Administration>, stop: CancellationToken) {
+    if let Err(error) = port.serve(administration, stop).await {
         tracing::error!(%error, "the admin API ended");
     }
 }
@@ -369,22 +372,4 @@ fn place(config: &Config) -> extauthz::Place {
 
 fn tls(tls: &config::Tls) -> extauthz::Tls {
     extauthz::Tls { certificate: tls.certificate.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() }
-}
-
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { what, address, source })
-}
-
-/// SIGTERM and SIGINT drain; a second one is left to the operating system.
-async fn stop_on_signal(stop: CancellationToken) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::error!("signals cannot be listened to: stop this process with SIGKILL");
-        return;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    stop.cancel();
 }
