@@ -48,6 +48,24 @@ fn countersign(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
+fn a_standard_output_that_is_full_is_one_line_and_exit_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("c.yaml");
+    fs::write(&config, "rules: [rules.yaml]\nstore: { url: \"memory://\" }\n").unwrap();
+    let rules = "resources:\n  - id: a\n    match: { paths: [\"/a\"] }\n    access: public\n";
+    fs::write(folder.path().join("rules.yaml"), rules).unwrap();
+    for arguments in [&["check-config", "--config", config.to_str().unwrap()][..], &["--help"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        let output = command.args(arguments).env_remove("COUNTERSIGN_CONFIG").stdout(full).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
+        assert!(told.ends_with("standard output cannot be written: No space left on device (os error 28)\n"), "{told}");
+        assert!(!told.contains("panicked"), "{told}");
+    }
+}
+
+#[test]
 fn serve_and_check_config_refuse_with_64_and_say_every_problem() {
     let file = "tests/config/broken/several_at_once.yaml";
     for command in ["check-config", "serve"] {

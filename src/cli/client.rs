@@ -1,10 +1,18 @@
 //! The connection of client commands to the admin API. They never touch a store.
 
-use std::{fs, future::Future, io, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    future::Future,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
@@ -67,6 +75,11 @@ impl Failure {
         Self { message: message.into(), code: EXIT_USAGE }
     }
 
+    #[cfg(test)]
+    pub(super) const fn code(&self) -> u8 {
+        self.code
+    }
+
     pub(super) fn failed(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: 1 }
     }
@@ -88,7 +101,9 @@ impl From<Status> for Failure {
             ));
         }
         let message = status.message();
-        Self::failed(if message.is_empty() { status.code().description() } else { message })
+        let message = if message.is_empty() { status.code().description() } else { message };
+        // The server knows more of what may be asked than we do.
+        if status.code() == Code::InvalidArgument { Self::usage(message) } else { Self::failed(message) }
     }
 }
 
@@ -174,7 +189,7 @@ impl Connection {
             })?;
             state_dir = config.state_dir();
             let scheme = if config.listen.admin_tls.is_some() { "https" } else { "http" };
-            address.get_or_insert_with(|| format!("{scheme}://{}", config.listen.admin));
+            address.get_or_insert_with(|| format!("{scheme}://{}", reachable(config.listen.admin)));
         }
         let address = address.unwrap_or_else(|| "127.0.0.1:9192".to_owned());
         let address = if address.contains("://") { address } else { format!("http://{address}") };
@@ -222,6 +237,15 @@ impl Connection {
     }
 }
 
+/// Where a server is asked on its own machine: one that listens on every address is asked on loopback, which certificates name.
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    address
+}
+
 /// Whether an address is one of this machine's own.
 fn is_here(address: &str) -> bool {
     let host = address.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
@@ -245,6 +269,29 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_listens_everywhere_is_asked_on_loopback() {
+        for (address, expected) in
+            [("0.0.0.0:9192", "127.0.0.1:9192"), ("[::]:9192", "[::1]:9192"), ("10.0.0.7:1", "10.0.0.7:1")]
+        {
+            assert_eq!(reachable(address.parse().unwrap()).to_string(), expected);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("countersign.yaml");
+        let text = "listen: { admin: 0.0.0.0:9192, admin_tls: { certificate: c, key: k, client_ca: a } }\n\
+                    identity: { issuers: [{ issuer: https://i, audiences: [a], jwks: https://i/jwks }] }\nrules: [r]\n";
+        fs::write(&file, text).unwrap();
+        let (admin, token_file, ca, cert, key) = (None, None, None, None, None);
+        let connection = Connection { admin, config: Some(file), token_file, ca, cert, key };
+        assert_eq!(connection.resolve().unwrap().0, "https://127.0.0.1:9192");
+    }
+
+    #[test]
+    fn what_the_server_calls_a_bad_argument_is_bad_usage() {
+        assert_eq!(Failure::from(Status::invalid_argument("`id` must be …")).code, EXIT_USAGE);
+        assert_eq!(Failure::from(Status::not_found("gone")).code, 1);
+    }
 
     #[test]
     fn a_token_that_was_found_is_for_this_machine_alone() {

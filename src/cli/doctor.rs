@@ -6,7 +6,7 @@ use clap::Args;
 use tonic::transport::Endpoint;
 
 use super::{
-    client::{self, Connection, Failure},
+    client::{self, Connection, Failure, reachable},
     environment,
     revoke::printable,
 };
@@ -175,15 +175,6 @@ async fn http(address: SocketAddr, findings: &mut Findings) {
             "is `countersign serve` running?",
         ),
     }
-}
-
-/// A wildcard address is asked on loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let mut address = address;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
-    }
-    address
 }
 
 async fn instance(connection: &Connection, findings: &mut Findings) {

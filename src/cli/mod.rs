@@ -8,6 +8,7 @@ mod device;
 pub mod docs;
 mod doctor;
 mod explain;
+mod output;
 mod policy;
 mod replay;
 mod revoke;
@@ -15,10 +16,7 @@ mod risk;
 mod serve;
 mod session;
 
-use std::{
-    env, panic,
-    process::{self, ExitCode},
-};
+use std::{env, process::ExitCode};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
@@ -60,15 +58,14 @@ pub fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             let fine = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            // Where standard output is closed there is nobody left to tell.
-            let _ = error.print();
-            return if fine { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
+            let printed = error.print();
+            return if fine { output::ending(printed) } else { ExitCode::from(EXIT_USAGE) };
         }
     };
     if !matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::DemoIssuer(_) | Command::Echo(_)) {
-        end_quietly_when_unread();
+        output::end_where_it_cannot_be_written();
     }
-    match arguments.command {
+    let code = match arguments.command {
         Command::Audit(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
         Command::Demo(command) => command.run(),
@@ -84,21 +81,9 @@ pub fn run() -> ExitCode {
         Command::Risk(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::Session(command) => command.run(),
-    }
-}
-
-/// `countersign … | head`: whoever has read enough closes the pipe, and the command ends as SIGPIPE would have ended it. Rust
-/// ignores that signal, and must: a connection that breaks would raise it as well, where there is something to be said.
-fn end_quietly_when_unread() {
-    const SIGPIPE: i32 = 13;
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        // `println!` has no other way to tell.
-        if panic.payload_as_str().is_some_and(|said| said.starts_with("failed printing to stdout: Broken pipe")) {
-            process::exit(128 + SIGPIPE);
-        }
-        usual(panic);
-    }));
+    };
+    output::finish();
+    code
 }
 
 /// The process environment. Names and values that are no text are nobody's settings.

@@ -1,13 +1,14 @@
 //! `countersign revoke`: takes access back, at once, on every replica; or takes the revocation back.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
+use tonic::Code;
 
-use super::client::{self, Connection, Failure};
+use super::client::{self, Client, Connection, Failure};
 use crate::{
     domain::{Span, UnixTime},
-    wire::admin::{Kind, ListRevocationsRequest, ReinstateRequest, Revocation, RevokeRequest},
+    wire::admin::{GetDeviceRequest, Kind, ListRevocationsRequest, ReinstateRequest, Revocation, RevokeRequest},
 };
 
 /// Revoke a token, a session, a subject or a device; or take a revocation back.
@@ -25,13 +26,13 @@ pub(super) struct Revoke {
     #[arg(value_enum, required_unless_present = "list")]
     kind: Option<KindName>,
     /// The token's `jti`, the session's `sid`, the subject's `sub`, or the device's id.
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present = "list", value_parser = NonEmptyStringValueParser::new())]
     id: Option<String>,
     /// For the record: who asked, which ticket.
     #[arg(long, default_value = "")]
     reason: String,
     /// How long it is kept, such as `12h`. Default: as long as such a token can live; a device's for good.
-    #[arg(long, value_name = "TIME", value_parser = Span::parse, conflicts_with = "undo")]
+    #[arg(long, value_name = "TIME", value_parser = life, conflicts_with = "undo")]
     r#for: Option<Span>,
     /// Take the revocation back.
     #[arg(long)]
@@ -91,9 +92,13 @@ impl Revoke {
 
     async fn undo(&self, kind: KindName, id: &str) -> Result<(), Failure> {
         let asked = ReinstateRequest { kind: Kind::from(kind).into(), id: id.to_owned(), reason: self.reason.clone() };
-        let answer = self.connection.connect().await?.reinstate(asked).await?.into_inner();
+        let mut client = self.connection.connect().await?;
+        let answer = client.reinstate(asked).await?.into_inner();
         let word = if answer.was_revoked { "reinstated" } else { "was not revoked" };
         println!("{word}: {} {id}", name(kind.into()));
+        if let (KindName::Device, Some(status)) = (kind, status(&mut client, id).await?) {
+            print!("{}", still_out(id, &status));
+        }
         Ok(())
     }
 
@@ -110,6 +115,29 @@ impl Revoke {
             }
         }
     }
+}
+
+/// What a device's own record says of it, where it has one.
+async fn status(client: &mut Client, id: &str) -> Result<Option<String>, Failure> {
+    match client.get_device(GetDeviceRequest { id: id.to_owned() }).await {
+        Ok(device) => Ok(device.into_inner().status),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// A device has two locks: the revocation, which this command takes back, and the status of its record. Empty: neither holds.
+fn still_out(id: &str, status: &str) -> String {
+    if status == "active" {
+        return String::new();
+    }
+    format!("its record says `{status}`, so it is still refused: `countersign device activate {id}` takes that back\n")
+}
+
+/// As the server takes it.
+fn life(text: &str) -> Result<Span, String> {
+    let life = Span::parse(text)?;
+    if life.get() < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(life) }
 }
 
 const fn name(kind: Kind) -> &'static str {
@@ -147,4 +175,33 @@ pub(super) fn when(time: &prost_types::Timestamp) -> String {
     let seconds = u64::try_from(time.seconds).unwrap_or_default();
     jiff::Timestamp::from_second(i64::try_from(UnixTime::from_secs(seconds).as_secs()).unwrap_or_default())
         .map_or_else(|_| format!("@{seconds}"), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        revoke: Revoke,
+    }
+
+    #[test]
+    fn what_the_server_would_refuse_is_bad_usage_here() {
+        for wrong in [&["token", ""][..], &["token", "t", "--for", "0s"], &["token", "t", "--for", "999ms"]] {
+            assert!(Line::try_parse_from([&["revoke"], wrong].concat()).is_err(), "{wrong:?}");
+        }
+        let line = Line::try_parse_from(["revoke", "token", "t", "--for", "12h"]).unwrap();
+        assert_eq!(line.revoke.r#for.unwrap().get(), Duration::from_secs(12 * 3600));
+    }
+
+    #[test]
+    fn who_takes_the_revocation_of_a_device_back_is_told_what_still_keeps_it_out() {
+        assert_eq!(still_out("d1", "active"), "");
+        let told = still_out("d1", "revoked");
+        assert!(told.contains("says `revoked`") && told.contains("`countersign device activate d1`"), "{told}");
+    }
 }

@@ -101,6 +101,9 @@ impl DeviceCommand {
                 Action::Fleet(action) => action.run().await?,
                 Action::Import(import) => import.run().await?,
                 Action::Put { id, set, clear, create_only, connection } => {
+                    if set.is_empty() && clear.is_empty() {
+                        return Err(Failure::usage("nothing is to be written: `--set FIELD=VALUE` or `--clear FIELD`"));
+                    }
                     let device = Some(parse(id, &set)?);
                     let asked = PutDeviceRequest { device, clear, create_only };
                     show(&connection.connect().await?.put_device(asked).await?.into_inner());
