@@ -1,6 +1,11 @@
 //! A store for one machine: everything in memory, each change also in a file (redb) before it is acknowledged.
 //!
 //! Survives `kill -9`: what was acknowledged is there again. Counters of rates are not kept. One process at a time.
+//! While the file cannot be written, changes are refused; what memory took on all the same is written when it can be.
+
+mod journal;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, fs, path::Path, sync::Arc, time::Duration};
 
@@ -9,6 +14,7 @@ use parking_lot::Mutex;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 
+use self::journal::{Change, Journal};
 use super::{
     Entry, FeedEvent, Keys, Now, Rate, Record, Store, StoreError, StoreErrorKind, Taken,
     hub::Hub,
@@ -24,9 +30,6 @@ const CACHE: usize = 16 * 1024 * 1024;
 /// Key; then its end in milliseconds (0: none) and its data as JSON.
 const ITEMS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("items");
 
-/// Changes written in one transaction, and so with one flush to the disk.
-const BATCH: usize = 256;
-
 /// Changes that wait to be written; beyond that, writers are refused.
 const QUEUE: usize = 4096;
 
@@ -35,19 +38,20 @@ pub struct File {
     hub: Hub,
     now: Now,
     journal: mpsc::Sender<Change>,
+    failing: Failing,
 }
+
+/// Why the file cannot be written, while it cannot.
+type Failing = Arc<Mutex<Option<String>>>;
+
+/// Opens the file, at the start and again after a write that failed.
+type Open = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
 
 #[derive(Default)]
 struct Shelf {
     table: Table,
     /// Keys that have ended and are still in the file; the next change takes them with it.
     ended: Vec<String>,
-}
-
-/// Keys with what stands there now (`None`: nothing), and whom to tell that it is on the disk.
-struct Change {
-    items: Vec<(String, Option<Item>)>,
-    written: oneshot::Sender<Result<(), StoreError>>,
 }
 
 impl File {
@@ -59,25 +63,29 @@ impl File {
     pub fn open(folder: &Path, now: impl Fn() -> UnixTime + Send + Sync + 'static) -> Result<Arc<Self>, StoreError> {
         fs::create_dir_all(folder).map_err(|error| refused(folder, &error))?;
         let path = folder.join(FILE);
-        let database = Builder::new().set_cache_size(CACHE).create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
+        let file = path.clone();
+        let open: Open = Box::new(move || Builder::new().set_cache_size(CACHE).create(&file));
+        let store = Self::over(open, Arc::new(now)).map_err(|error| match error.downcast_ref() {
+            Some(DatabaseError::DatabaseAlreadyOpen) => {
                 let text = format!("`{}` is in use by another process; several replicas need Redis", path.display());
                 StoreError::new(StoreErrorKind::Refused, text)
             }
-            error => refused(&path, &error),
+            _ => refused(&path, &*error),
         })?;
         restrict(&path)?;
-        let table = load(&database).map_err(|error| refused(&path, &*error))?;
+        Ok(store)
+    }
+
+    fn over(open: Open, now: Now) -> Result<Arc<Self>, Problem> {
+        let database = open()?;
+        let table = load(&database)?;
         let (journal, changes) = mpsc::channel(QUEUE);
+        let failing = Failing::default();
+        let keeper = Journal::new(database, open, Arc::clone(&failing));
         // Ends, and closes the file, when the store is dropped.
-        let spawned = std::thread::Builder::new().name("store-file".into()).spawn(move || keep(&database, changes));
-        spawned.map_err(|error| refused(&path, &error))?;
-        Ok(Arc::new(Self {
-            table: Mutex::new(Shelf { table, ended: Vec::new() }),
-            hub: Hub::in_process(),
-            now: Arc::new(now),
-            journal,
-        }))
+        std::thread::Builder::new().name("store-file".into()).spawn(move || keeper.keep(changes))?;
+        let table = Mutex::new(Shelf { table, ended: Vec::new() });
+        Ok(Arc::new(Self { table, hub: Hub::in_process(), now, journal, failing }))
     }
 
     /// Runs an operation that changes nothing but what has ended.
@@ -119,39 +127,10 @@ impl File {
     }
 }
 
-/// Writes changes until the store is dropped, as many in one transaction as are there.
-fn keep(database: &Database, mut changes: mpsc::Receiver<Change>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while changes.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let result = write(database, &batch).map_err(|error| {
-            tracing::error!(%error, "the store's file cannot be written");
-            StoreError::new(StoreErrorKind::Refused, format!("file: {error}"))
-        });
-        for change in batch.drain(..) {
-            // Whoever asked may have stopped waiting.
-            let _ = change.written.send(result.clone());
-        }
-    }
-}
+/// What redb says, or the machine.
+type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-fn write(database: &Database, batch: &[Change]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let transaction = database.begin_write()?;
-    {
-        let mut items = transaction.open_table(ITEMS)?;
-        for (key, item) in batch.iter().flat_map(|change| &change.items) {
-            match item {
-                Some(item) => {
-                    let ends = item.ends.map_or(0, UnixTime::as_millis);
-                    items.insert(key.as_str(), (ends, serde_json::to_vec(&item.data)?.as_slice()))?;
-                }
-                None => drop(items.remove(key.as_str())?),
-            }
-        }
-    }
-    Ok(transaction.commit()?)
-}
-
-fn load(database: &Database) -> Result<Table, Box<dyn std::error::Error + Send + Sync>> {
+fn load(database: &Database) -> Result<Table, Problem> {
     let transaction = database.begin_write()?;
     transaction.open_table(ITEMS)?;
     transaction.commit()?;
@@ -228,7 +207,8 @@ impl Store for File {
     }
 
     async fn warnings(&self) -> Result<Vec<String>, StoreError> {
-        Ok(Vec::new())
+        let failing = self.failing.lock().clone();
+        Ok(failing.map(|why| format!("its file cannot be written, changes are refused: {why}")).into_iter().collect())
     }
 }
 

@@ -58,7 +58,7 @@ impl Watch {
 
 impl Source for Watch {
     fn collect(&self, page: &mut Page) {
-        let help = "Settings of the store that could lose revocations; the log says which";
+        let help = "What of the store could lose revocations, settings or a full disk; the log says which";
         page.gauge("countersign_store_warnings", help, &[], self.standing());
     }
 }
