@@ -26,6 +26,7 @@ async fn contract(store: Arc<dyn Store>) {
     records(&*store).await;
     whole_records(&*store).await;
     counters(&*store).await;
+    enlists(&*store).await;
     scans(&*store).await;
     rates(&*store).await;
     unreadable(&*store).await;
@@ -126,6 +127,25 @@ async fn whole_records(store: &dyn Store) {
     assert_eq!(store.whole_record("cs:w:value").await.unwrap_err().kind, StoreErrorKind::Malformed);
     store.write_record("cs:w:large", &[("x", &"x".repeat(MAX_WHOLE))], &[]).await.unwrap();
     assert_eq!(store.whole_record("cs:w:large").await.unwrap_err().kind, StoreErrorKind::Malformed);
+}
+
+async fn enlists(store: &dyn Store) {
+    let life = Some(Duration::from_secs(60));
+    store.add("cs:t:list", &[("count", 4)], None).await.unwrap();
+    store.enlist("cs:t:list", "b", "count", "later", life).await.unwrap();
+    store.enlist("cs:t:list", "a", "count", "sooner", life).await.unwrap();
+    store.enlist("cs:t:list", "b", "count", "again", life).await.unwrap();
+    let mut all = store.whole_record("cs:t:list").await.unwrap().unwrap();
+    all.sort();
+    let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(all, [field("a", "sooner 6"), field("b", "later 5"), field("count", "6")]);
+    let short = Some(Duration::from_millis(100));
+    store.enlist("cs:t:list", "a", "count", "again", short).await.unwrap();
+    sleep(Duration::from_millis(250)).await;
+    assert_eq!(store.whole_record("cs:t:list").await.unwrap(), None, "the last life counts");
+    store.write("cs:t:no-list", b"x", None).await.unwrap();
+    let error = store.enlist("cs:t:no-list", "a", "count", "x", life).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Malformed);
 }
 
 async fn scans(store: &dyn Store) {

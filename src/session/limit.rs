@@ -1,7 +1,8 @@
 //! How many sessions a person may have at the same time. Asked when a session begins, and only where there is a limit.
 //!
-//! Each session is first written into its subject's index, then the index is read: of two that begin at the same moment
-//! on two replicas at least one sees both, and both count them in the same order.
+//! Each session first enters its subject's index, where the store gives it a number in the same step; then the index is
+//! read. Whoever has a number sees all smaller ones, so every replica counts in the order of entering, whatever its clock
+//! says, and only that order decides: a session is refused for older ones, and ends none but older ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,14 +17,29 @@ use crate::{
 /// A session that has just begun may not have a record yet.
 const NEW: Duration = Duration::from_secs(60);
 
-/// A field of the index that is no session: how many were ever written there. Its counting also sets the index's life.
+/// A field of the index that is no session: how many ever entered it.
 const COUNT: &str = "count";
 
 /// One of a subject's sessions.
 struct Member {
     key: SessionKey,
-    began: UnixTime,
+    place: Place,
     record: Option<Session>,
+}
+
+/// Where a session stands among those of its subject: a field of the index. What the version before wrote has no number,
+/// and is older than what has one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    number: u64,
+    began: UnixTime,
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Self> {
+        let (began, number) = text.split_once(' ').unwrap_or((text, "0"));
+        Some(Self { number: number.parse().ok()?, began: UnixTime::from_millis(began.parse().ok()?) })
+    }
 }
 
 impl Sessions {
@@ -66,25 +82,30 @@ impl Sessions {
 
     async fn count(&self, key: SessionKey, limit: usize, now: UnixTime) -> Result<Counted, StoreError> {
         let (index, own) = (keys::session_index(&key.subject_text()), key.session_text());
-        let began = now.as_millis().to_string();
-        self.store.write_record(&index, &[(&own, &began)], &[]).await?;
-        self.store.add(&index, &[(COUNT, 1)], Some(self.settings.keep.get())).await?;
-        let (mut members, gone) = self.members(&index, key, now).await?;
-        members.sort_unstable_by_key(|member| (member.began, member.key));
-        let excess = members.len().saturating_sub(limit);
+        let (mut members, mut gone) = self.enter(&index, key, now).await?;
+        if gone.contains(&key) {
+            // It was here long ago, and comes back as the newest.
+            self.store.write_record(&index, &[], &[&own]).await?;
+            (members, gone) = self.enter(&index, key, now).await?;
+        }
+        members.sort_unstable_by_key(|member| (member.place, member.key));
         let mut leaving: Vec<String> = gone.iter().map(SessionKey::session_text).collect();
-        let mut counted = Counted::Fits(Vec::new());
-        if excess > 0 && self.settings.on_excess == OnExcess::Refuse {
-            if members.iter().position(|member| member.key == key).is_some_and(|position| position >= limit) {
+        let counted = match self.settings.on_excess {
+            // One that is not there any more was refused a moment ago, at another of its requests.
+            OnExcess::Refuse if members.iter().take(limit).all(|member| member.key != key) => {
                 leaving.push(own);
                 self.counters.refused.increment();
-                counted = Counted::Refused;
+                Counted::Refused
             }
-        } else if excess > 0 {
-            let oldest: Vec<_> = members.into_iter().filter(|member| member.key != key).take(excess).collect();
-            leaving.extend(oldest.iter().map(|member| member.key.session_text()));
-            counted = Counted::Fits(oldest.into_iter().map(|member| self.make_room(member)).collect());
-        }
+            OnExcess::Refuse => Counted::Fits(Vec::new()),
+            OnExcess::EndOldest => {
+                let excess = members.len().saturating_sub(limit);
+                let oldest = members.into_iter().take(excess).take_while(|member| member.key != key);
+                let oldest: Vec<_> = oldest.collect();
+                leaving.extend(oldest.iter().map(|member| member.key.session_text()));
+                Counted::Fits(oldest.into_iter().map(|member| self.make_room(member)).collect())
+            }
+        };
         if !leaving.is_empty() {
             let leaving: Vec<&str> = leaving.iter().map(String::as_str).collect();
             self.store.write_record(&index, &[], &leaving).await?;
@@ -92,29 +113,29 @@ impl Sessions {
         Ok(counted)
     }
 
-    /// The subject's sessions that still run, and those that do not.
-    async fn members(
+    /// Enters a session, unless it is there, and reads them all: those of the subject that still run, and those that do not.
+    async fn enter(
         &self,
         index: &str,
         own: SessionKey,
         now: UnixTime,
     ) -> Result<(Vec<Member>, Vec<SessionKey>), StoreError> {
+        let (field, began) = (own.session_text(), now.as_millis().to_string());
+        self.store.enlist(index, &field, COUNT, &began, Some(self.settings.keep.get())).await?;
         let fields = self.store.whole_record(index).await?.unwrap_or_default();
-        let known: Vec<(SessionKey, UnixTime)> = fields
-            .iter()
-            .filter_map(|(session, began)| Some((own.sibling(session)?, UnixTime::from_millis(began.parse().ok()?))))
-            .collect();
+        let known: Vec<(SessionKey, Place)> =
+            fields.iter().filter_map(|(session, place)| Some((own.sibling(session)?, Place::parse(place)?))).collect();
         let wanted: Vec<String> = known.iter().map(|(key, _)| keys::session(&key.text())).collect();
         let records = self.store.read(&wanted).await?;
         let (mut members, mut gone) = (Vec::new(), Vec::new());
-        for ((key, began), record) in known.into_iter().zip(records) {
+        for ((key, place), record) in known.into_iter().zip(records) {
             let record = record.ok().flatten().and_then(|held| Session::parse(&held.value));
             let runs = match &record {
                 Some(session) => session.ended.is_none() && !self.is_over(session, now),
-                None => now.since(began) < NEW,
+                None => now.since(place.began) < NEW,
             };
-            if runs || key == own {
-                members.push(Member { key, began, record });
+            if runs {
+                members.push(Member { key, place, record });
             } else {
                 gone.push(key);
             }

@@ -310,3 +310,68 @@ async fn no_more_sessions_at_once_than_allowed() {
         replica.written().await;
     }
 }
+
+#[tokio::test]
+async fn the_order_of_sessions_is_the_store_s_and_no_clock_s() {
+    for on_excess in [OnExcess::Refuse, OnExcess::EndOldest] {
+        let settings = || Settings { max_concurrent: Some(2), on_excess, ..Settings::default() };
+        let (ahead, behind) = (Clock::manual(START.plus(Duration::from_secs(5))), Clock::manual(START));
+        let store: Arc<dyn Store> = Arc::new(Memory::new(|| START));
+        let ahead = replica(&store, &ahead, settings(), rules(Vec::new())).await;
+        let behind = replica(&store, &behind, settings(), rules(Vec::new())).await;
+        let person = |id: &str| Person::signed_in(START).session(id);
+        let mut told = Vec::new();
+        for (replica, id) in [(&ahead, "s1"), (&ahead, "s2"), (&behind, "s3"), (&ahead, "s4")] {
+            told.push(replica.told(&person(id)).await);
+            replica.written().await;
+        }
+        let mut after = Vec::new();
+        for id in ["s1", "s2", "s3", "s4"] {
+            after.push(behind.told(&person(id)).await);
+        }
+        let (allow, refused, ended) = ("allow", "deny:too_many_sessions", "deny:session_ended");
+        match on_excess {
+            OnExcess::Refuse => {
+                assert_eq!(told, [allow, allow, refused, refused]);
+                assert_eq!(after, [allow, allow, refused, refused]);
+            }
+            OnExcess::EndOldest => {
+                assert_eq!(told, [allow; 4]);
+                assert_eq!(after, [ended, ended, allow, allow]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_the_version_before_counted_are_counted() {
+    let clock = Clock::manual(START);
+    let store: Arc<dyn Store> = Arc::new(Memory::new(|| START));
+    let settings = Settings { max_concurrent: Some(2), on_excess: OnExcess::Refuse, ..Settings::default() };
+    let replica = replica(&store, &clock, settings, rules(Vec::new())).await;
+    let person = |id: &str| Person::signed_in(START).session(id);
+    let keys = ["old1", "old2"].map(|id| super::SessionKey::of(&person(id).identity));
+    let index = crate::store::keys::session_index(&keys[0].subject_text());
+    // In the order of the clock alone, and later than now: written by a replica that is ahead.
+    for (key, began) in keys.iter().zip(["1800000001000", "1800000002000"]) {
+        store.write_record(&index, &[(&key.session_text(), began)], &[]).await.unwrap();
+    }
+    store.add(&index, &[("count", 2)], None).await.unwrap();
+    assert_eq!(replica.told(&person("new")).await, "deny:too_many_sessions");
+    assert_eq!(replica.told(&person("old2")).await, "allow", "its place is kept");
+}
+
+#[tokio::test]
+async fn a_session_that_was_here_long_ago_comes_back_as_the_newest() {
+    let settings = Settings { max_concurrent: Some(1), on_excess: OnExcess::Refuse, ..Settings::default() };
+    let replica = one(settings, rules(Vec::new())).await;
+    let person = |id: &str| Person::signed_in(START).session(id);
+    assert_eq!(replica.told(&person("s1")).await, "allow");
+    replica.written().await;
+    let key = super::SessionKey::of(&person("s1").identity);
+    replica.sessions.store.delete(&[crate::store::keys::session(&key.text())]).await.unwrap();
+    replica.sessions.known.invalidate(&key);
+    replica.clock.advance(2 * MINUTE);
+    assert_eq!(replica.told(&person("s2")).await, "allow", "nothing is left of the first");
+    assert_eq!(replica.told(&person("s1")).await, "deny:too_many_sessions");
+}

@@ -193,6 +193,17 @@ impl Store for File {
         self.change(|table, now| table.add(key, deltas, life, now)).await?
     }
 
+    async fn enlist(
+        &self,
+        key: &str,
+        field: &str,
+        counter: &str,
+        value: &str,
+        life: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        self.change(|table, now| table.enlist(key, (field, counter), value, life, now)).await?
+    }
+
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
         Ok(self.look(|table, _| table.scan(prefix, cursor, count)))
     }

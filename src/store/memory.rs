@@ -70,6 +70,17 @@ impl Store for Memory {
         self.with(|table, now| table.add(key, deltas, life, now))
     }
 
+    async fn enlist(
+        &self,
+        key: &str,
+        field: &str,
+        counter: &str,
+        value: &str,
+        life: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        self.with(|table, now| table.enlist(key, (field, counter), value, life, now))
+    }
+
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
         Ok(self.with(|table, _| table.scan(prefix, cursor, count)))
     }

@@ -95,6 +95,18 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Adds to integer fields of a record (missing counts as 0) and sets its life, in one atomic step.
     async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError>;
 
+    /// Sets `field` of a record to `value`, a space and the next number that `counter`, another of its fields, counts up to,
+    /// unless the field is there; and sets the record's life. In one atomic step: whoever reads a number
+    /// reads every smaller one that was not removed.
+    async fn enlist(
+        &self,
+        key: &str,
+        field: &str,
+        counter: &str,
+        value: &str,
+        life: Option<Duration>,
+    ) -> Result<(), StoreError>;
+
     /// Keys that begin with `prefix` (taken literally), a page of about `count` at a time. An empty cursor begins.
     /// A key may come twice; one that is there from beginning to end comes at least once.
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError>;

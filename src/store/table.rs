@@ -180,6 +180,24 @@ impl Table {
         Ok(sums)
     }
 
+    pub(super) fn enlist(
+        &mut self,
+        key: &str,
+        (field, counter): (&str, &str),
+        value: &str,
+        life: Option<Duration>,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let (record, ends) = self.take_record(key)?;
+        if record.contains_key(field) {
+            self.put(key, Item { data: Data::Record(record), ends: life.map(|life| now.plus(life)).or(ends) });
+            return Ok(());
+        }
+        let number = self.add(key, &[(counter, 1)], life, now)?;
+        let number = number.first().copied().unwrap_or_default();
+        self.write_record(key, &[(field, &format!("{value} {number}"))], &[])
+    }
+
     pub(super) fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Keys {
         let from = if cursor.is_empty() { prefix } else { cursor };
         let mut keys: Vec<String> = self

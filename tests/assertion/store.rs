@@ -76,6 +76,10 @@ impl Store for Shelf {
         unused()
     }
 
+    async fn enlist(&self, _: &str, _: &str, _: &str, _: &str, _: Option<Duration>) -> Result<(), StoreError> {
+        unused()
+    }
+
     async fn scan(&self, _: &str, _: &str, _: usize) -> Result<Keys, StoreError> {
         unused()
     }

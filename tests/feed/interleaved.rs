@@ -131,6 +131,17 @@ impl Store for Held {
         self.inner.add(key, deltas, life).await
     }
 
+    async fn enlist(
+        &self,
+        key: &str,
+        field: &str,
+        counter: &str,
+        value: &str,
+        life: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        self.inner.enlist(key, field, counter, value, life).await
+    }
+
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
         self.inner.scan(prefix, cursor, count).await
     }

@@ -227,6 +227,19 @@ impl Store for Redis {
         self.link.checked(pipe.query_async(&mut connection).await)
     }
 
+    async fn enlist(
+        &self,
+        key: &str,
+        field: &str,
+        counter: &str,
+        value: &str,
+        life: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        let mut script = scripts::ENLIST.prepare_invoke();
+        script.key(key).arg(field).arg(counter).arg(value).arg(life.map_or(0, millis));
+        self.invoke(&script).await.map(drop)
+    }
+
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
         // Behind a cluster the cursor is `node index/cursor`, over the primaries in their fixed order.
         let (index, position) = cursor.split_once('/').unwrap_or(("0", cursor));

@@ -36,6 +36,20 @@ pub(super) static WHOLE_RECORD: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// `KEYS[1]` a hash; `ARGV`: a field, the field that counts, a value, the hash's life in milliseconds (0: as it is).
+pub(super) static ENLIST: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+            local number = redis.call('HINCRBY', KEYS[1], ARGV[2], 1)
+            redis.call('HSET', KEYS[1], ARGV[1], ARGV[3] .. ' ' .. string.format('%.0f', number))
+        end
+        if tonumber(ARGV[4]) > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+        return 1
+        ",
+    )
+});
+
 /// The steps of `gcra::take`, with the server's clock. `KEYS[1]` the limiter; `ARGV`: interval in microseconds, limit,
 /// count. Answers whether, remaining, and microseconds until one more and until whole.
 pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
