@@ -25,6 +25,11 @@ pub(super) fn failure(error: &RedisError) -> StoreError {
         | (_, "LOADING" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "READONLY" | "UNBLOCKED") => {
             StoreError::new(StoreErrorKind::Unreachable, described(error, code))
         }
+        // Of a script it is the code, of a transaction the reason.
+        _ if text.contains("not allowed when used memory") => {
+            let why = "OOM: Redis takes no writes, its memory is full (`maxmemory`)";
+            StoreError::new(StoreErrorKind::Refused, why)
+        }
         _ if text.contains("not an integer") => StoreError::new(StoreErrorKind::Malformed, "not an integer"),
         _ => StoreError::new(StoreErrorKind::Refused, described(error, code)),
     }
@@ -107,5 +112,7 @@ mod tests {
         assert_eq!(wrong.to_string(), "store refused: WRONGPASS: user or password is not right");
         let denied = failure(&reply(b"-NOPERM No permissions to access the key 'cs:secret'\r\n"));
         assert_eq!(denied.to_string(), "store refused: NOPERM: this user may not");
+        let full = failure(&reply(b"-OOM command not allowed when used memory > 'maxmemory'. script: 5f1c\r\n"));
+        assert_eq!(full.to_string(), "store refused: OOM: Redis takes no writes, its memory is full (`maxmemory`)");
     }
 }
