@@ -154,6 +154,12 @@ fn a_password_of_a_store_is_never_repeated() {
         assert_eq!(code, Some(64));
         assert!(text.contains("urll") && !text.contains("hunter2"), "{text}");
     }
+    for url in ["redis://u:hun@ter2/s?s@w@h:port", "redis://hunter2@h:port", "redis://u:p?hunter2=hunter2@h"] {
+        fs::write(&path, format!("store: {{ url: \"{url}\" }}\n")).unwrap();
+        let (code, text) = countersign(&["check-config", "--config", path.to_str().unwrap()]);
+        assert_eq!(code, Some(64));
+        assert!(text.contains("store.url") && !text.contains("ter2"), "{text}");
+    }
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! What a typed configuration can still have wrong: values that do not fit one another, or are not safe together.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use url::{Host, Url};
+use url::Url;
 
 use super::{Address, Config};
-use crate::document::{Diagnostic, Entry, Node, Problem, Value};
+use crate::{
+    document::{Diagnostic, Entry, Node, Problem, Value},
+    store::{self, RedisUrl},
+};
 
 /// Takes out sections that this version has nothing for, and says so.
 pub(super) fn not_yet(root: &mut Node, sections: &[&str]) -> Vec<Diagnostic> {
@@ -22,7 +25,7 @@ pub(super) fn not_yet(root: &mut Node, sections: &[&str]) -> Vec<Diagnostic> {
 
 pub(super) fn all(config: &Config) -> Vec<Problem> {
     let mut found = listen(config);
-    found.extend(store(config));
+    found.extend(store_url(config));
     if config.rules.is_empty() {
         found.push(Problem::warning("rules", "no rules: everything is refused").hint("name files or folders"));
     }
@@ -103,7 +106,7 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
         && (a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified())))
 }
 
-fn store(config: &Config) -> Vec<Problem> {
+fn store_url(config: &Config) -> Vec<Problem> {
     let url = config.store.url.expose();
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
     match scheme {
@@ -118,9 +121,7 @@ fn store(config: &Config) -> Vec<Problem> {
                 "a file store is named by its absolute path: `file:///var/lib/countersign`",
             )],
         },
-        "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel" | "rediss-sentinel" => {
-            redis(url, scheme)
-        }
+        "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel" | "rediss-sentinel" => redis(url),
         _ => {
             vec![Problem::error("store.url", "not a store").hint(
                 "`memory://`, `file:///path`, `redis://`, `rediss://`, `redis-cluster://` or `redis-sentinel://`",
@@ -129,32 +130,22 @@ fn store(config: &Config) -> Vec<Problem> {
     }
 }
 
-fn redis(url: &str, scheme: &str) -> Vec<Problem> {
-    let authority = url[scheme.len() + 3..].split(['/', '?']).next().unwrap_or_default();
-    let (login, hosts) = authority.rsplit_once('@').map_or(("", authority), |(login, hosts)| (login, hosts));
-    if hosts.split(',').any(|host| Url::parse(&format!("redis://{host}")).ok().is_none_or(|url| !url.has_host())) {
-        return vec![Problem::error("store.url", "a host is missing or malformed").hint("`redis://host:6379/0`")];
-    }
-    if hosts.split(',').all(is_loopback) {
+fn redis(url: &str) -> Vec<Problem> {
+    let RedisUrl { remote, tls, login } = match store::redis_url(url) {
+        Ok(read) => read,
+        Err(why) => return vec![Problem::error("store.url", why).hint("`redis://user:password@host:6379/0`")],
+    };
+    if !remote {
         return Vec::new();
     }
     let mut found = Vec::new();
-    if !scheme.starts_with("rediss") {
+    if !tls {
         let message = "Redis on another host without TLS: whoever can read or write the wire can undo a revocation";
         found.push(Problem::warning("store.url", message).hint("use `rediss://`"));
     }
-    if login.is_empty() {
+    if !login {
         let message = "Redis on another host without a password: whoever reaches it can undo a revocation";
         found.push(Problem::warning("store.url", message));
     }
     found
-}
-
-fn is_loopback(host: &str) -> bool {
-    match Url::parse(&format!("redis://{host}")).as_ref().map(Url::host) {
-        Ok(Some(Host::Ipv4(ip))) => ip.is_loopback(),
-        Ok(Some(Host::Ipv6(ip))) => ip.is_loopback(),
-        Ok(Some(Host::Domain(name))) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
-        _ => false,
-    }
 }

@@ -120,7 +120,10 @@ pub struct Client {
 pub struct Store {
     /// `memory://` (dies with the process: for trying only), `file:///var/lib/countersign` (one machine),
     /// `redis://host:6379/0`, `rediss://…` (TLS), `redis-cluster://a:6379,b:6379`,
-    /// `redis-sentinel://s1:26379,s2:26379/mymaster`.
+    /// `redis-sentinel://s1:26379,s2:26379/mymaster`. Before the hosts of a Redis: `user:password@` or `:password@`,
+    /// percent-encoded (`@` is `%40`). After them `?` and, joined by `&`: `ca=FILE` (PEM, trusted instead of the system's
+    /// authorities), `certificate=FILE` with `key=FILE` (PEM, our own), all three for `rediss` alone; `timeout=100ms` (how
+    /// long a command may take).
     pub url: Secret,
 }
 

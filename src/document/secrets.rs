@@ -62,7 +62,7 @@ fn begins_a_map(content: &str) -> bool {
     !content.starts_with(['"', '\'']) && (content.contains(": ") || content.ends_with(':'))
 }
 
-/// Values after keys that name a secret, and the password of every URL.
+/// Values after keys that name a secret, and user and password of every URL.
 fn in_line(line: &str) -> (Vec<Range<usize>>, Below) {
     let mut found: Vec<Range<usize>> = passwords(line);
     let mut below = Below::No;
@@ -148,18 +148,31 @@ fn unquoted(text: &str, mut enough: impl FnMut(usize, char) -> bool) {
     }
 }
 
+/// User and password of every URL.
 fn passwords(line: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for (scheme, _) in line.match_indices("://") {
         let authority = scheme + 3;
-        let end = line[authority..].find(['/', ' ', '"', '\'']).map_or(line.len(), |end| authority + end);
-        if let Some(sign) = line[authority..end].rfind('@')
-            && let Some(colon) = line[authority..authority + sign].find(':')
-        {
-            found.push(authority + colon + 1..authority + sign);
+        let url = &line[authority..authority + length(&line[..scheme], &line[authority..])];
+        // The last: a password may hold `@`, `/` and `?` where it was not encoded, and that may be what is wrong.
+        if let Some(sign) = url.rfind('@').filter(|sign| *sign > 0) {
+            found.push(authority..authority + sign);
         }
     }
     found
+}
+
+/// Octets of a URL that goes on with `rest`: to its quotation mark, else to the end of a plain YAML scalar.
+fn length(before: &str, rest: &str) -> usize {
+    let scheme = before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '+');
+    let end = match scheme.chars().next_back() {
+        Some(quote @ ('"' | '\'' | '`')) => rest.find(quote),
+        // Whatever may stand in a password.
+        _ if before[scheme.len()..].starts_with("redis") => None,
+        _ if before.contains(['{', '[']) => rest.find([',', ' ', '}', ']']),
+        _ => rest.find(" #"),
+    };
+    end.unwrap_or(rest.len())
 }
 
 #[cfg(test)]
@@ -189,7 +202,7 @@ mod tests {
             ("ops: { max_connections: x, 'status_token': 'a, b' }", "ops: { max_connections: x, 'status_token': *}"),
             ("secrets: [a, b]", "secrets: *]"),
             ("- Authorization: Bearer é{1,2}", "- Authorization: *"),
-            ("url: redis://u:hunter2@h, # x: y", "url: redis://u:*@h, # x: y"),
+            ("url: redis://u:hunter2@h, # x: y", "url: redis://*@h, # x: y"),
         ] {
             assert_eq!(shown(text), expected);
         }

@@ -157,6 +157,26 @@ fn a_drawing_shows_the_line_and_hides_secrets() {
 }
 
 #[test]
+fn of_a_url_nothing_before_its_last_at_is_drawn() {
+    for (line, shown) in [
+        ("store: { url: \"redis://we%40ird:p:a/s?s@w%rd#1@host:6379\" }", "@host:6379"),
+        ("store: { url: redis://we%40ird:p, a/s?s@w%rd #1@host:6379 }", "@host:6379"),
+        ("store: { url: 'redis://:p a@s@host' }", "@host"),
+        ("url: redis-sentinel://pass@a,b/m", "@a,b/m"),
+        ("url: https://u:pass@h/x", "@h/x"),
+        ("url: https://h:1/x # ask s@host", "https://h:1/x # ask s@host"),
+        ("{ url: https://h:1/x, to: s@host }", "https://h:1/x, to: s@host"),
+    ] {
+        let at = Mark::at(&Source::new("x.yaml", line), 0..3);
+        let drawn = render(&Diagnostic::error(at, "store.url", "bad"), false);
+        assert!(drawn.contains(shown), "{drawn}");
+        for part in ["ird", "p:a", "s?s", "rd#", "pass", "p a", "p, a"] {
+            assert!(!drawn.contains(part), "{part}: {drawn}");
+        }
+    }
+}
+
+#[test]
 fn suggestions_are_near_or_none() {
     let words = ["audiences", "issuer", "jwks", "max_lifetime"];
     assert_eq!(closest("audience", words), Some("audiences"));

@@ -14,7 +14,7 @@ mod table;
 mod tickets;
 mod watch;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{sync::mpsc, time::Instant};
@@ -120,6 +120,34 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Settings of the server that could lose revocations, in words for a log line.
     async fn warnings(&self) -> Result<Vec<String>, StoreError>;
+}
+
+/// What the URL of a Redis says of how safe the way there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedisUrl {
+    /// Whether any server is on another machine.
+    pub remote: bool,
+    pub tls: bool,
+    /// Whether it holds a password.
+    pub login: bool,
+}
+
+/// Reads the URL of a Redis as opening it does, and opens nothing. Files that it names are not looked at.
+///
+/// # Errors
+///
+/// Why it cannot be meant; never a password.
+pub fn redis_url(url: &str) -> Result<RedisUrl, Cow<'static, str>> {
+    redis::inspect(url)
+}
+
+/// Whether the files that the URL of a Redis names can be used.
+///
+/// # Errors
+///
+/// Which cannot, and why.
+pub fn redis_files(url: &str) -> Result<(), Cow<'static, str>> {
+    redis::inspect_files(url)
 }
 
 /// What a feed tells its listener, in order.

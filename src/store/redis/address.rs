@@ -1,6 +1,6 @@
 //! Reads a store's URL: which servers, which of them are which, who we are, and whether what we say is encrypted.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use redis::{
@@ -10,7 +10,7 @@ use redis::{
 
 use crate::{
     domain::Span,
-    store::{StoreError, StoreErrorKind},
+    store::{RedisUrl, StoreError, StoreErrorKind},
 };
 
 /// How long a command may take before it counts as unanswered: shorter than a check's deadline.
@@ -28,6 +28,14 @@ pub(super) struct Address {
     pub(super) certificates: Option<TlsCertificates>,
     pub(super) timeout: Duration,
     login: RedisConnectionInfo,
+}
+
+/// The PEM files that a URL names.
+#[derive(Default)]
+struct Files {
+    ca: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +56,42 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// Reads a URL and the files that it names.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("no `://` in it"))?;
+        let (mut address, files) = Self::read(url).map_err(|why| refused(&why))?;
+        address.take_files(&files).map_err(|why| refused(&why))?;
+        Ok(address)
+    }
+
+    /// What a URL says of itself, without looking at files; in words where it cannot be meant.
+    pub(super) fn inspect(url: &str) -> Result<RedisUrl, Wrong> {
+        let (address, _) = Self::read(url)?;
+        let login = address.login.password().is_some_and(|password| !password.is_empty());
+        Ok(RedisUrl { remote: address.is_remote(), tls: address.tls, login })
+    }
+
+    /// Why the files that a URL names cannot be used, if they cannot.
+    pub(super) fn inspect_files(url: &str) -> Result<(), Wrong> {
+        let (mut address, files) = Self::read(url)?;
+        address.take_files(&files)?;
+        let first = address.nodes.first();
+        let client = first.filter(|_| address.certificates.is_some()).map(|node| address.client(node)).transpose();
+        client
+            .map(drop)
+            .map_err(|error| format!("`ca`, `certificate` and `key` cannot be used: {}", error.detail).into())
+    }
+
+    fn read(url: &str) -> Result<(Self, Files), Wrong> {
+        let (scheme, rest) = url.split_once("://").ok_or("no `://` in it")?;
         let (tls, family) = match scheme.strip_prefix("rediss") {
             Some(family) => (true, family),
-            None => (false, scheme.strip_prefix("redis").ok_or_else(|| wrong("its scheme is not one of Redis"))?),
+            None => (false, scheme.strip_prefix("redis").ok_or("its scheme is not one of Redis")?),
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if query.contains('@') {
+            // Not shown: what looks like an option may be half a password.
+            return Err("`?` in a password is written `%3F`, and `@` in an option `%40`".into());
+        }
         let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (kind, database, port) = match family {
@@ -63,25 +100,25 @@ impl Address {
             "-sentinel" => {
                 let (master, database) = path.split_once('/').unwrap_or((path, ""));
                 if master.is_empty() {
-                    return Err(wrong("it names no master: redis-sentinel://host:26379/mymaster"));
+                    return Err("it names no master: redis-sentinel://host:26379/mymaster".into());
                 }
                 (Kind::Sentinel { master: master.to_owned() }, database, 26379)
             }
-            _ => return Err(wrong("its scheme is not one of Redis")),
+            _ => return Err("its scheme is not one of Redis".into()),
         };
         let nodes: Vec<_> = hosts.split(',').map(|host| node(host, port)).collect::<Result<_, _>>()?;
         if kind == Kind::Single && nodes.len() > 1 {
-            return Err(wrong("several hosts need redis-cluster:// or redis-sentinel://"));
+            return Err("several hosts need redis-cluster:// or redis-sentinel://".into());
         }
-        let database: i64 = if database.is_empty() { Ok(0) } else { database.parse() }
-            .map_err(|_| wrong("the database is not a number"))?;
+        let database: i64 =
+            if database.is_empty() { Ok(0) } else { database.parse() }.map_err(|_| "the database is not a number")?;
         if kind == Kind::Cluster && database != 0 {
-            return Err(wrong("a cluster has no databases"));
+            return Err("a cluster has no databases".into());
         }
-        let mut address =
-            Self { kind, nodes, tls, certificates: None, timeout: TIMEOUT, login: user(login)?.set_db(database) };
-        address.read_options(query)?;
-        Ok(address)
+        let login = user(login)?.set_db(database);
+        let mut address = Self { kind, nodes, tls, certificates: None, timeout: TIMEOUT, login };
+        let files = address.read_options(query)?;
+        Ok((address, files))
     }
 
     /// Whether any node is not on this machine.
@@ -128,27 +165,44 @@ impl Address {
         }
     }
 
-    fn read_options(&mut self, query: &str) -> Result<(), StoreError> {
-        let (mut root_cert, mut certificate, mut key) = (None, None, None);
-        for (name, value) in query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('=')) {
+    fn read_options(&mut self, query: &str) -> Result<Files, Wrong> {
+        let mut files = Files::default();
+        for option in query.split('&').filter(|option| !option.is_empty()) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let value = decoded(value)?;
-            match name {
-                "ca" => root_cert = Some(file(&value)?),
-                "certificate" => certificate = Some(file(&value)?),
-                "key" => key = Some(file(&value)?),
-                "timeout" => self.timeout = *Span::parse(&value).map_err(|why| wrong(&why))?,
-                other => return Err(wrong(&format!("`{other}` is not one of ca, certificate, key, timeout"))),
+            let place = match name {
+                "ca" => &mut files.ca,
+                "certificate" => &mut files.certificate,
+                "key" => &mut files.key,
+                "timeout" => {
+                    self.timeout = *Span::parse(&value).map_err(|why| format!("`timeout`: {why}"))?;
+                    continue;
+                }
+                other => return Err(format!("`{other}` is not one of ca, certificate, key, timeout").into()),
+            };
+            if value.is_empty() {
+                return Err(format!("`{name}` names no file: {name}=/path/to/file.pem").into());
             }
+            *place = Some(value);
         }
-        let client_tls = match (certificate, key) {
-            (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig { client_cert, client_key }),
-            (None, None) => None,
-            _ => return Err(wrong("`certificate` and `key` come together")),
+        if files.certificate.is_some() != files.key.is_some() {
+            return Err("`certificate` and `key` come together".into());
+        }
+        if (files.ca.is_some() || files.key.is_some()) && !self.tls {
+            return Err("certificates need rediss://".into());
+        }
+        Ok(files)
+    }
+
+    fn take_files(&mut self, files: &Files) -> Result<(), Wrong> {
+        let root_cert = files.ca.as_deref().map(file).transpose()?;
+        let client_tls = match (&files.certificate, &files.key) {
+            (Some(certificate), Some(key)) => {
+                Some(ClientTlsConfig { client_cert: file(certificate)?, client_key: file(key)? })
+            }
+            _ => None,
         };
         if root_cert.is_some() || client_tls.is_some() {
-            if !self.tls {
-                return Err(wrong("certificates need rediss://"));
-            }
             self.certificates = Some(TlsCertificates { client_tls, root_cert });
         }
         Ok(())
@@ -161,19 +215,19 @@ fn unreachable_info(login: RedisConnectionInfo) -> ConnectionInfo {
     info.set_redis_settings(login)
 }
 
-fn node(text: &str, default_port: u16) -> Result<(String, u16), StoreError> {
+fn node(text: &str, default_port: u16) -> Result<(String, u16), Wrong> {
     let bracketed = text.starts_with('[');
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !bracketed || host.ends_with(']') => {
-            (host, port.parse().map_err(|_| wrong("a port is not a number"))?)
+            (host, port.parse().map_err(|_| "a port is not a number")?)
         }
         _ => (text, default_port),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() { Err(wrong("a host is missing")) } else { Ok((host.to_owned(), port)) }
+    if host.is_empty() { Err("a host is missing".into()) } else { Ok((host.to_owned(), port)) }
 }
 
-fn user(login: Option<&str>) -> Result<RedisConnectionInfo, StoreError> {
+fn user(login: Option<&str>) -> Result<RedisConnectionInfo, Wrong> {
     let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
     let Some(login) = login else { return Ok(info) };
     let (user, password) = login.split_once(':').unwrap_or(("", login));
@@ -181,17 +235,19 @@ fn user(login: Option<&str>) -> Result<RedisConnectionInfo, StoreError> {
     Ok(info.set_password(decoded(password)?))
 }
 
-fn decoded(text: &str) -> Result<String, StoreError> {
-    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| wrong("it is not UTF-8"))?;
+fn decoded(text: &str) -> Result<String, Wrong> {
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| "it is not UTF-8")?;
     Ok(decoded.into_owned())
 }
 
-fn file(path: &str) -> Result<Vec<u8>, StoreError> {
-    std::fs::read(path).map_err(|error| wrong(&format!("`{path}` cannot be read: {error}")))
+fn file(path: &str) -> Result<Vec<u8>, Wrong> {
+    std::fs::read(path).map_err(|error| format!("`{path}` cannot be read: {error}").into())
 }
 
-/// The URL itself stays out of the message: it may hold a password.
-fn wrong(why: &str) -> StoreError {
+/// What is wrong with a URL. The URL itself stays out of it: it may hold a password.
+pub(super) type Wrong = Cow<'static, str>;
+
+fn refused(why: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Refused, format!("store URL: {why}"))
 }
 
@@ -224,11 +280,31 @@ mod tests {
             "redis-sentinel://h",
             "redis-cluster://h/2",
             "redis://h?ca=/x",
+            "rediss://h?ca",
+            "rediss://h?ca=",
+            "rediss://h?certificate=/x",
+            "redis://h?timeout=soon",
+            "redis://h?timeout",
+            "redis://u:secr?et=secret@h",
+            "redis://h/0#x",
+            "redis-sentinel://h/m/x",
             "redis://h?tls=1",
             "rediss://h?ca=/nonexistent/ca.pem",
         ] {
             let Err(error) = Address::parse(url) else { panic!("{url} was taken") };
             assert!(!error.to_string().contains("secret"), "{error}");
+            assert!(Address::inspect(url).is_err() || url.contains("nonexistent"), "{url}: files are looked at apart");
         }
+    }
+
+    #[test]
+    fn files_are_tried_without_a_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let junk = folder.path().join("ca.pem");
+        std::fs::write(&junk, "-----BEGIN CERTIFICATE-----\njunk\n-----END CERTIFICATE-----\n").unwrap();
+        let named = |path: &str| Address::inspect_files(&format!("rediss://h?ca={path}"));
+        assert!(named(junk.to_str().unwrap()).unwrap_err().contains("cannot be used"));
+        assert!(named("/nonexistent/ca.pem").unwrap_err().contains("cannot be read"));
+        assert_eq!(Address::inspect_files("rediss://h"), Ok(()));
     }
 }

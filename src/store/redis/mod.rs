@@ -12,7 +12,7 @@ mod scripts;
 mod topology;
 mod warnings;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
@@ -32,8 +32,19 @@ use self::{
     topology::Topology,
 };
 use super::{
-    Entry, FeedEvent, Keys, MAX_FIELDS, MAX_VALUE, MAX_WHOLE, Rate, Record, Store, StoreError, Taken, hub::Hub,
+    Entry, FeedEvent, Keys, MAX_FIELDS, MAX_VALUE, MAX_WHOLE, Rate, Record, RedisUrl, Store, StoreError, Taken,
+    hub::Hub,
 };
+
+/// See [`super::redis_url`].
+pub(super) fn inspect(url: &str) -> Result<RedisUrl, Cow<'static, str>> {
+    Address::inspect(url)
+}
+
+/// See [`super::redis_files`].
+pub(super) fn inspect_files(url: &str) -> Result<(), Cow<'static, str>> {
+    Address::inspect_files(url)
+}
 
 /// Keys read in one trip. More of them could take longer than an answer may.
 const AT_ONCE: usize = 256;
