@@ -128,6 +128,61 @@ fn check_config_tells_of_rules_and_missing_files_beside_errors_of_the_configurat
 }
 
 #[test]
+fn check_config_reads_files_as_the_start_does_and_makes_none() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let mode =
+        |name: &str, mode| fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    let (key, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let certificate = rcgen::CertificateParams::new(["h.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+    write("tls.crt", &certificate.pem());
+    write("tls.key", &key.serialize_pem());
+    write("other.key", &other.serialize_pem());
+    write("junk", "junk\n");
+    mode("junk", 0o600);
+    write("open.token", "a token of some length\n");
+    mode("open.token", 0o644);
+    let path = folder.path().join("c.yaml");
+    let look = |lines: &str| {
+        write("c.yaml", lines);
+        countersign(&["check-config", "--short", "--config", path.to_str().unwrap()])
+    };
+    let here = folder.path().display();
+    let tls = |key: &str, ca: &str| format!("{{ certificate: tls.crt, key: {key}, client_ca: {ca} }}");
+    for (line, at) in [
+        (format!("listen: {{ authz_tls: {} }}", tls("other.key", "tls.crt")), "listen.authz_tls: "),
+        (format!("listen: {{ authz_tls: {} }}", tls("junk", "tls.crt")), "listen.authz_tls.key: "),
+        (format!("listen: {{ admin_tls: {} }}", tls("tls.key", "junk")), "listen.admin_tls.client_ca: "),
+        ("admin: { tokens: [{ name: a, role: admin, file: open.token }] }".into(), "admin.tokens[0].file: "),
+        ("admin: { state_dir: junk }".into(), "admin.state_dir: "),
+        ("audit: { key: junk }".into(), "audit.key: "),
+        ("audit: { key: tls.crt }".into(), "audit.key: "),
+        ("audit: { key: nowhere/audit.key }".into(), "audit.key: "),
+        ("audit: { sink: file, directory: junk }".into(), "audit.directory: "),
+        ("devices: { authorities: [tls.crt, junk] }".into(), "devices.authorities[1]: "),
+        (format!("store: {{ url: \"file://{here}/junk\" }}"), "store.url: "),
+        (format!("store: {{ url: \"file://{here}/junk/below\" }}"), "store.url: "),
+        ("store: { url: \"rediss://localhost?ca=/nonexistent.pem\" }".into(), "store.url: "),
+    ] {
+        let (code, text) = look(&line);
+        assert_eq!(code, Some(64), "{line}: {text}");
+        assert!(text.contains("c.yaml:1:") && text.contains(&format!("error: {at}")), "{line}: {text}");
+    }
+    let fine = format!(
+        "listen: {{ authz_tls: {} }}\naudit: {{ key: audit.key }}\nstore: {{ url: \"file://{here}/new\" }}\n\
+         admin: {{ state_dir: state }}\nidentity: {{ key_sets: {{ ca_file: ca.pem }} }}\n",
+        tls("tls.key", "tls.crt")
+    );
+    let (code, text) = look(&fine);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("warning: identity.key_sets.ca_file: "), "{text}");
+    for made in ["audit.key", "new", "state"] {
+        assert!(!folder.path().join(made).exists(), "{made}");
+    }
+}
+
+#[test]
 fn bad_usage_is_64_and_every_command_has_help() {
     for arguments in
         [&["nothing"][..], &["serve"], &["revoke"], &["revoke", "planet", "x"], &["check-config", "--colour"]]

@@ -75,8 +75,12 @@ pub fn find_token(folder: &Path) -> io::Result<Option<Secret>> {
     read_token(&folder.join(FILE))
 }
 
-/// The token in a file of its own.
-pub(super) fn read_token(path: &Path) -> io::Result<Option<Secret>> {
+/// The token in a file of its own, if it is there.
+///
+/// # Errors
+///
+/// As [`find_token`].
+pub fn read_token(path: &Path) -> io::Result<Option<Secret>> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -70,6 +70,30 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
 }
 
+/// What is wrong with the files of a port's TLS, and with which, where it is one alone.
+#[derive(Debug)]
+pub struct TlsProblem {
+    pub file: Option<PathBuf>,
+    pub why: String,
+}
+
+impl Tls {
+    /// Reads the files and tries whether they fit, without a port. Needs the process' cryptography to be installed.
+    ///
+    /// # Errors
+    ///
+    /// What [`Server::bind`] would refuse.
+    pub fn check(&self) -> Result<(), TlsProblem> {
+        server_config(self).map(drop).map_err(|error| match error {
+            Error::Certificate { path, detail } => {
+                TlsProblem { why: format!("`{}` cannot be used: {detail}", path.display()), file: Some(path) }
+            }
+            Error::Tls(error) => TlsProblem { file: None, why: format!("the files do not fit together: {error}") },
+            error => TlsProblem { file: None, why: error.to_string() },
+        })
+    }
+}
+
 /// The Check port, bound and not yet serving.
 #[derive(Debug)]
 pub struct Server {

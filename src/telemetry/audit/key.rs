@@ -29,22 +29,22 @@ impl SigningKey {
 
     /// The key in `path` (PKCS#8 PEM); made there, mode 0600, where there is no such file.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Key { path: path.into(), source };
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                if fs::metadata(path).map_err(failed)?.permissions().mode() & 0o077 != 0 {
-                    return Err(failed(io::Error::new(
-                        io::ErrorKind::PermissionDenied,
-                        "it can be read by others: `chmod 600` it",
-                    )));
-                }
-                Self::from_pem(&text).ok_or_else(|| {
-                    failed(io::Error::new(io::ErrorKind::InvalidData, "it holds no Ed25519 private key (PKCS#8 PEM)"))
-                })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path),
-            Err(error) => Err(failed(error)),
+        let found = Self::find(path).map_err(|source| Error::Key { path: path.into(), source })?;
+        found.map_or_else(|| Self::create(path), Ok)
+    }
+
+    /// The key in `path`, if there is such a file.
+    pub(super) fn find(path: &Path) -> io::Result<Option<Self>> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it can be read by others: `chmod 600` it"));
         }
+        let none = || io::Error::new(io::ErrorKind::InvalidData, "it holds no Ed25519 private key (PKCS#8 PEM)");
+        Self::from_pem(&text).ok_or_else(none).map(Some)
     }
 
     fn create(path: &Path) -> Result<Self, Error> {

@@ -1,10 +1,15 @@
 //! The `audit` section of the configuration.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::key::SigningKey;
 use crate::domain::Span;
 
 /// Where the record of every decision goes, and how it is protected.
@@ -94,10 +99,33 @@ impl Settings {
         problems
     }
 
+    /// What of the folder and the key file cannot be used, for `check-config`: name of the field and why. Makes neither.
+    pub fn unusable(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let said = |path: &Path, why: &io::Error| format!("`{}` cannot be used: {why}", path.display());
+        let folder = |path: &Path| {
+            fs::metadata(path)
+                .and_then(|is| if is.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) })
+        };
+        if let Some(path) = self.directory.as_deref()
+            && let Err(why) = folder(path)
+        {
+            problems.push(("directory", said(path, &why)));
+        }
+        if let Some(path) = self.key.as_deref() {
+            let found = SigningKey::find(path).and_then(|key| match path.parent() {
+                Some(parent) if key.is_none() && parent != Path::new("") => folder(parent),
+                _ => Ok(()),
+            });
+            problems.extend(found.err().map(|why| ("key", said(path, &why))));
+        }
+        problems
+    }
+
     /// The configured name, else host name and process id.
     pub(super) fn instance_name(&self) -> String {
         self.instance.clone().unwrap_or_else(|| {
-            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
             let host: String =
                 host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
             format!("{}-{}", if host.is_empty() { "host" } else { &host }, std::process::id())

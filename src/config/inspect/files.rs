@@ -1,0 +1,153 @@
+//! The files that a configuration names, read as `serve` reads them: an error where its start fails, else a warning.
+//!
+//! Makes nothing and writes nothing: what `serve` makes at its first start need not be there.
+
+use std::{borrow::Cow, path::Path};
+
+use crate::{
+    admin,
+    clock::Clock,
+    config::{Config, Tls, reason},
+    device::{Certificates, enroll::Authority},
+    document::Problem,
+    extauthz::{self, TlsProblem},
+    store,
+};
+
+pub(super) fn unusable(config: &Config) -> Vec<Problem> {
+    let mut found = tls(config);
+    found.extend(store_files(config));
+    found.extend(admin_files(config));
+    found.extend(devices(config));
+    found.extend(config.audit.unusable().into_iter().map(|(path, said)| Problem::error(path, said).under("audit")));
+    found.extend(key_sets(config));
+    found.extend(places(config));
+    found
+}
+
+fn error(path: impl Into<String>) -> impl FnOnce(String) -> Problem {
+    move |said| Problem::error(path, said)
+}
+
+fn tls(config: &Config) -> Vec<Problem> {
+    // A second installation in one process changes nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let authz = config.listen.authz_tls.as_ref().map(|tls| ("listen.authz_tls", tls));
+    let admin = config.listen.admin_tls.as_ref().map(|tls| ("listen.admin_tls", tls));
+    authz.into_iter().chain(admin).flat_map(|(path, tls)| certificate(path, tls)).collect()
+}
+
+fn certificate(path: &str, tls: &Tls) -> Vec<Problem> {
+    let mut named = vec![("certificate", &tls.certificate), ("key", &tls.key)];
+    named.extend(tls.client_ca.as_ref().map(|file| ("client_ca", file)));
+    let missing = named.iter().filter_map(|(name, file)| absent(file).map(error(format!("{path}.{name}"))));
+    let missing: Vec<Problem> = missing.collect();
+    if !missing.is_empty() {
+        return missing;
+    }
+    let Tls { certificate, key, client_ca } = tls.clone();
+    let Err(TlsProblem { file, why }) = (extauthz::Tls { certificate, key, client_ca }).check() else {
+        return Vec::new();
+    };
+    let of = |file: &Path| named.iter().find(|(_, known)| known.as_path() == file);
+    let at = file.as_deref().and_then(of).map_or_else(|| path.to_owned(), |(name, _)| format!("{path}.{name}"));
+    vec![Problem::error(at, why)]
+}
+
+fn store_files(config: &Config) -> Option<Problem> {
+    let url = config.store.url.expose();
+    let wrong = match url.strip_prefix("file://") {
+        Some(folder) => not_a_folder(Path::new(folder)),
+        None if url.starts_with("redis") && store::redis_url(url).is_ok() => {
+            store::redis_files(url).err().map(Cow::into_owned)
+        }
+        None => None,
+    };
+    wrong.map(error("store.url"))
+}
+
+fn admin_files(config: &Config) -> Vec<Problem> {
+    if config.admin.tokens.is_empty() {
+        let folder = config.admin.state_dir.clone().or_else(admin::state_dir);
+        let wrong = folder.and_then(|folder| {
+            not_a_folder(&folder).or_else(|| admin::find_token(&folder).err().map(|error| error.to_string()))
+        });
+        return wrong.map(error("admin.state_dir")).into_iter().collect();
+    }
+    let mut found = Vec::new();
+    for (i, file) in config.admin.tokens.iter().enumerate().filter_map(|(i, token)| Some((i, token.file.as_ref()?))) {
+        let wrong = absent(file).or_else(|| admin::read_token(file).err().map(|error| error.to_string()));
+        found.extend(wrong.map(error(format!("admin.tokens[{i}].file"))));
+    }
+    found
+}
+
+fn devices(config: &Config) -> Vec<Problem> {
+    let settings = &config.devices;
+    let mut found = Vec::new();
+    for (i, file) in settings.authorities.iter().enumerate() {
+        let read = || Certificates::new(std::slice::from_ref(file), None, None);
+        let wrong = absent(file).or_else(|| read().err().map(|error| error.to_string()));
+        found.extend(wrong.map(error(format!("devices.authorities[{i}]"))));
+    }
+    let enrollment = &settings.enrollment;
+    let made = |file: &Path| enrollment.generate_authority && !file.exists();
+    if let Some(file) = enrollment.authority.as_deref().filter(|file| enrollment.enabled && !made(file)) {
+        let opened = || Authority::open(enrollment, &settings.trust_domain, Clock::system().now());
+        let wrong = absent(file).or_else(|| opened().err().map(|error| error.to_string()));
+        found.extend(wrong.map(error("devices.enrollment.authority")));
+    }
+    found
+}
+
+/// Key sets are read again and again: the start does not wait for them.
+fn key_sets(config: &Config) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (i, issuer) in config.identity.issuers.iter().enumerate() {
+        let file = issuer.jwks.as_deref().filter(|jwks| !jwks.contains("://")).map(Path::new);
+        let said = file.and_then(absent).map(|said| format!("{said}: not ready until it is"));
+        found.extend(said.map(|said| Problem::warning(format!("identity.issuers[{i}].jwks"), said)));
+    }
+    let ca = config.identity.key_sets.ca_file.as_deref().and_then(absent);
+    found.extend(
+        ca.map(|said| {
+            Problem::warning("identity.key_sets.ca_file", format!("{said}: no keys are fetched until it is"))
+        }),
+    );
+    found
+}
+
+fn places(config: &Config) -> Vec<Problem> {
+    let location = &config.location;
+    let databases = [
+        ("city", &location.databases.city),
+        ("asn", &location.databases.asn),
+        ("anonymous", &location.databases.anonymous),
+    ];
+    let mut found = Vec::new();
+    let mut place = |path: String, file: &Path| {
+        let said = absent(file).map(|said| format!("{said}: places are unknown until it is"));
+        found.extend(said.map(|said| Problem::warning(path, said)));
+    };
+    for (name, file) in databases {
+        file.iter().for_each(|file| place(format!("location.databases.{name}"), file));
+    }
+    let lists = &location.lists;
+    for (name, files) in [("vpn", &lists.vpn), ("hosting", &lists.hosting), ("tor", &lists.tor)] {
+        for (i, file) in files.iter().enumerate() {
+            place(format!("location.lists.{name}[{i}]"), file);
+        }
+    }
+    found
+}
+
+/// What to say of a file that is not there.
+fn absent(file: &Path) -> Option<String> {
+    file.metadata().err().map(|error| format!("`{}` cannot be read: {}", file.display(), reason(&error)))
+}
+
+/// What to say of a folder that is none, and cannot be made one.
+fn not_a_folder(folder: &Path) -> Option<String> {
+    let there = folder.ancestors().find(|path| path.exists())?;
+    (!there.is_dir()).then(|| format!("`{}` is not a folder", there.display()))
+}
