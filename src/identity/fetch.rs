@@ -36,10 +36,11 @@ pub(super) struct Fetched {
     pub max_age: Option<Duration>,
 }
 
-/// An HTTP client made at first use: a machine without system certificates still starts on key files.
+/// An HTTP client made at first use: a machine without system certificates still starts on key files. What was missing then
+/// is looked for again at the next.
 #[derive(Debug)]
 pub struct Fetcher {
-    client: OnceLock<Result<reqwest::Client, String>>,
+    client: OnceLock<reqwest::Client>,
     timeout: Duration,
     ca_file: Option<PathBuf>,
 }
@@ -92,8 +93,11 @@ impl Fetcher {
     }
 
     fn client(&self) -> Result<&reqwest::Client, FetchProblem> {
-        let built = self.client.get_or_init(|| build(self.timeout, self.ca_file.as_ref()));
-        built.as_ref().map_err(|message| FetchProblem::Client(message.clone()))
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let built = build(self.timeout, self.ca_file.as_ref()).map_err(FetchProblem::Client)?;
+        Ok(self.client.get_or_init(|| built))
     }
 }
 
@@ -106,7 +110,10 @@ fn build(timeout: Duration, ca_file: Option<&PathBuf>) -> Result<reqwest::Client
         .user_agent("countersign");
     if let Some(path) = ca_file {
         let pem = std::fs::read(path).map_err(|e| format!("`{}`: {e}", path.display()))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| e.to_string())?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| chain(&e))?;
+        if certificates.is_empty() {
+            return Err(format!("`{}` holds no certificate in PEM", path.display()));
+        }
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(|e| chain(&e))
@@ -200,6 +207,23 @@ pub(super) async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, FetchPr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bundle_that_comes_later_is_found_and_one_without_certificates_is_refused() {
+        // A second installation in one process changes nothing.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let fetcher = Fetcher::new(Duration::from_secs(1), Some(path.clone()));
+        assert!(fetcher.client().is_err(), "not there");
+        std::fs::write(&path, "nothing\n").unwrap();
+        let empty = fetcher.client().unwrap_err().to_string();
+        assert!(empty.contains("holds no certificate"), "{empty}");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["ca.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(&path, certificate.pem()).unwrap();
+        fetcher.client().unwrap();
+    }
 
     #[test]
     fn cache_control_says_for_how_long() {
