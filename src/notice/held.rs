@@ -247,6 +247,20 @@ impl Held {
         missing
     }
 
+    /// Keys that must be read before memory answers for them, and are not among those found.
+    pub(super) fn suspects(&self, found: &[String]) -> Vec<String> {
+        let found: HashSet<&str> = found.iter().map(String::as_str).collect();
+        let mut suspects = Vec::new();
+        for kind in Kind::ALL {
+            for (id, slots) in self.kinds[kind as usize].read().iter() {
+                let aspects = Aspect::ALL.into_iter().zip(slots).filter(|(_, slot)| **slot == Slot::Suspect);
+                suspects.extend(aspects.map(|(aspect, _)| keys::notice(aspect.as_str(), kind.as_str(), id)));
+            }
+        }
+        suspects.retain(|key| !found.contains(&**key));
+        suspects
+    }
+
     fn set(&self, aspect: Aspect, kind: Kind, id: &str, slot: Slot) {
         let mut shelf = self.kinds[kind as usize].write();
         let known = shelf.contains_key(id);

@@ -253,6 +253,10 @@ impl Notices {
             }
             self.settle(&[key]).await?;
         }
+        // What could not be read, and whose key nobody found any more.
+        for chunk in self.held.suspects(&found).chunks(PAGE) {
+            self.settle(chunk).await?;
+        }
         self.held.mark_whole();
         Ok(())
     }
@@ -272,7 +276,11 @@ impl Notices {
             };
             match said {
                 Some(said) => self.held.put(aspect, kind, id, said),
-                None => tracing::warn!(aspect = aspect.as_str(), "a notice cannot be read: answered with 503"),
+                None => {
+                    // However it was found: a replica that begins must not take it for nothing said.
+                    self.held.suspect(aspect, kind, id);
+                    tracing::warn!(aspect = aspect.as_str(), "a notice cannot be read: answered with 503");
+                }
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ mod redis;
 
 mod devices;
 mod interleaved;
+mod notices;
 mod slow;
 
 use std::{sync::Arc, time::Duration};
