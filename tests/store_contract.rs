@@ -23,6 +23,7 @@ async fn contract(store: Arc<dyn Store>) {
     values(&*store).await;
     lives(&*store).await;
     raises(&*store).await;
+    widens(&*store).await;
     records(&*store).await;
     whole_records(&*store).await;
     counters(&*store).await;
@@ -95,6 +96,49 @@ async fn raises(store: &dyn Store) {
     assert_eq!(store.raise("cs:t:hash", "1", minute).await.unwrap_err().kind, StoreErrorKind::Malformed);
     let keys = ["cs:t:order", "cs:t:word", "cs:t:endless", "cs:t:hash"].map(str::to_owned);
     assert_eq!(store.delete(&keys).await.unwrap(), 4);
+}
+
+async fn widens(store: &dyn Store) {
+    let (minute, hour) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(3600)));
+    let found = async |key| {
+        let held = read(store, key).await.unwrap();
+        (String::from_utf8(held.value).unwrap(), held.life.map(|life| life > Duration::from_secs(3000)))
+    };
+    let widen = async |key, value, life| store.widen(key, value, life).await.unwrap();
+    // What is there, the new value, and which of them says more. Where neither does, the new one stands.
+    for (there, new, stands) in [
+        ("1790000000", "1790000001", "1790000001"),
+        ("1790000002", "1790000001", "1790000002"),
+        (" 4102444800.5\n", "1790000001", " 4102444800.5\n"),
+        ("1e12", "1790000001", "1e12"),
+        (".5", "1790000001", "1790000001"),
+        ("+5", "1790000001", "1790000001"),
+        ("terminated", "1790000001", "terminated"),
+        ("1690000000 fired", "1790000001", "1690000000 fired"),
+        ("", "1790000001", ""),
+        ("-1", "1790000001", "-1"),
+        ("0x10", "1790000001", "0x10"),
+        ("inf", "1790000001", "inf"),
+        ("1790000002", "stolen", "stolen"),
+        ("lost", "stolen", "stolen"),
+    ] {
+        store.write("cs:t:wide", there.as_bytes(), hour).await.unwrap();
+        let widened = widen("cs:t:wide", new, minute).await;
+        assert_eq!(found("cs:t:wide").await, (stands.to_owned(), Some(true)), "{there:?}, then {new:?} for a minute");
+        assert_eq!(widened.set, stands == new);
+        assert!(widened.life > minute && widened.life <= hour, "{widened:?}");
+        store.write("cs:t:wide", there.as_bytes(), minute).await.unwrap();
+        assert!(widen("cs:t:wide", new, hour).await.life > minute);
+        assert_eq!(found("cs:t:wide").await, (stands.to_owned(), Some(true)), "{there:?}, then {new:?} for an hour");
+        assert_eq!(widen("cs:t:wide", new, None).await.life, None);
+        assert_eq!(widen("cs:t:wide", new, minute).await.life, None);
+        assert_eq!(found("cs:t:wide").await, (stands.to_owned(), None), "what has no end keeps none");
+    }
+    assert!(widen("cs:t:widest", "1", minute).await.set);
+    store.write_record("cs:t:hash", &[("a", "1")], &[]).await.unwrap();
+    assert_eq!(store.widen("cs:t:hash", "1", minute).await.unwrap_err().kind, StoreErrorKind::Malformed);
+    let keys = ["cs:t:wide", "cs:t:widest", "cs:t:hash"].map(str::to_owned);
+    assert_eq!(store.delete(&keys).await.unwrap(), 3);
 }
 
 async fn records(store: &dyn Store) {

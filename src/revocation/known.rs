@@ -290,9 +290,11 @@ impl Remembered {
         self.until.is_some_and(|until| until <= now)
     }
 
-    /// A later reading never narrows what was revoked, nor shortens how long it is remembered.
+    /// A later reading never narrows what was revoked, nor shortens how long it is remembered. What is written back says
+    /// as much.
     fn merge(self, old: &Self) -> Self {
         Self {
+            reason: if old.scope > self.scope { old.reason.clone() } else { self.reason },
             scope: self.scope.max(old.scope),
             until: self.until.map(|new| old.until.map_or(new, |old| new.max(old))),
             ..self
@@ -329,7 +331,8 @@ mod tests {
 
     fn remembered(scope: Scope, until: u64) -> Remembered {
         let until = Some(UnixTime::from_secs(until));
-        Remembered { scope, reason: "left".into(), until, key: KeyLife::Endless, scan: 1 }
+        let reason = if scope == Scope::Everything { "left" } else { "5" };
+        Remembered { scope, reason: reason.into(), until, key: KeyLife::Endless, scan: 1 }
     }
 
     #[test]
@@ -337,6 +340,7 @@ mod tests {
         let (narrow, wide) = (remembered(Scope::IssuedUntil(5), 10), remembered(Scope::Everything, 20));
         for merged in [narrow.clone().merge(&wide), wide.clone().merge(&narrow)] {
             assert_eq!((merged.scope, merged.until), (Scope::Everything, Some(UnixTime::from_secs(20))));
+            assert_eq!(merged.value(), "left", "what is written back covers everything too");
         }
     }
 }

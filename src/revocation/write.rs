@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{RevocationKind, UnixTime},
-    store::{StoreError, StoreErrorKind, keys},
+    store::{StoreError, StoreErrorKind, Widened, keys},
 };
 
 /// Longest id that is written, in octets: that of a claim.
@@ -32,6 +32,7 @@ pub struct Listed {
 impl Revocations {
     /// Revokes. A subject: every token issued up to now; its reason is then only for the audit record. Without `life`,
     /// a token, session or subject is revoked for the longest life a token can have, a device until it is reinstated.
+    /// What was revoked before stays so, for as long as it was.
     ///
     /// # Errors
     ///
@@ -43,36 +44,16 @@ impl Revocations {
         reason: &str,
         life: Option<Duration>,
     ) -> Result<(), StoreError> {
-        checked(id)?;
-        let life = life.or(match kind {
-            RevocationKind::Device => None,
-            RevocationKind::Token | RevocationKind::Session | RevocationKind::Subject => {
-                Some(*self.settings.max_lifetime)
-            }
-        });
-        let (value, scope) = match kind {
+        let life = life.or((kind != RevocationKind::Device).then_some(*self.settings.max_lifetime));
+        match kind {
             RevocationKind::Subject => {
                 let now = self.clock.now().as_secs();
-                (now.to_string(), Scope::IssuedUntil(now))
+                self.widen((kind, id), Scope::IssuedUntil(now), &now.to_string(), life).await
             }
             RevocationKind::Token | RevocationKind::Session | RevocationKind::Device => {
-                (reason.to_owned(), Scope::Everything)
+                self.widen((kind, id), Scope::Everything, reason, life).await
             }
-        };
-        let ticket = self.known.ticket(kind, id);
-        let replicated = self.store.write_replicated(&keys::revoked(kind, id), value.as_bytes(), life).await?;
-        if replicated == Some(false) {
-            self.counters.unreplicated.increment();
-            tracing::warn!(
-                kind = kind.as_str(),
-                "no replica of the store has acknowledged a revocation: a failover now could lose it where nobody has heard of it"
-            );
         }
-        // Known here at once, unless the feed has told of it already. An earlier reinstatement's key goes.
-        let standing = Standing::Revoked { scope, reason: value.into(), life };
-        self.known.settle(kind, id, &standing, self.seen(ticket, 0));
-        self.store.delete(&[keys::reinstated(kind, id)]).await?;
-        Ok(())
     }
 
     /// Revokes every token of a subject that was issued at or before `until`, and never fewer than were before.
@@ -90,6 +71,31 @@ impl Revocations {
             self.known.settle(kind, subject, &standing, self.seen(ticket, 0));
             self.store.delete(&[keys::reinstated(kind, subject)]).await?;
         }
+        Ok(())
+    }
+
+    /// Writes a revocation, known here at once unless the feed has told of it already. An earlier reinstatement's key goes.
+    async fn widen(
+        &self,
+        (kind, id): (RevocationKind, &str),
+        scope: Scope,
+        value: &str,
+        life: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        checked(id)?;
+        let ticket = self.known.ticket(kind, id);
+        let Widened { life, replicated, .. } = self.store.widen(&keys::revoked(kind, id), value, life).await?;
+        if replicated == Some(false) {
+            self.counters.unreplicated.increment();
+            tracing::warn!(
+                kind = kind.as_str(),
+                "no replica of the store has acknowledged a revocation: a failover now could lose it where nobody has heard of it"
+            );
+        }
+        // Where something stands that says more, the feed tells of it.
+        let standing = Standing::Revoked { scope, reason: value.into(), life };
+        self.known.settle(kind, id, &standing, self.seen(ticket, 0));
+        self.store.delete(&[keys::reinstated(kind, id)]).await?;
         Ok(())
     }
 

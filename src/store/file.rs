@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::journal::{Change, Journal};
 use super::{
-    Entry, FeedEvent, Keys, Now, Rate, Record, Store, StoreError, StoreErrorKind, Taken,
+    Entry, FeedEvent, Keys, Now, Rate, Record, Store, StoreError, StoreErrorKind, Taken, Widened,
     hub::Hub,
     table::{Data, Item, Table},
 };
@@ -171,6 +171,10 @@ impl Store for File {
 
     async fn raise(&self, key: &str, value: &str, life: Option<Duration>) -> Result<bool, StoreError> {
         self.change(|table, now| table.raise(key, value, life, now)).await?
+    }
+
+    async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError> {
+        self.change(|table, now| table.widen(key, value, life, now)).await?
     }
 
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {

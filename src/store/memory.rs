@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{Entry, FeedEvent, Keys, Now, Rate, Record, Store, StoreError, Taken, hub::Hub, table::Table};
+use super::{Entry, FeedEvent, Keys, Now, Rate, Record, Store, StoreError, Taken, Widened, hub::Hub, table::Table};
 use crate::domain::UnixTime;
 
 pub struct Memory {
@@ -48,6 +48,10 @@ impl Store for Memory {
 
     async fn raise(&self, key: &str, value: &str, life: Option<Duration>) -> Result<bool, StoreError> {
         self.with(|table, now| table.raise(key, value, life, now))
+    }
+
+    async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError> {
+        self.with(|table, now| table.widen(key, value, life, now))
     }
 
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {

@@ -52,6 +52,17 @@ pub type Entry = Result<Option<Held>, StoreError>;
 /// One page of a scan: keys, and the cursor of the next page if there is one.
 pub type Keys = (Vec<String>, Option<String>);
 
+/// What [`Store::widen`] left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Widened {
+    /// The value stands; otherwise one that says more.
+    pub set: bool,
+    /// What is left of the life of what stands; `None`: it has no end.
+    pub life: Option<Duration>,
+    /// Whether a replica of the store holds it. `None`: there are none, or it is not known. It counts in any case.
+    pub replicated: Option<bool>,
+}
+
 /// A key-value store with lifetimes, records, and a feed of changes.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug + 'static {
@@ -61,17 +72,6 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Sets a value, replacing whatever was there; `life` of `None` keeps it until it is deleted.
     async fn write(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<(), StoreError>;
 
-    /// As [`Store::write`], and waits a moment until a replica of the store holds it too, so that a failover does not lose
-    /// it. Says whether one does; `None`: the store has no replicas, or does not say. The write counts in any case.
-    async fn write_replicated(
-        &self,
-        key: &str,
-        value: &[u8],
-        life: Option<Duration>,
-    ) -> Result<Option<bool>, StoreError> {
-        self.write(key, value, life).await.map(|()| None)
-    }
-
     /// Sets a value only where there is nothing, in one atomic step. Says whether it did.
     async fn create(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<bool, StoreError>;
 
@@ -79,6 +79,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// begins with no number stays. The life of what is there is never shortened. Says whether it was set: events that
     /// arrive in any order, and on any replica, leave what the newest of them says.
     async fn raise(&self, key: &str, value: &str, life: Option<Duration>) -> Result<bool, StoreError>;
+
+    /// Sets `value` unless what is there says more, in one atomic step: a larger number, or no number where `value` is one.
+    /// Whichever stays has the longer life of the two. Then waits a moment until a replica of the store holds it too, so
+    /// that a failover does not lose it. A revocation is written so: none narrows or shortens another.
+    async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError>;
 
     /// Removes keys of any type. Says how many were there.
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError>;

@@ -10,9 +10,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entry, Held, Keys, MAX_FIELDS, MAX_VALUE, MAX_WHOLE, Rate, Record, StoreError, StoreErrorKind, Taken, gcra,
+    Entry, Held, Keys, MAX_FIELDS, MAX_VALUE, MAX_WHOLE, Rate, Record, StoreError, StoreErrorKind, Taken, Widened,
+    gcra,
 };
 use crate::domain::UnixTime;
+
+/// What is longer is no number, in octets.
+pub(super) const LONGEST_NUMBER: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -108,6 +112,27 @@ impl Table {
         };
         self.write(key, value.as_bytes(), life, now);
         Ok(true)
+    }
+
+    pub(super) fn widen(
+        &mut self,
+        key: &str,
+        value: &str,
+        life: Option<Duration>,
+        now: UnixTime,
+    ) -> Result<Widened, StoreError> {
+        let new = life.map(|life| now.plus(life));
+        let (kept, ends) = match self.items.get(key) {
+            None => (None, new),
+            Some(Item { data: Data::Record(_), .. }) => return Err(wrong_type()),
+            Some(Item { data: Data::Value(held), ends }) => {
+                let stays = says(held) > says(value.as_bytes());
+                (stays.then(|| held.clone()), new.and_then(|new| ends.map(|ends| ends.max(new))))
+            }
+        };
+        let set = kept.is_none();
+        self.put(key, Item { data: Data::Value(kept.unwrap_or_else(|| value.as_bytes().to_vec())), ends });
+        Ok(Widened { set, life: ends.map(|ends| ends.since(now)), replicated: None })
     }
 
     pub(super) fn delete(&mut self, key: &str) -> bool {
@@ -250,6 +275,13 @@ fn leading_number(value: &[u8]) -> Option<u64> {
     let text = value.trim_ascii_start();
     let digits = text.iter().take_while(|octet| octet.is_ascii_digit()).count();
     std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
+}
+
+/// How much a value says: what is no number, taken whole, most. As the script `WIDEN` has it.
+fn says(value: &[u8]) -> f64 {
+    let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= LONGEST_NUMBER);
+    let number = text.and_then(|text| text.trim().parse::<f64>().ok());
+    number.filter(|number| number.is_finite() && *number >= 0.0).unwrap_or(f64::INFINITY)
 }
 
 pub(super) fn wrong_type() -> StoreError {

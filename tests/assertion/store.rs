@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use countersign::store::{Entry, FeedEvent, Held, Keys, Rate, Record, Store, StoreError, StoreErrorKind, Taken};
+use countersign::store::{Entry, FeedEvent, Held, Keys, Rate, Record, Store, StoreError, StoreErrorKind, Taken, Widened};
 use tokio::sync::mpsc;
 
 #[derive(Debug, Default)]
@@ -53,6 +53,10 @@ impl Store for Shelf {
     }
 
     async fn raise(&self, _: &str, _: &str, _: Option<Duration>) -> Result<bool, StoreError> {
+        unused()
+    }
+
+    async fn widen(&self, _: &str, _: &str, _: Option<Duration>) -> Result<Widened, StoreError> {
         unused()
     }
 

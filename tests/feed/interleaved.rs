@@ -16,7 +16,7 @@ use countersign::{
     device::{self, DeviceQuery, Devices},
     domain::{DeviceSighting, Fact, Revocation},
     revocation::{CheckedAt, Revocations, Settings, State},
-    store::{Entry, FeedEvent, Keys, Rate, Record, Store, StoreError, Taken, memory::Memory},
+    store::{Entry, FeedEvent, Keys, Rate, Record, Store, StoreError, Taken, Widened, memory::Memory},
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -107,6 +107,10 @@ impl Store for Held {
 
     async fn raise(&self, key: &str, value: &str, life: Option<Duration>) -> Result<bool, StoreError> {
         self.inner.raise(key, value, life).await
+    }
+
+    async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError> {
+        self.inner.widen(key, value, life).await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {

@@ -9,6 +9,7 @@ mod devices;
 mod interleaved;
 mod notices;
 mod slow;
+mod wide;
 
 use std::{sync::Arc, time::Duration};
 

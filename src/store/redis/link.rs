@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use redis::{
-    Cmd, Value,
+    Cmd, ScriptInvocation, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::ClusterClientBuilder,
     cluster_async::ClusterConnection,
@@ -68,6 +68,11 @@ impl Link {
         let mut connection = self.connection()?;
         // Not `req_packed_command`: that hands on a server's error as a value.
         self.checked(command.query_async(&mut connection).await)
+    }
+
+    pub(super) async fn invoke(&self, script: &ScriptInvocation<'_>) -> Result<Value, StoreError> {
+        let mut connection = self.connection()?;
+        self.checked(script.invoke_async(&mut connection).await)
     }
 
     /// Passes a result on, and has the connection replaced if that is what it calls for.

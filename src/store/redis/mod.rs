@@ -17,7 +17,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
 use redis::{
-    Cmd, ScriptInvocation, Value,
+    Cmd, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
     cmd,
@@ -33,7 +33,7 @@ use self::{
 };
 use super::{
     Entry, FeedEvent, Keys, MAX_FIELDS, MAX_VALUE, MAX_WHOLE, Rate, Record, RedisUrl, Store, StoreError, Taken,
-    hub::Hub,
+    Widened, hub::Hub, table::LONGEST_NUMBER,
 };
 
 /// See [`super::redis_url`].
@@ -77,11 +77,6 @@ impl Redis {
         let (hub, follow) = (Arc::clone(&store.hub), cancel.clone());
         tokio::spawn(async move { follow.run_until_cancelled(feed::follow(topology, hub)).await });
         Ok(store)
-    }
-
-    async fn invoke(&self, script: &ScriptInvocation<'_>) -> Result<Value, StoreError> {
-        let mut connection = self.link.connection()?;
-        self.link.checked(script.invoke_async(&mut connection).await)
     }
 
     async fn read_one(&self, key: &str) -> Result<Entry, StoreError> {
@@ -143,15 +138,6 @@ impl Store for Redis {
         self.link.run(set(key, value, life)).await.map(drop)
     }
 
-    async fn write_replicated(
-        &self,
-        key: &str,
-        value: &[u8],
-        life: Option<Duration>,
-    ) -> Result<Option<bool>, StoreError> {
-        replication::write(&self.topology, &self.link, set(key, value, life)).await
-    }
-
     async fn create(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<bool, StoreError> {
         let mut command = set(key, value, life);
         command.arg("NX");
@@ -161,7 +147,16 @@ impl Store for Redis {
     async fn raise(&self, key: &str, value: &str, life: Option<Duration>) -> Result<bool, StoreError> {
         let mut script = scripts::RAISE.prepare_invoke();
         script.key(key).arg(value).arg(life.map_or(0, millis));
-        Ok(integer(&self.invoke(&script).await?)? == 1)
+        Ok(integer(&self.link.invoke(&script).await?)? == 1)
+    }
+
+    async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError> {
+        let mut script = scripts::WIDEN.prepare_invoke();
+        script.key(key).arg(value).arg(life.map_or(0, millis)).arg(LONGEST_NUMBER);
+        let (answer, replicated) = replication::invoke(&self.topology, &self.link, &script).await?;
+        let Value::Array(answer) = answer else { return Err(unexpected()) };
+        let [Value::Int(set), Value::Int(left)] = answer[..] else { return Err(unexpected()) };
+        Ok(Widened { set: set == 1, life: u64::try_from(left).ok().map(Duration::from_millis), replicated })
     }
 
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
@@ -176,7 +171,7 @@ impl Store for Redis {
     async fn record(&self, key: &str, fields: &[&str]) -> Result<Option<Record>, StoreError> {
         let mut script = scripts::RECORD.prepare_invoke();
         script.key(key).arg(MAX_VALUE).arg(fields);
-        match self.invoke(&script).await? {
+        match self.link.invoke(&script).await? {
             Value::Nil => Ok(None),
             Value::Array(values) => Ok(Some(
                 fields
@@ -198,7 +193,7 @@ impl Store for Redis {
     async fn whole_record(&self, key: &str) -> Result<Option<Record>, StoreError> {
         let mut script = scripts::WHOLE_RECORD.prepare_invoke();
         script.key(key).arg(MAX_FIELDS).arg(MAX_WHOLE);
-        let Value::Array(flat) = self.invoke(&script).await? else { return Ok(None) };
+        let Value::Array(flat) = self.link.invoke(&script).await? else { return Ok(None) };
         let mut texts = flat.into_iter().map(|value| match value {
             Value::BulkString(octets) => String::from_utf8_lossy(&octets).into_owned(),
             _ => String::new(),
@@ -279,7 +274,7 @@ impl Store for Redis {
     async fn take(&self, key: &str, rate: Rate, count: u32) -> Result<Taken, StoreError> {
         let mut script = scripts::TAKE.prepare_invoke();
         script.key(key).arg(rate.interval()).arg(rate.limit).arg(count);
-        let Value::Array(answer) = self.invoke(&script).await? else { return Err(unexpected()) };
+        let Value::Array(answer) = self.link.invoke(&script).await? else { return Err(unexpected()) };
         let numbers: Vec<u64> =
             answer.iter().map(|value| integer(value).map(i64::unsigned_abs)).collect::<Result<_, _>>()?;
         let [allowed, remaining, wait, reset] = numbers[..] else { return Err(unexpected()) };

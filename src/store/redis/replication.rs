@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, Value, cmd};
+use redis::{ScriptInvocation, Value, aio::MultiplexedConnection, cmd};
 
 use super::{
     address::Kind,
@@ -10,31 +10,49 @@ use super::{
     reply::{failure, integer},
     topology::Topology,
 };
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::StoreError;
 
 /// How long a replica may take to acknowledge before the writer is told that none did.
 const ACKNOWLEDGEMENT: Duration = Duration::from_millis(100);
 
-/// Runs `command` and waits for a replica. `WAIT` holds up whatever shares its connection and counts only that
+/// How long a connection of its own may take, sentinels asked and all.
+const CONNECTION: Duration = Duration::from_millis(500);
+
+/// Runs a script that writes, and waits for a replica. `WAIT` holds up whatever shares its connection and counts only that
 /// connection's writes: so this one is its own. A cluster's client does not say which node a write went to: not asked.
-pub(super) async fn write(topology: &Topology, link: &Link, command: Cmd) -> Result<Option<bool>, StoreError> {
-    if topology.address.kind == Kind::Cluster {
-        return link.run(command).await.map(|_| None);
-    }
-    let primaries = topology.primaries().await?;
-    let node = primaries.first().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "no primary"))?;
-    let (mut connection, _) = topology.connect(node, topology.address.timeout + ACKNOWLEDGEMENT).await?;
-    command.query_async::<Value>(&mut connection).await.map_err(|error| failure(&error))?;
-    // From here on the write counts: whatever cannot be found out is not known, and no error.
+pub(super) async fn invoke(
+    topology: &Topology,
+    link: &Link,
+    script: &ScriptInvocation<'_>,
+) -> Result<(Value, Option<bool>), StoreError> {
+    // Nothing is written yet: where no other connection can be had, the one that is there will do.
+    let own = if topology.address.kind == Kind::Cluster { None } else { connect(topology).await };
+    let Some(mut connection) = own else { return link.invoke(script).await.map(|answer| (answer, None)) };
+    let answer = script.invoke_async(&mut connection).await.map_err(|error| failure(&error))?;
+    Ok((answer, acknowledged(&mut connection).await))
+}
+
+/// A connection of its own to the primary, if one can be had soon.
+async fn connect(topology: &Topology) -> Option<MultiplexedConnection> {
+    let connecting = async {
+        let primaries = topology.primaries().await.ok()?;
+        topology.connect(primaries.first()?, topology.address.timeout + ACKNOWLEDGEMENT).await.ok()
+    };
+    let (connection, _) = tokio::time::timeout(CONNECTION, connecting).await.ok()??;
+    Some(connection)
+}
+
+/// The write counts: whatever cannot be found out is not known, and no error.
+async fn acknowledged(connection: &mut MultiplexedConnection) -> Option<bool> {
     let mut info = cmd("INFO");
-    let Ok(info) = info.arg("replication").query_async::<String>(&mut connection).await else { return Ok(None) };
+    let info = info.arg("replication").query_async::<String>(connection).await.ok()?;
     if replicas(&info) == 0 {
-        return Ok(None);
+        return None;
     }
     let mut wait = cmd("WAIT");
     wait.arg(1).arg(u64::try_from(ACKNOWLEDGEMENT.as_millis()).unwrap_or(u64::MAX));
-    let acknowledged = wait.query_async::<Value>(&mut connection).await;
-    Ok(acknowledged.ok().and_then(|count| integer(&count).ok()).map(|count| count > 0))
+    let count = wait.query_async::<Value>(connection).await.ok()?;
+    integer(&count).ok().map(|count| count > 0)
 }
 
 /// How many replicas are attached, by `INFO replication`.

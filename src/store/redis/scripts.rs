@@ -95,3 +95,34 @@ pub(super) static RAISE: LazyLock<Script> = LazyLock::new(|| {
         ",
     )
 });
+
+/// `KEYS[1]` a value; `ARGV`: the new one, its life in milliseconds (0: none), the longest number in octets. Whichever says
+/// more stands, for the longer of both lives. What is a number is so by the grammar of Rust's `f64`, which knows neither
+/// hexadecimal nor, here, what is not finite. Answers 1 where the new one stands, and what `PTTL` says then.
+pub(super) static WIDEN: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local function says(value)
+            local number = #value <= tonumber(ARGV[3])
+                and string.match(value, '^%s*([%+%-]?[%d%.]+[eE]?[%+%-]?%d*)%s*$')
+            number = number and tonumber(number)
+            if number and number >= 0 and number < math.huge then return number end
+            return math.huge
+        end
+        local left, life, set = redis.call('PTTL', KEYS[1]), tonumber(ARGV[2]), 1
+        if left ~= -2 then
+            local held = redis.call('GETRANGE', KEYS[1], 0, ARGV[3])
+            if says(held) > says(ARGV[1]) then set = 0 end
+            if left == -1 then life = 0 elseif life > 0 then life = math.max(life, left) end
+        end
+        if set == 0 then
+            if life == 0 then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], string.format('%.0f', life)) end
+        elseif life == 0 then
+            redis.call('SET', KEYS[1], ARGV[1])
+        else
+            redis.call('SET', KEYS[1], ARGV[1], 'PX', string.format('%.0f', life))
+        end
+        return { set, redis.call('PTTL', KEYS[1]) }
+        ",
+    )
+});
