@@ -17,10 +17,20 @@ use super::{
     backoff, reply,
     topology::{Node, Plain, Topology},
 };
-use crate::store::{FeedEvent, StoreError, hub::Hub, keys::FEED_PREFIXES};
+use crate::store::{
+    FeedEvent, StoreError, StoreErrorKind,
+    hub::Hub,
+    keys::{CANARY, FEED_PREFIXES},
+};
 
 /// Between two pings, and how long each is waited for.
 const PING: Duration = Duration::from_millis(100);
+
+/// Every so many pings ask for the store's canary instead: `SWAPDB` puts other data under us and tells nobody.
+const LOOK: u32 = 10;
+
+/// How much of the canary is looked at, in octets.
+const CANARY_LENGTH: usize = 256;
 
 /// How long after the last sign of life the feed may be believed: a ping, its answer, and some delay of ours.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -53,8 +63,11 @@ pub(super) async fn follow(topology: Arc<Topology>, hub: Arc<Hub>) {
     }
 }
 
+/// A connection, and what the canary said when it began; `None`: not looked at. A cluster has one database.
+type Begun = (Plain, Option<Vec<u8>>);
+
 /// Connects to every primary and has it tell of changes.
-async fn begin(topology: &Topology) -> Result<(Vec<Node>, Vec<Plain>), StoreError> {
+async fn begin(topology: &Topology) -> Result<(Vec<Node>, Vec<Begun>), StoreError> {
     let primaries = topology.primaries().await?;
     let mut plains = Vec::with_capacity(primaries.len());
     for node in &primaries {
@@ -66,13 +79,18 @@ async fn begin(topology: &Topology) -> Result<(Vec<Node>, Vec<Plain>), StoreErro
         }
         let tracked = tracking.query_async::<()>(&mut plain.0).await;
         tracked.map_err(|error| reply::failure(&error))?;
-        plains.push(plain);
+        let canary = match topology.address.kind {
+            Kind::Cluster => None,
+            // Before anything is read: an exchange from here on shows.
+            Kind::Single | Kind::Sentinel { .. } => Some(look(&mut plain.0).await?.unwrap_or_default()),
+        };
+        plains.push((plain, canary));
     }
     Ok((primaries, plains))
 }
 
 /// Passes events on until any connection is lost or the primaries are others.
-async fn session(topology: &Topology, hub: &Hub, primaries: &[Node], plains: Vec<Plain>) {
+async fn session(topology: &Topology, hub: &Hub, primaries: &[Node], plains: Vec<Begun>) {
     let (sender, mut events) = mpsc::unbounded_channel();
     let mut alive = vec![Instant::now(); plains.len()];
     let mut nodes = JoinSet::new();
@@ -114,30 +132,33 @@ async fn session(topology: &Topology, hub: &Hub, primaries: &[Node], plains: Vec
 }
 
 /// One primary: what it pushes, and whether it answers.
-async fn listen(index: usize, (connection, mut pushes): Plain, events: mpsc::UnboundedSender<(usize, FeedEvent)>) {
+async fn listen(index: usize, ((connection, mut pushes), mut canary): Begun, events: Events) {
     let tell = |event| events.send((index, event)).is_ok();
     let mut ticks = tokio::time::interval(PING);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut alive = Instant::now();
+    let (mut alive, mut pings) = (Instant::now(), 0_u32);
     let mut pinging: Option<Pin<Box<dyn Future<Output = Pong> + Send>>> = None;
     loop {
         let going_on = tokio::select! {
-            push = pushes.recv() => push.and_then(translate).is_none_or(|event| event != FeedEvent::Lost && tell(event)),
+            push = pushes.recv() => heard(push, &mut canary).is_none_or(|event| event != FeedEvent::Lost && tell(event)),
             _ = ticks.tick(), if pinging.is_none() => {
-                pinging = Some(Box::pin(ping(connection.clone())));
+                pings = pings.wrapping_add(1);
+                let looks = canary.is_some() && pings.is_multiple_of(LOOK);
+                pinging = Some(Box::pin(ping(connection.clone(), looks)));
                 true
             }
             pong = async { match &mut pinging { Some(ping) => ping.await, None => std::future::pending().await } } => {
                 pinging = None;
                 match pong {
                     // What was pushed before the answer is told before it.
-                    Pong::At(asked) => {
+                    Pong::At(asked, found) => {
                         alive = asked;
-                        let mut heard = true;
+                        let mut going_on = true;
                         while let Ok(push) = pushes.try_recv() {
-                            heard &= translate(push).is_none_or(|event| event != FeedEvent::Lost && tell(event));
+                            let event = heard(Some(push), &mut canary);
+                            going_on &= event.is_none_or(|event| event != FeedEvent::Lost && tell(event));
                         }
-                        heard && tell(FeedEvent::Alive(asked))
+                        going_on && !is_exchanged(&mut canary, found) && tell(FeedEvent::Alive(asked))
                     }
                     Pong::Late => alive.elapsed() < GIVE_UP,
                     Pong::Broken => false,
@@ -151,19 +172,57 @@ async fn listen(index: usize, (connection, mut pushes): Plain, events: mpsc::Unb
     }
 }
 
+type Events = mpsc::UnboundedSender<(usize, FeedEvent)>;
+
+/// What a push says. A flush takes the canary with it, and has been told of.
+fn heard(push: Option<PushInfo>, canary: &mut Option<Vec<u8>>) -> Option<FeedEvent> {
+    let event = push.and_then(translate);
+    if let (Some(FeedEvent::Flushed), Some(canary)) = (&event, canary) {
+        canary.clear();
+    }
+    event
+}
+
+/// The canary is gone or another: nothing that was heard is about what the store holds now.
+fn is_exchanged(canary: &mut Option<Vec<u8>>, found: Option<Vec<u8>>) -> bool {
+    let (Some(known), Some(found)) = (canary, found) else { return false };
+    let exchanged = !known.is_empty() && *known != found;
+    *known = found;
+    if exchanged {
+        tracing::warn!("`{CANARY}` has changed, and the data with it: everything is read again");
+    }
+    exchanged
+}
+
 enum Pong {
-    /// Answered; asked at this time.
-    At(Instant),
+    /// Answered; asked at this time. What the canary says, if it was asked for and may be read.
+    At(Instant, Option<Vec<u8>>),
     Late,
     Broken,
 }
 
-async fn ping(mut connection: MultiplexedConnection) -> Pong {
+async fn ping(mut connection: MultiplexedConnection, looks: bool) -> Pong {
     let asked = Instant::now();
-    match cmd("PING").query_async::<Value>(&mut connection).await {
-        Ok(_) => Pong::At(asked),
-        Err(error) if error.is_timeout() => Pong::Late,
+    let answer = if looks {
+        look(&mut connection).await
+    } else {
+        cmd("PING").query_async::<Value>(&mut connection).await.map(|_| None).map_err(|error| reply::failure(&error))
+    };
+    match answer {
+        Ok(canary) => Pong::At(asked, canary),
+        Err(error) if error.kind == StoreErrorKind::Timeout => Pong::Late,
         Err(_) => Pong::Broken,
+    }
+}
+
+/// What the canary says: nothing where there is none, `None` where it is of another type or may not be read.
+async fn look(connection: &mut MultiplexedConnection) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut beginning = cmd("GETRANGE");
+    let beginning = beginning.arg(CANARY).arg(0).arg(CANARY_LENGTH).query_async::<Value>(connection).await;
+    match beginning.map_err(|error| reply::failure(&error)) {
+        Ok(Value::BulkString(found)) => Ok(Some(found)),
+        Err(error) if error.is_transient() => Err(error),
+        Ok(_) | Err(_) => Ok(None),
     }
 }
 
