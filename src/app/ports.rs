@@ -249,12 +249,8 @@ impl ports::Instance for InstancePort {
     async fn status(&self) -> StatusResponse {
         let Pipeline { clock, authenticator, revocations, rules, counters, .. } = &*self.pipeline;
         let rules = rules.load();
-        let parts = [
-            (authenticator.ready(), "the keys of an issuer have not been had yet"),
-            (revocations.ready(), "the revocations in the store have not been read yet"),
-        ];
-        let not_ready: Vec<String> =
-            parts.into_iter().filter(|(ready, _)| !ready).map(|(_, what)| what.to_owned()).collect();
+        let no_keys = (!authenticator.ready()).then_some("the keys of an issuer have not been had yet");
+        let not_ready: Vec<String> = no_keys.into_iter().chain(revocations.not_ready()).map(str::to_owned).collect();
         StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: Some(timestamp(clock.now())),

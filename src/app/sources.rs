@@ -38,7 +38,7 @@ pub(super) fn sources(
     let parts = Arc::clone(pipeline);
     sources.ready.push((
         "store",
-        Box::new(move || needed(parts.revocations.ready(), "the revocations in the store have not been read yet")),
+        Box::new(move || parts.revocations.not_ready().map_or(Ok(()), |missing| Err(missing.to_owned()))),
     ));
 
     let parts = Arc::clone(pipeline);

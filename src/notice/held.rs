@@ -1,17 +1,13 @@
 //! Notices in memory: by whom they are about, one word for each aspect, with the time of the event behind it.
 
-use std::{
-    collections::HashSet,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use foldhash::HashMap;
 use parking_lot::RwLock;
 
 use crate::{
     domain::{Notice, ReportedRisk, UnixTime},
-    store::keys,
+    store::{Room, keys},
 };
 
 /// Beyond so many, memory is not the whole truth and checks ask the store.
@@ -176,16 +172,29 @@ enum Slot {
 
 type Slots = [Slot; 4];
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Held {
     kinds: [RwLock<HashMap<Box<str>, Slots>>; 4],
-    entries: AtomicUsize,
-    full: AtomicBool,
+    room: Room,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self::new(LIMIT)
+    }
 }
 
 impl Held {
+    fn new(limit: usize) -> Self {
+        Self { kinds: Default::default(), room: Room::new(limit) }
+    }
+
+    pub(super) const fn room(&self) -> &Room {
+        &self.room
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.entries.load(Ordering::Acquire)
+        self.room.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -193,12 +202,25 @@ impl Held {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Acquire)
+        self.room.was_lacking()
     }
 
-    /// After everything was read: whether all of it had room.
-    pub(super) fn mark_whole(&self) {
-        self.full.store(self.len() >= LIMIT, Ordering::Release);
+    /// Lets go of what has ended.
+    pub(super) fn purge(&self, now: UnixTime) {
+        for shelf in &self.kinds {
+            shelf.write().retain(|_, slots| {
+                for slot in slots.iter_mut() {
+                    if matches!(slot, Slot::Said(Said { ends: Some(ends), .. }) if *ends <= now) {
+                        *slot = Slot::Nothing;
+                    }
+                }
+                let kept = slots.iter().any(|slot| *slot != Slot::Nothing);
+                if !kept {
+                    self.room.leave();
+                }
+                kept
+            });
+        }
     }
 
     /// What memory says; `None`: the store must be asked.
@@ -268,16 +290,15 @@ impl Held {
             if slot == Slot::Nothing {
                 return;
             }
-            if self.len() >= LIMIT {
-                return self.full.store(true, Ordering::Release);
+            if !self.room.take() {
+                return;
             }
-            self.entries.fetch_add(1, Ordering::AcqRel);
         }
         let slots = shelf.entry(id.into()).or_default();
         slots[aspect as usize] = slot;
         if slots.iter().all(|slot| *slot == Slot::Nothing) {
             shelf.remove(id);
-            self.entries.fetch_sub(1, Ordering::AcqRel);
+            self.room.leave();
         }
     }
 }
@@ -319,6 +340,22 @@ mod tests {
         held.put(Aspect::Authentication, Kind::Subject, "ann", None);
         held.put(Aspect::Risk, Kind::Device, "laptop", None);
         assert!(held.is_empty());
+    }
+
+    #[test]
+    fn what_has_ended_makes_room_and_what_had_none_is_missing_until_all_is_read_again() {
+        let held = Held::new(2);
+        let disabled = |ends| Some(Said { word: Word::Disabled, at: NOW, ends });
+        for id in ["ann", "bob", "eve"] {
+            held.put(Aspect::Account, Kind::Subject, id, disabled((id == "ann").then_some(NOW)));
+        }
+        assert!(held.is_full() && !held.room().is_back());
+        held.purge(NOW);
+        assert!(held.is_full() && held.room().is_back() && held.len() == 1);
+        let before = held.room().dropped();
+        held.put(Aspect::Account, Kind::Subject, "eve", disabled(None));
+        held.room().whole(before);
+        assert!(!held.is_full() && held.look(&[(Kind::Subject, "eve")], NOW).unwrap().disabled);
     }
 
     #[test]

@@ -25,11 +25,14 @@ use crate::{
         DeviceId, Fact, Identity, Notice, Unavailable, UnixTime,
         metric::{Counter, Page, Source},
     },
-    store::{FeedEvent, Liveness, Store, StoreError, StoreErrorKind, keys},
+    store::{Backoff, FeedEvent, Liveness, Store, StoreError, StoreErrorKind, keys},
 };
 
 /// Keys read in one trip of a scan.
 const PAGE: usize = 500;
+
+/// Between two looks for what has ended.
+const PURGE: Duration = Duration::from_secs(10);
 
 /// The notices this replica knows of, and the way to those it does not.
 #[derive(Debug)]
@@ -53,6 +56,7 @@ struct Counters {
     stale: Counter,
     unanswered: Counter,
     restored: Counter,
+    unwritten: Counter,
 }
 
 impl Notices {
@@ -184,24 +188,39 @@ impl Notices {
     }
 
     async fn listen(&self) {
+        let mut again = Again::default();
         loop {
             let mut feed = self.store.feed();
-            while let Some(event) = feed.recv().await {
-                self.hear(event).await;
+            let mut purging = tokio::time::interval(PURGE);
+            loop {
+                tokio::select! {
+                    event = feed.recv() => match event {
+                        Some(event) => self.hear(event, &mut again).await,
+                        None => break,
+                    },
+                    () = due(again.at) => self.catch_up(&mut again).await,
+                    _ = purging.tick() => {
+                        self.held.purge(self.clock.now());
+                        if self.held.room().is_back() && self.whole.load(Ordering::Acquire) {
+                            again.at.get_or_insert_with(Instant::now);
+                        }
+                    }
+                }
             }
             // The feed fell behind: nothing that was heard counts any more.
             self.liveness.end();
+            again.at = None;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    async fn hear(&self, event: FeedEvent) {
+    async fn hear(&self, event: FeedEvent, again: &mut Again) {
         self.liveness.observe(&event);
         match event {
             FeedEvent::Connected { .. } | FeedEvent::Flushed => {
                 self.liveness.end();
                 self.whole.store(false, Ordering::Release);
-                self.catch_up().await;
+                self.catch_up(again).await;
             }
             FeedEvent::Changed(changed) => {
                 let ours: Vec<_> = changed.into_iter().filter(|key| held::parse_key(key).is_some()).collect();
@@ -211,31 +230,48 @@ impl Notices {
                 // What cannot be read stays suspect: checks ask for themselves.
                 if !ours.is_empty() && self.settle(&ours).await.is_err() {
                     tracing::debug!("notices could not be read; checks ask the store");
+                    again.later();
                 }
             }
-            FeedEvent::Alive(_) if !self.whole.load(Ordering::Acquire) => self.catch_up().await,
-            FeedEvent::Alive(as_of) => self.mark(as_of),
-            FeedEvent::Lost => {}
+            FeedEvent::Alive(as_of) if self.whole.load(Ordering::Acquire) => self.mark(as_of),
+            FeedEvent::Alive(_) => {}
+            // The next connection begins anew; until then nothing makes memory whole.
+            FeedEvent::Lost => again.at = None,
         }
     }
 
-    /// Reads everything; then memory is whole again. Where that fails it is tried again at the next sign of life.
-    async fn catch_up(&self) {
-        let since = Instant::now();
-        match self.scan().await {
-            Ok(()) => {
-                self.whole.store(true, Ordering::Release);
-                self.liveness.begin(since);
-                self.mark(since);
-            }
+    /// Reads everything; then memory is whole again. Where that fails, or the store does not take back what it has lost,
+    /// it is tried again, and only the first failure in a row is told of.
+    async fn catch_up(&self, again: &mut Again) {
+        let (since, first) = (Instant::now(), !again.backoff.is_failing());
+        again.at = None;
+        let unwritten = match self.scan().await {
+            Ok(unwritten) => unwritten,
             // Until then checks ask.
-            Err(error) => tracing::warn!(%error, "notices could not be read"),
+            Err(error) => {
+                if first {
+                    tracing::warn!(%error, "reading `{}…` failed; trying again", keys::NOTICE);
+                }
+                return again.later();
+            }
+        };
+        self.whole.store(true, Ordering::Release);
+        self.liveness.begin(since);
+        self.mark(since);
+        if let Some(error) = unwritten {
+            self.counters.unwritten.increment();
+            if first {
+                tracing::error!(%error, "the store does not take back notices that it has lost; trying again");
+            }
+            again.later();
+        } else if again.backoff.worked() {
+            tracing::warn!("notices can be read, and written, again");
         }
     }
 
-    async fn scan(&self) -> Result<(), StoreError> {
-        let mut cursor = String::new();
-        let mut found = Vec::new();
+    /// Gives back why the store does not take what it has lost, if it does not.
+    async fn scan(&self) -> Result<Option<StoreError>, StoreError> {
+        let (mut cursor, mut found, dropped) = (String::new(), Vec::new(), self.held.room().dropped());
         loop {
             let (page, next) = self.store.scan(keys::NOTICE, &cursor, PAGE).await?;
             let ours: Vec<_> = page.into_iter().filter(|key| held::parse_key(key).is_some()).collect();
@@ -246,19 +282,26 @@ impl Notices {
                 None => break,
             }
         }
-        for (key, value, life) in self.held.missing(&found, self.clock.now()) {
-            // A store that came back empty is given back what was said.
-            if self.store.create(&key, value.as_bytes(), life).await? {
-                self.counters.restored.increment();
-            }
-            self.settle(&[key]).await?;
-        }
+        let unwritten = self.write_back(&found).await?;
         // What could not be read, and whose key nobody found any more.
         for chunk in self.held.suspects(&found).chunks(PAGE) {
             self.settle(chunk).await?;
         }
-        self.held.mark_whole();
-        Ok(())
+        self.held.room().whole(dropped);
+        Ok(unwritten)
+    }
+
+    /// A store that came back empty is given back what was said. What it does not take stays in memory.
+    async fn write_back(&self, found: &[String]) -> Result<Option<StoreError>, StoreError> {
+        for (key, value, life) in self.held.missing(found, self.clock.now()) {
+            match self.store.create(&key, value.as_bytes(), life).await {
+                Ok(true) => self.counters.restored.increment(),
+                Ok(false) => {}
+                Err(error) => return Ok(Some(error)),
+            }
+            self.settle(&[key]).await?;
+        }
+        Ok(None)
     }
 
     /// Takes what the store holds at `found` into memory.
@@ -296,6 +339,26 @@ impl Notices {
     }
 }
 
+/// When everything is read again without being told to.
+#[derive(Debug, Default)]
+struct Again {
+    at: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Again {
+    fn later(&mut self) {
+        self.at = Some(Instant::now() + self.backoff.failed());
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Of whom a request's notices may be. No allocation.
 fn about<'a>(
     identity: &'a Identity,
@@ -314,12 +377,14 @@ impl Source for Notices {
     fn collect(&self, page: &mut Page) {
         const NAME: &str = "countersign_notice_checks";
         const HELP: &str = "Checks whose notices of security events memory alone did not answer";
-        let Counters { asked, stale, unanswered, restored } = &self.counters;
+        let Counters { asked, stale, unanswered, restored, unwritten } = &self.counters;
         for (outcome, counter) in [("asked", asked), ("stale", stale), ("unanswered", unanswered)] {
             page.counter(NAME, HELP, &[("outcome", outcome)], counter);
         }
         let help = "Notices written back to a store that had lost them";
         page.counter("countersign_notices_restored", help, &[], restored);
+        let help = "Times the store did not take back notices that it has lost";
+        page.counter("countersign_notices_unwritten", help, &[], unwritten);
         let help = "Notices of security events in memory";
         page.gauge("countersign_notices", help, &[], self.held.len() as f64);
     }

@@ -20,6 +20,8 @@ pub struct Counters {
     pub emptied: Counter,
     /// Remembered revocations written back.
     pub restored: Counter,
+    /// Times a store did not take back what it has lost.
+    pub unwritten: Counter,
     /// Revocations written here that no replica of the store acknowledged in time.
     pub unreplicated: Counter,
     /// From a write to the store to its effect here.
@@ -58,6 +60,8 @@ impl Source for Revocations {
             &[],
             &counters.restored,
         );
+        let help = "Times the store did not take back revocations or the canary that it has lost";
+        page.counter("countersign_revocation_unwritten", help, &[], &counters.unwritten);
         page.counter(
             "countersign_revocations_unreplicated",
             "Revocations written here that no replica of the store acknowledged in time",

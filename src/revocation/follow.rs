@@ -17,16 +17,21 @@ use super::{
 };
 use crate::{
     domain::RevocationKind,
-    store::{FeedEvent, keys},
+    store::{Backoff, FeedEvent, StoreError, keys},
 };
 
 /// Before a reading that failed is tried again, with up to as much again at random.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// Between two looks for what has ended, and for room where there was none.
+const PURGE: Duration = Duration::from_secs(10);
+
 /// Revocations read in one round trip.
 const BATCH: usize = 512;
 
 type Running<'a, T> = Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>;
+
+type Scan<'a> = Pin<Box<dyn Future<Output = Result<Scanned, StoreError>> + Send + 'a>>;
 
 /// What the feed told of, and whether it told of the revocation's key last.
 type Dirty = HashMap<(RevocationKind, Box<str>), bool>;
@@ -38,7 +43,7 @@ pub(super) async fn follow(revocations: Arc<Revocations>, cancel: CancellationTo
         canary: Canary::new(*revocations.settings.canary_interval),
         scans: 0,
         alive: Instant::now(),
-        failing: false,
+        backoff: Backoff::default(),
     };
     let listening = async {
         loop {
@@ -63,15 +68,15 @@ struct Follower<'a> {
     scans: u64,
     /// Up to when the feed has told everything.
     alive: Instant,
-    /// The last scan failed, and has been told of.
-    failing: bool,
+    /// Of scans that failed, or whose losses the store does not take. Only the first failure in a row is told of.
+    backoff: Backoff,
 }
 
 impl<'a> Follower<'a> {
     async fn listen(&mut self, mut feed: mpsc::Receiver<FeedEvent>) {
         let (mut scanning, mut reading, mut probing): (Running<'_, _>, Running<'_, _>, Running<'_, _>) =
             (None, None, None);
-        let mut purging = tokio::time::interval(Duration::from_secs(30));
+        let mut purging = tokio::time::interval(PURGE);
         let mut ticking = tokio::time::interval(self.canary.interval());
         ticking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -93,17 +98,7 @@ impl<'a> Follower<'a> {
                         scanning = Some(self.scan(Duration::ZERO));
                     }
                 }
-                result = wait(&mut scanning) => {
-                    scanning = match result {
-                        Ok(scanned) => { self.has_scanned(scanned); None }
-                        Err(error) => {
-                            if !std::mem::replace(&mut self.failing, true) {
-                                tracing::warn!(%error, "reading the revocations failed; trying again");
-                            }
-                            Some(self.scan(RETRY))
-                        }
-                    };
-                }
+                result = wait(&mut scanning) => scanning = self.has_scanned(result),
                 _ = ticking.tick(), if probing.is_none() => {
                     if self.canary.is_deaf(self.revocations.max_staleness()) {
                         tracing::error!("the feed says it is alive and does not tell of our own write: not believed");
@@ -117,7 +112,12 @@ impl<'a> Follower<'a> {
                         scanning = Some(self.scan(Duration::ZERO));
                     }
                 }
-                _ = purging.tick() => self.revocations.known.purge(self.revocations.clock.now()),
+                _ = purging.tick() => {
+                    self.revocations.known.purge(self.revocations.clock.now());
+                    if scanning.is_none() && self.revocations.known.room().is_back() {
+                        scanning = Some(self.scan(Duration::ZERO));
+                    }
+                }
             }
         }
     }
@@ -200,10 +200,7 @@ impl<'a> Follower<'a> {
         self.canary.proved()
     }
 
-    fn scan(
-        &mut self,
-        delay: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<Scanned, crate::store::StoreError>> + Send + 'a>> {
+    fn scan(&mut self, delay: Duration) -> Scan<'a> {
         self.scans += 1;
         let (revocations, scan) = (self.revocations, self.scans);
         Box::pin(async move {
@@ -212,22 +209,54 @@ impl<'a> Follower<'a> {
         })
     }
 
-    fn has_scanned(&mut self, scanned: Scanned) {
+    /// Tries again to give the store what it has lost.
+    fn mend(&self, delay: Duration) -> Scan<'a> {
+        let (revocations, scan) = (self.revocations, self.scans);
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            scan::mend(revocations, scan).await
+        })
+    }
+
+    /// Gives what there is to do next.
+    fn has_scanned(&mut self, result: Result<Scanned, StoreError>) -> Running<'a, Result<Scanned, StoreError>> {
+        let first = !self.backoff.is_failing();
+        let scanned = match result {
+            Ok(scanned) => scanned,
+            Err(error) => {
+                if first {
+                    tracing::warn!(%error, "reading `{}…` failed; trying again", keys::REVOKED);
+                }
+                let delay = self.backoff.failed();
+                return Some(self.scan(delay));
+            }
+        };
+        if let Some(found) = scanned.found {
+            self.knows_all(found, scanned.restored);
+        }
+        let Some(error) = scanned.unwritten else {
+            if self.backoff.worked() {
+                tracing::warn!("the store can be read, and takes what it had lost, again");
+            }
+            return None;
+        };
+        self.revocations.counters.unwritten.increment();
+        if first {
+            tracing::error!(%error, "the store does not take back what it has lost; known here, trying again");
+        }
+        let delay = self.backoff.failed();
+        Some(self.mend(delay))
+    }
+
+    fn knows_all(&self, found: usize, restored: usize) {
         let revocations = self.revocations;
-        self.failing = false;
-        revocations.known.mark_whole();
         revocations.scanned.store(true, Ordering::Release);
         revocations.silent.store(false, Ordering::Release);
         if self.canary.is_believed() {
             revocations.known.renew();
             revocations.liveness.begin(self.alive);
         }
-        tracing::info!(
-            found = scanned.found,
-            restored = scanned.restored,
-            state = revocations.state().as_str(),
-            "revocations read"
-        );
+        tracing::info!(found, restored, state = revocations.state().as_str(), "revocations read");
     }
 
     /// Sends the canary, and looks whether a refusal is over. Says whether it is.

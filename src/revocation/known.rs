@@ -3,7 +3,7 @@
 
 use std::{
     hash::BuildHasher,
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use super::standing::{Scope, Standing};
 use crate::{
     domain::{DeviceId, Identity, RevocationKind, UnixTime},
-    store::{Ticket, Tickets},
+    store::{Room, Ticket, Tickets},
 };
 
 /// Locks per kind: writers hold one for nanoseconds, and seldom the one a reader wants.
@@ -28,9 +28,7 @@ pub(super) struct Known {
     /// Grows whenever an answer of "not revoked" may have become wrong.
     generation: AtomicU64,
     tickets: Tickets,
-    entries: AtomicUsize,
-    limit: usize,
-    full: AtomicBool,
+    room: Room,
 }
 
 /// What is known at one id.
@@ -73,11 +71,18 @@ pub(super) enum Look {
     Ask,
 }
 
-/// A remembered revocation whose key is not there although it should be.
+/// Something remembered that a scan did not find.
 #[derive(Clone, Debug)]
 pub(super) struct Missing {
     pub(super) kind: RevocationKind,
     pub(super) id: Box<str>,
+    /// What should be there all the same. `None`: its key had ended or was deleted, or could not be read.
+    pub(super) lost: Option<Lost>,
+}
+
+/// What a key should hold, and for how long yet.
+#[derive(Clone, Debug)]
+pub(super) struct Lost {
     pub(super) value: String,
     pub(super) life: Option<Duration>,
 }
@@ -89,9 +94,7 @@ impl Known {
             hasher: RandomState::default(),
             generation: AtomicU64::new(1),
             tickets: Tickets::default(),
-            entries: AtomicUsize::new(0),
-            limit,
-            full: AtomicBool::new(false),
+            room: Room::new(limit),
         }
     }
 
@@ -100,12 +103,16 @@ impl Known {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.load(Ordering::Relaxed)
+        self.room.len()
+    }
+
+    pub(super) const fn room(&self) -> &Room {
+        &self.room
     }
 
     /// A revocation could not be kept: memory is not the whole truth any more.
     pub(super) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Acquire)
+        self.room.was_lacking()
     }
 
     /// Every slot is looked at again: a feed has come back.
@@ -157,19 +164,22 @@ impl Known {
         kept
     }
 
-    /// Remembered revocations that `scan` did not find although their keys have time left.
+    /// What is remembered and `scan` did not find: what was lost, and what may have been reinstated while nobody listened.
     pub(super) fn missing(&self, scan: u64, now: UnixTime) -> Vec<Missing> {
         let mut missing = Vec::new();
         self.each(|kind, id, mark| {
-            let Some(revoked) = mark.revoked.as_ref().filter(|revoked| revoked.scan != scan) else { return };
-            let life = match revoked.key {
-                KeyLife::Endless => None,
-                KeyLife::Until(ends) if ends > now => Some(ends.since(now)),
-                KeyLife::Until(_) | KeyLife::Gone => return,
-            };
-            missing.push(Missing { kind, id: id.into(), value: revoked.value(), life });
+            let revoked = mark.revoked.as_ref().filter(|revoked| revoked.scan != scan && !revoked.is_over(now));
+            if revoked.is_some() || mark.unreadable {
+                missing.push(Missing { kind, id: id.into(), lost: revoked.and_then(|revoked| revoked.lost(now)) });
+            }
         });
         missing
+    }
+
+    /// Whether this id is remembered as revoked.
+    pub(super) fn remembers(&self, kind: RevocationKind, id: &str, now: UnixTime) -> bool {
+        let shard = self.shard(kind, id).read();
+        shard.get(id).and_then(|mark| mark.revoked.as_ref()).is_some_and(|revoked| !revoked.is_over(now))
     }
 
     /// Ids whose last read failed or has not come yet.
@@ -192,16 +202,11 @@ impl Known {
                 }
                 let kept = !mark.is_empty();
                 if !kept {
-                    self.entries.fetch_sub(1, Ordering::Relaxed);
+                    self.room.leave();
                 }
                 kept
             });
         }
-    }
-
-    /// After a scan that found room for everything.
-    pub(super) fn mark_whole(&self) {
-        self.full.store(self.len() >= self.limit, Ordering::Release);
     }
 
     fn change(&self, kind: RevocationKind, id: &str, change: impl FnOnce(&mut Mark)) {
@@ -213,15 +218,12 @@ impl Known {
         change(mark);
         let (empty, worse) = (mark.is_empty(), mark.pending || mark.unreadable || mark.revoked.is_some());
         if is_new && !empty {
-            if self.entries.fetch_add(1, Ordering::Relaxed) < self.limit {
+            if self.room.take() {
                 shard.insert(id.into(), fresh);
-            } else {
-                self.entries.fetch_sub(1, Ordering::Relaxed);
-                self.full.store(true, Ordering::Release);
             }
         } else if !is_new && empty {
             shard.remove(id);
-            self.entries.fetch_sub(1, Ordering::Relaxed);
+            self.room.leave();
         }
         // After the map: whoever sees the new generation sees the entry too.
         if worse {
@@ -299,6 +301,16 @@ impl Remembered {
             until: self.until.map(|new| old.until.map_or(new, |old| new.max(old))),
             ..self
         }
+    }
+
+    /// What its key should hold, unless it had ended or was deleted.
+    fn lost(&self, now: UnixTime) -> Option<Lost> {
+        let life = match self.key {
+            KeyLife::Endless => None,
+            KeyLife::Until(ends) if ends > now => Some(ends.since(now)),
+            KeyLife::Until(_) | KeyLife::Gone => return None,
+        };
+        Some(Lost { value: self.value(), life })
     }
 
     /// What its key held, near enough to write it back.

@@ -276,7 +276,16 @@ impl Revocations {
 
     /// Whether this replica has read the revocations once, and holds all of them.
     pub fn ready(&self) -> bool {
-        self.scanned.load(Ordering::Acquire) && !self.known.is_full()
+        self.not_ready().is_none()
+    }
+
+    /// Why checks had better go to another replica; `None`: they need not.
+    pub fn not_ready(&self) -> Option<&'static str> {
+        match (self.scanned.load(Ordering::Acquire), self.known.is_full()) {
+            (false, _) => Some("the revocations in the store have not been read yet"),
+            (true, true) => Some("memory for revocations is full (`revocation.max_entries`)"),
+            (true, false) => None,
+        }
     }
 
     /// How many revocations are held in memory.

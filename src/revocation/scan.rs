@@ -6,7 +6,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 
 use super::{
     OnLoss, Revocations,
-    known::Missing,
+    known::{Lost, Missing},
     standing::{Standing, judge},
 };
 use crate::{
@@ -33,11 +33,24 @@ fn patience() -> ExponentialBuilder {
 }
 
 /// What a scan brought.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scanned {
-    pub(super) found: usize,
+    /// How many there are. `None`: only what was lost was looked at again.
+    pub(super) found: Option<usize>,
     /// Revocations that were remembered here and gone there.
     pub(super) restored: usize,
+    /// Everything was read, and the store does not take what it has lost.
+    pub(super) unwritten: Option<Unwritten>,
+}
+
+/// What could not be written to the store, or, of its canary, be read.
+#[derive(Debug, thiserror::Error)]
+#[error("`{key}`: {error}")]
+pub(super) struct Unwritten {
+    /// Without the id.
+    key: String,
+    #[source]
+    error: StoreError,
 }
 
 /// Reads what the feed told of, and the key of a canary with it. Gives back what was overtaken: the follower knows
@@ -58,7 +71,8 @@ pub(super) async fn read(
 
 /// Reads everything under `cs:revoked:`, then looks at what is remembered and was not found.
 pub(super) async fn scan(revocations: &Revocations, scan: u64) -> Result<Scanned, StoreError> {
-    let (mut cursor, mut found) = (String::new(), 0);
+    let room = revocations.known.room();
+    let (mut cursor, mut found, dropped) = (String::new(), 0, room.dropped());
     loop {
         let scan_page = || revocations.store.scan(keys::REVOKED, &cursor, PAGE);
         let (page, next) = scan_page.retry(patience()).when(StoreError::is_transient).await?;
@@ -75,9 +89,17 @@ pub(super) async fn scan(revocations: &Revocations, scan: u64) -> Result<Scanned
             None => break,
         }
     }
-    let restored = restore(revocations, scan).await?;
-    look_for_canary(revocations).await?;
-    Ok(Scanned { found, restored })
+    room.whole(dropped);
+    let mended = mend(revocations, scan).await?;
+    Ok(Scanned { found: Some(found), ..mended })
+}
+
+/// Looks at what is remembered and `scan` did not find, and at the store's canary. Fails only where something cannot be
+/// read; a store that takes no writes is still known as a whole.
+pub(super) async fn mend(revocations: &Revocations, scan: u64) -> Result<Scanned, StoreError> {
+    let (restored, unrestored) = restore(revocations, scan).await?;
+    let no_canary = look_for_canary(revocations).await?;
+    Ok(Scanned { found: None, restored, unwritten: unrestored.or(no_canary) })
 }
 
 /// Whether somebody has said that the data is back (see [`OnLoss::Refuse`]), or has brought it back, canary and all.
@@ -144,18 +166,20 @@ async fn settle_all(revocations: &Revocations, told: &[Told<'_>], scan: u64) -> 
     Ok(())
 }
 
-/// Writes back what is remembered, should be there, and is not.
-async fn restore(revocations: &Revocations, scan: u64) -> Result<usize, StoreError> {
+/// Reads again what is remembered and was not found; writes back what should be there, and is not.
+async fn restore(revocations: &Revocations, scan: u64) -> Result<(usize, Option<Unwritten>), StoreError> {
     let missing = revocations.known.missing(scan, revocations.clock.now());
-    let mut restored = 0;
+    let (mut restored, mut unwritten) = (0, None);
     for chunk in missing.chunks(PAGE) {
-        let told: Vec<_> = chunk.iter().map(|missing| (missing.kind, &*missing.id, false)).collect();
-        let settled = reread(revocations, &told).await?;
-        for (Missing { kind, id, value, life }, standing) in chunk.iter().zip(settled) {
-            if standing == Standing::Nothing
-                && revocations.store.create(&keys::revoked(*kind, id), value.as_bytes(), *life).await?
-            {
-                restored += 1;
+        let reread_chunk = || reread(revocations, chunk);
+        let lost = reread_chunk.retry(patience()).when(StoreError::is_transient).await?;
+        for (Missing { kind, id, .. }, Lost { value, life }) in lost {
+            if unwritten.is_some() {
+                break;
+            }
+            match revocations.store.create(&keys::revoked(*kind, id), value.as_bytes(), *life).await {
+                Ok(created) => restored += usize::from(created),
+                Err(error) => unwritten = Some(Unwritten { key: keys::revoked(*kind, "…"), error }),
             }
         }
     }
@@ -163,48 +187,69 @@ async fn restore(revocations: &Revocations, scan: u64) -> Result<usize, StoreErr
         tracing::error!(restored, "the store had lost revocations; they were written back");
         revocations.counters.restored.add(restored as u64);
     }
-    Ok(restored)
+    Ok((restored, unwritten))
 }
 
-/// As [`settle`], but what is gone is not taken for deleted: it is about to be written back.
-async fn reread(revocations: &Revocations, told: &[(RevocationKind, &str, bool)]) -> Result<Vec<Standing>, StoreError> {
-    let tickets: Vec<Ticket> = told.iter().map(|(kind, id, _)| revocations.known.ticket(*kind, id)).collect();
-    let subjects: Vec<_> = told.iter().map(|(kind, id, _)| (*kind, *id)).collect();
+/// As [`settle`], but what is gone and should not be is not taken for deleted: it is given back, to be written.
+async fn reread<'m>(
+    revocations: &Revocations,
+    missing: &'m [Missing],
+) -> Result<Vec<(&'m Missing, &'m Lost)>, StoreError> {
+    let subjects: Vec<_> = missing.iter().map(|missing| (missing.kind, &*missing.id)).collect();
+    let tickets: Vec<Ticket> = subjects.iter().map(|(kind, id)| revocations.known.ticket(*kind, id)).collect();
     let standings = revocations.standings(&subjects).await?;
-    for (((kind, id), standing), ticket) in subjects.iter().zip(&standings).zip(tickets) {
-        if *standing != Standing::Nothing {
-            revocations.known.settle(*kind, id, standing, revocations.seen(ticket, 0));
+    let mut lost = Vec::new();
+    for ((missing, standing), ticket) in missing.iter().zip(&standings).zip(tickets) {
+        match &missing.lost {
+            Some(held) if *standing == Standing::Nothing => lost.push((missing, held)),
+            _ => {
+                revocations.known.settle(missing.kind, &missing.id, standing, revocations.seen(ticket, 0));
+            }
         }
     }
-    Ok(standings)
+    Ok(lost)
 }
 
-/// Notices a store that came back empty: its canary is gone, or somebody has made a new one.
-async fn look_for_canary(revocations: &Revocations) -> Result<(), StoreError> {
-    let (found, known) = (canary(revocations).await?, revocations.canary.lock().clone());
-    let emptied = match (&found, &known) {
+/// Notices a store that came back empty, or with other data: its canary is gone, or somebody has made a new one.
+async fn look_for_canary(revocations: &Revocations) -> Result<Option<Unwritten>, StoreError> {
+    let found = match canary(revocations).await {
+        Ok(found) => found,
+        Err(error) if error.is_transient() => return Err(error),
+        Err(error) => return Ok(Some(Unwritten { key: keys::CANARY.to_owned(), error })),
+    };
+    let known = revocations.canary.lock().clone();
+    // Told of once: while it refuses, what was known is kept.
+    if is_emptied(found.as_deref(), known.as_deref()) && !revocations.refusing.load(Ordering::Acquire) {
+        tracing::error!(on_loss = ?revocations.settings.on_loss, "the store came back empty, or with other data");
+        revocations.counters.emptied.increment();
+        revocations.refusing.store(revocations.settings.on_loss == OnLoss::Refuse, Ordering::Release);
+    }
+    let (found, unwritten) = match found {
+        Some(found) => (Some(found), None),
+        None => match make_canary(revocations).await {
+            Ok(made) => (Some(made), None),
+            Err(error) => (None, Some(Unwritten { key: keys::CANARY.to_owned(), error })),
+        },
+    };
+    if !revocations.refusing.load(Ordering::Acquire) {
+        *revocations.canary.lock() = found;
+    }
+    Ok(unwritten)
+}
+
+fn is_emptied(found: Option<&[u8]>, known: Option<&[u8]>) -> bool {
+    match (found, known) {
         (_, None) => false,
         (None, Some(_)) => true,
         (Some(found), Some(known)) => found != known && found.starts_with(OURS),
-    };
-    let found = match found {
-        Some(found) => found,
-        None => {
-            let fresh = [OURS, format!("{:016x}", rand::random::<u64>()).as_bytes()].concat();
-            revocations.store.create(keys::CANARY, &fresh, None).await?;
-            canary(revocations).await?.unwrap_or(fresh)
-        }
-    };
-    let refuse = revocations.settings.on_loss == OnLoss::Refuse;
-    if emptied {
-        tracing::error!(on_loss = ?revocations.settings.on_loss, "the store came back empty");
-        revocations.counters.emptied.increment();
-        revocations.refusing.store(refuse, Ordering::Release);
     }
-    if !(emptied && refuse) {
-        *revocations.canary.lock() = Some(found);
-    }
-    Ok(())
+}
+
+/// Writes one, unless another replica was faster: then it is theirs.
+async fn make_canary(revocations: &Revocations) -> Result<Vec<u8>, StoreError> {
+    let fresh = [OURS, format!("{:016x}", rand::random::<u64>()).as_bytes()].concat();
+    revocations.store.create(keys::CANARY, &fresh, None).await?;
+    Ok(canary(revocations).await?.unwrap_or(fresh))
 }
 
 async fn canary(revocations: &Revocations) -> Result<Option<Vec<u8>>, StoreError> {

@@ -99,7 +99,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Takes a revocation back, on every replica. Says whether the store held one.
+    /// Takes a revocation back, on every replica. Says whether the store held one, or it was remembered here.
     ///
     /// # Errors
     ///
@@ -108,9 +108,9 @@ impl Revocations {
         checked(id)?;
         // Replicas that are away remember the revocation for so long at most.
         let life = Some(*self.settings.max_lifetime);
-        let ticket = self.known.ticket(kind, id);
+        let (ticket, known) = (self.known.ticket(kind, id), self.known.remembers(kind, id, self.clock.now()));
         self.store.write(&keys::reinstated(kind, id), DELETED, life).await?;
-        let was_there = self.store.delete(&[keys::revoked(kind, id)]).await? > 0;
+        let was_there = self.store.delete(&[keys::revoked(kind, id)]).await? > 0 || known;
         self.known.settle(kind, id, &Standing::Reinstated, self.seen(ticket, 0));
         Ok(was_there)
     }

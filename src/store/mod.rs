@@ -3,6 +3,7 @@
 //! One interface over three adapters (`memory`, `file`, `redis`); the contract tests run the same cases over each.
 //! A failure is a [`StoreError`], never an empty result: "not there" and "could not look" are different answers.
 
+mod backoff;
 pub mod file;
 mod gcra;
 mod hub;
@@ -10,6 +11,7 @@ pub mod keys;
 pub mod liveness;
 pub mod memory;
 pub mod redis;
+mod room;
 mod table;
 mod tickets;
 mod watch;
@@ -20,7 +22,9 @@ use async_trait::async_trait;
 use tokio::{sync::mpsc, time::Instant};
 
 pub use self::{
+    backoff::Backoff,
     liveness::Liveness,
+    room::Room,
     tickets::{Ticket, Tickets},
     watch::Watch,
 };

@@ -10,8 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entry, Held, Keys, MAX_FIELDS, MAX_VALUE, MAX_WHOLE, Rate, Record, StoreError, StoreErrorKind, Taken, Widened,
-    gcra,
+    Entry, Held, Keys, MAX_FIELDS, MAX_VALUE, MAX_WHOLE, Rate, Record, StoreError, StoreErrorKind, Taken, Widened, gcra,
 };
 use crate::domain::UnixTime;
 

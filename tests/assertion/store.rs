@@ -10,7 +10,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use countersign::store::{Entry, FeedEvent, Held, Keys, Rate, Record, Store, StoreError, StoreErrorKind, Taken, Widened};
+use countersign::store::{
+    Entry, FeedEvent, Held, Keys, Rate, Record, Store, StoreError, StoreErrorKind, Taken, Widened,
+};
 use tokio::sync::mpsc;
 
 #[derive(Debug, Default)]

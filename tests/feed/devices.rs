@@ -18,13 +18,13 @@ pub(crate) fn start(store: Arc<dyn Store>, settings: &device::Settings, cancel: 
     Devices::start(store, settings, Certificates::new(&[], None, None).unwrap(), Clock::system(), cancel.clone())
 }
 
-struct Replica {
+pub(crate) struct Replica {
     devices: Arc<Devices>,
     cancel: CancellationToken,
 }
 
 impl Replica {
-    async fn live(url: &str) -> Self {
+    pub(crate) async fn live(url: &str) -> Self {
         let cancel = CancellationToken::new();
         let store: Arc<dyn Store> = Redis::open(url, &cancel).unwrap();
         let devices = start(store, &device::Settings::default(), &cancel);
@@ -32,7 +32,7 @@ impl Replica {
         Self { devices, cancel }
     }
 
-    async fn sight(&self) -> Fact<DeviceSighting> {
+    pub(crate) async fn sight(&self) -> Fact<DeviceSighting> {
         let query = DeviceQuery { id: Some("laptop"), ..DeviceQuery::default() };
         self.devices.look_up(&query, Instant::now() + Duration::from_millis(150)).await
     }

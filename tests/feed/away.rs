@@ -1,0 +1,153 @@
+//! What happens at the store while a replica does not hear of it, or what the store does not let it do: undone
+//! revocations, other data, writes that are refused, a scan that cannot finish, memory that is full.
+
+use std::time::Duration;
+
+use countersign::{
+    domain::RevocationKind,
+    revocation::{CheckedAt, OnLoss, Settings, State},
+};
+use tokio::time::{Instant, sleep};
+
+use super::{Replica, SECOND, clear, devices, notices, proxy::Proxy, redis, token};
+
+#[tokio::test]
+async fn what_was_reinstated_while_a_replica_was_away_is_so_there_even_where_its_key_had_ended() {
+    let server = redis::Redis::start().await;
+    let (proxy, address) = Proxy::start(server.port).await;
+    let away = Replica::live(&format!("redis://{address}/0")).await;
+    let other = Replica::live(&server.url()).await;
+    for id in ["ended", "deleted", "kept"] {
+        other.revocations.revoke(RevocationKind::Token, id, "lost", Some(SECOND)).await.unwrap();
+    }
+    other.revocations.revoke(RevocationKind::Device, "phone", "lost", None).await.unwrap();
+    redis::until(SECOND, || away.revocations.len() == 4).await;
+    server.cli(&["DEL", "cs:revoked:jti:deleted", "cs:revoked:device:phone"]);
+    sleep(Duration::from_millis(1500)).await;
+    proxy.delay(20 * SECOND);
+    redis::until(5 * SECOND, || away.revocations.state() != State::Live).await;
+    for id in ["ended", "deleted"] {
+        assert!(other.revocations.reinstate(RevocationKind::Token, id).await.unwrap(), "{id} was refused until now");
+    }
+    assert!(!other.revocations.reinstate(RevocationKind::Token, "never").await.unwrap());
+    proxy.delay(Duration::ZERO);
+    away.becomes(State::Live).await;
+    for id in ["ended", "deleted"] {
+        assert!(!away.is_revoked(&token(id)).await && !other.is_revoked(&token(id)).await, "{id}");
+    }
+    assert!(away.is_revoked(&token("kept")).await, "absence takes nothing back");
+    assert_eq!(
+        server.cli(&["EXISTS", "cs:revoked:jti:kept", "cs:revoked:device:phone"]),
+        "0",
+        "nor is it written back"
+    );
+}
+
+#[tokio::test]
+async fn other_data_under_us_is_noticed_and_everything_read_again() {
+    let server = redis::Redis::start().await;
+    let replica = Replica::live(&server.url()).await;
+    let (said, seen) = (notices::Replica::live(&server.url()).await, devices::Replica::live(&server.url()).await);
+    replica.revocations.revoke(RevocationKind::Token, "before", "lost", None).await.unwrap();
+    server.cli(&["HSET", "cs:device:laptop", "user", "ann"]);
+    assert!(seen.sight().await.value().is_some_and(|seen| seen.record.is_some()));
+    for command in [
+        ["SET", "cs:canary", "countersign:other"],
+        ["SET", "cs:revoked:jti:swapped", "x"],
+        ["SET", "cs:notice:account:sub:sub-swapped", "7160000000000 disabled"],
+    ] {
+        server.cli(&[&["-n", "5"][..], &command].concat());
+    }
+    sleep(Duration::from_millis(1500)).await;
+    server.cli(&["SWAPDB", "0", "5"]);
+    redis::until(5 * SECOND, || replica.revocations.counters().emptied.get() == 1).await;
+    replica.becomes(State::Live).await;
+    assert!(replica.is_revoked(&token("swapped")).await && replica.is_revoked(&token("before")).await);
+    assert_eq!(server.cli(&["GET", "cs:revoked:jti:before"]), "lost", "and what was remembered is written back");
+    // Those have feeds of their own here.
+    let end = Instant::now() + 5 * SECOND;
+    while !seen.sight().await.value().is_some_and(|seen| seen.record.is_none())
+        || !said.of("swapped").await.value().is_some_and(|notice| notice.disabled)
+    {
+        assert!(Instant::now() < end, "devices and notices are not read again");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_came_back_empty_and_takes_no_writes_is_known_as_a_whole_and_asked_seldom() {
+    let server = redis::Redis::start().await;
+    let replica = Replica::live(&server.url()).await;
+    replica.revocations.revoke(RevocationKind::Token, "o", "lost", None).await.unwrap();
+    server.cli(&["FLUSHALL"]);
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    // Whatever was written back in between goes as well.
+    server.cli(&["FLUSHALL"]);
+    redis::until(5 * SECOND, || replica.revocations.counters().unwritten.get() > 0).await;
+    replica.becomes(State::Live).await;
+    assert!(replica.is_revoked(&token("o")).await && clear(&replica.check(&token("p"), &CheckedAt::default()).await));
+    let (scans, alarms) = (server.calls("scan"), replica.revocations.counters().emptied.get());
+    sleep(4 * SECOND).await;
+    assert_eq!(server.calls("scan"), scans, "what was read is not read again");
+    assert_eq!(replica.revocations.counters().emptied.get(), alarms, "one alarm for one loss");
+    assert!(replica.revocations.counters().unwritten.get() < 15, "{}", replica.revocations.counters().unwritten.get());
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    redis::until(5 * SECOND, || server.cli(&["GET", "cs:revoked:jti:o"]) == "lost").await;
+    redis::until(5 * SECOND, || server.cli(&["EXISTS", "cs:canary"]) == "1").await;
+}
+
+#[tokio::test]
+async fn a_canary_of_another_type_keeps_nobody_from_reading() {
+    let server = redis::Redis::start().await;
+    server.cli(&["RPUSH", "cs:canary", "x"]);
+    server.cli(&["SET", "cs:revoked:jti:c", "lost"]);
+    for on_loss in [OnLoss::Serve, OnLoss::Refuse] {
+        let replica = Replica::with(&server.url(), Settings { on_loss, ..Settings::default() });
+        replica.becomes(State::Live).await;
+        assert!(replica.is_revoked(&token("c")).await && replica.revocations.counters().unwritten.get() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_scan_that_is_not_permitted_is_tried_again_seldom() {
+    let server = redis::Redis::with(&["--user", "countersign", "on", ">s3cret", "~*", "&*", "+@all", "-scan"]).await;
+    let url = format!("redis://countersign:s3cret@127.0.0.1:{}/0", server.port);
+    let (replica, cancel) = (Replica::new(&url), tokio_util::sync::CancellationToken::new());
+    let store = countersign::store::redis::Redis::open(&url, &cancel).unwrap();
+    let clock = countersign::clock::Clock::system();
+    let said = countersign::notice::Notices::start(store, clock, 5 * SECOND, cancel.clone());
+    sleep(4 * SECOND).await;
+    let rejected = server.cli(&["INFO", "commandstats"]);
+    let scans = rejected.lines().find_map(|line| line.strip_prefix("cmdstat_scan:")?.split_once("rejected_calls="));
+    let scans: u32 = scans.unwrap().1.split(',').next().unwrap().parse().unwrap();
+    assert!((4..40).contains(&scans), "{scans} by two who look");
+    assert!(!replica.revocations.ready() && !said.is_live());
+    server.cli(&["ACL", "SETUSER", "countersign", "+scan"]);
+    replica.becomes(State::Live).await;
+    redis::until(5 * SECOND, || said.is_live()).await;
+    cancel.cancel();
+}
+
+#[tokio::test]
+async fn memory_that_was_full_is_whole_again_by_itself_when_there_is_room() {
+    let server = redis::Redis::start().await;
+    let replica = Replica::with(&server.url(), Settings { max_entries: 20, ..Settings::default() });
+    replica.becomes(State::Live).await;
+    for index in 0..30 {
+        server.cli(&["SET", &format!("cs:revoked:jti:f{index}"), "x", "EX", "600"]);
+    }
+    redis::until(SECOND, || !replica.revocations.ready()).await;
+    assert!(replica.revocations.not_ready().unwrap().contains("max_entries"));
+    for index in 0..30 {
+        assert!(replica.is_revoked(&token(&format!("f{index}"))).await, "f{index}: asked for where it had no room");
+    }
+    for index in 0..20 {
+        replica.revocations.reinstate(RevocationKind::Token, &format!("f{index}")).await.unwrap();
+    }
+    redis::until(25 * SECOND, || replica.revocations.ready()).await;
+    replica.becomes(State::Live).await;
+    for index in 20..30 {
+        assert!(replica.is_revoked(&token(&format!("f{index}"))).await, "f{index}");
+    }
+    assert!(clear(&replica.check(&token("f0"), &CheckedAt::default()).await));
+}
