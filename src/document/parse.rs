@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{
+    Error, Location, Spanned,
+    budget::{Budget, BudgetBreach},
+};
 
 use super::{Diagnostic, Entry, Mark, Node, Source, Value};
 
@@ -23,25 +26,55 @@ pub(super) fn parse(source: &Arc<Source>) -> Result<Node, Diagnostic> {
     }
 }
 
-fn refusal(source: &Arc<Source>, error: &serde_saphyr::Error) -> Diagnostic {
+fn refusal(source: &Arc<Source>, error: &Error) -> Diagnostic {
     let at =
         error.location().map_or_else(|| Mark::whole(Arc::clone(source)), |location| Places::of(source).mark(location));
+    let message = in_our_words(error.without_snippet()).unwrap_or_else(|| library_words(error));
+    let problem = Diagnostic::error(at, "", message);
+    match error.without_snippet() {
+        Error::DuplicateMappingKey { .. } => problem.hint("keep one of the two"),
+        Error::MultipleDocuments { .. } => problem.hint("take the `---` out, or write a file for each"),
+        _ => problem,
+    }
+}
+
+/// What the library says of its own workings and options, said of the file.
+fn in_our_words(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is given twice"),
+        Error::DuplicateMappingKey { key: None, .. } => "a key is given twice".to_owned(),
+        Error::MultipleDocuments { .. } => "one file holds one YAML document, and here a second begins".to_owned(),
+        Error::RecursiveReferencesRequireWeakTypes { .. } => "an anchor refers to itself".to_owned(),
+        Error::Budget { breach, .. } => too_large(breach),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => ALIASES.to_owned(),
+        _ => return None,
+    })
+}
+
+fn too_large(breach: &BudgetBreach) -> String {
+    let Budget { max_nodes, max_depth, max_total_scalar_bytes, .. } = Budget::default();
+    let most = match breach {
+        BudgetBreach::Depth { .. } => return format!("nested more than {max_depth} levels deep"),
+        BudgetBreach::Events { .. } | BudgetBreach::Nodes { .. } => {
+            format!("{max_nodes} keys, values, lists and maps in all")
+        }
+        BudgetBreach::ScalarBytes { .. } => format!("{max_total_scalar_bytes} octets of keys and values"),
+        _ => return ALIASES.to_owned(),
+    };
+    format!("larger than a file of this kind may be: at most {most}")
+}
+
+const ALIASES: &str = "aliases and anchors make it larger than a file of this kind may be";
+
+/// What is wrong with the YAML itself, as the library says it, without the place.
+fn library_words(error: &Error) -> String {
     let text = error.without_snippet().to_string();
     let message = text.split(" at line ").next().unwrap_or_default();
     let message = message.strip_prefix("error: ").unwrap_or(message).lines().next().unwrap_or_default();
     let message = message.split_once(": ").filter(|(head, _)| head.starts_with("line ")).map_or(message, |(_, m)| m);
-    Diagnostic::error(at, "", in_our_words(message.trim()))
-}
-
-/// What the library says of its own workings, said of the file.
-fn in_our_words(message: &str) -> &str {
-    if message.starts_with("budget breached") {
-        "aliases and anchors make it larger than a file of this kind may be"
-    } else if message.starts_with("recursive references") {
-        "an anchor refers to itself"
-    } else {
-        message
-    }
+    message.trim().to_owned()
 }
 
 /// A source with the octet at which each line starts, so that a place costs its line and not the file before it.

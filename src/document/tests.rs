@@ -119,6 +119,21 @@ fn what_is_no_yaml_is_refused_with_its_place() {
 }
 
 #[test]
+fn what_the_yaml_reader_says_of_itself_is_said_of_the_file() {
+    let refused = |text: String| Document::parse("x.yaml", text).unwrap_err().to_string();
+    assert_eq!(
+        refused("a: 1\nb: 2\na: 3\n".into()),
+        "x.yaml:3:1: error: the key `a` is given twice (help: keep one of the two)"
+    );
+    let second = refused("a: 1\n---\nb: 2\n".into());
+    assert!(second.contains("error: one file holds one YAML document, and here a second begins (help: "), "{second}");
+    let long = refused("- { id: a, access: public }\n".repeat(60_000));
+    assert!(long.contains("at most 250000 keys, values, lists and maps") && !long.contains("alias"), "{long}");
+    let deep = refused(format!("{}{}", "[".repeat(70), "]".repeat(70)));
+    assert!(deep.contains("nested more than 64 levels deep"), "{deep}");
+}
+
+#[test]
 fn an_empty_file_is_nothing() {
     assert!(Document::parse("x.yaml", "").unwrap().root.is_null());
     assert!(Document::parse("x.yaml", "# only a comment\n").unwrap().root.is_null());
