@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::response::NAMES;
 use crate::domain::Span;
 
+/// More threads than any machine has cores.
+const MAX_WORKERS: usize = 1024;
+
+/// More than memory holds, of connections or of checks.
+const MAX_AT_A_TIME: usize = 16_000_000;
+
 /// How checks are answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -47,9 +53,12 @@ impl Settings {
             problems.push(("deadline", "must be between 5ms and 60s".to_owned()));
         }
         for (name, value) in [("max_connections", self.max_connections), ("max_in_flight", self.max_in_flight)] {
-            if value == 0 {
-                problems.push((name, "must be at least 1".to_owned()));
+            if !(1..=MAX_AT_A_TIME).contains(&value) {
+                problems.push((name, format!("must be at least 1 and at most {MAX_AT_A_TIME}")));
             }
+        }
+        if self.workers > MAX_WORKERS {
+            problems.push(("workers", format!("must be at most {MAX_WORKERS}")));
         }
         problems
     }

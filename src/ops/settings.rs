@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Secret;
 
+/// More than memory holds.
+const MAX_CONNECTIONS: usize = 16_000_000;
+
 /// Health, metrics, keys and the status page over HTTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -28,8 +31,8 @@ impl Settings {
         if self.status_token.as_ref().is_some_and(|token| token.expose().len() < 16) {
             problems.push(("status_token", "must be at least 16 characters".into()));
         }
-        if self.max_connections == 0 {
-            problems.push(("max_connections", "must be at least 1".into()));
+        if !(1..=MAX_CONNECTIONS).contains(&self.max_connections) {
+            problems.push(("max_connections", format!("must be at least 1 and at most {MAX_CONNECTIONS}")));
         }
         problems
     }

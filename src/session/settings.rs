@@ -7,6 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::domain::Span;
 
+/// More would not be a queue, and memory would not hold it.
+const MAX_QUEUE: usize = 16_000_000;
+
 /// What is remembered between the requests of one session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -59,6 +62,9 @@ impl Settings {
         }
         if self.keep.get() < Duration::from_secs(3600) || self.idle.is_some_and(|idle| idle > self.keep) {
             problems.push(("keep", "must be at least 1h, and no shorter than `idle`".to_owned()));
+        }
+        if self.queue > MAX_QUEUE {
+            problems.push(("queue", format!("must be at most {MAX_QUEUE}")));
         }
         problems
     }

@@ -12,6 +12,12 @@ use super::{
 /// Fewer octets of a secret can be guessed.
 const MIN_SECRET: usize = 16;
 
+/// Tokens or questions that may wait: more than memory holds.
+const MAX_QUEUE: usize = 16_000_000;
+
+/// More threads than any machine has cores.
+const MAX_VERIFIERS: usize = 1024;
+
 impl IssuerSettings {
     fn problems(&self, at: &str, found: &mut Vec<Problem>) {
         let mut say = |member: &str, message: &str| found.push(Problem::new(format!("{at}.{member}"), message));
@@ -68,8 +74,8 @@ impl IntrospectionSettings {
         if self.life.get().is_zero() {
             say("introspection.life", "must be longer than nothing: an answer would be over as soon as it is there");
         }
-        if self.concurrency == 0 {
-            say("introspection.concurrency", "must be at least 1");
+        if !(1..=MAX_QUEUE).contains(&self.concurrency) {
+            say("introspection.concurrency", &format!("must be at least 1 and at most {MAX_QUEUE}"));
         }
     }
 }
@@ -158,8 +164,11 @@ impl Settings {
         if acr.iter().any(|value| value.contains(['"', '\\']) || !is_clean(value) || !value.is_ascii()) {
             found.push(Problem::new("acr_values", "must be plain printable text without quotes"));
         }
-        if self.queue == 0 {
-            found.push(Problem::new("queue", "must be at least 1"));
+        if !(1..=MAX_QUEUE).contains(&self.queue) {
+            found.push(Problem::new("queue", format!("must be at least 1 and at most {MAX_QUEUE}")));
+        }
+        if self.verifiers > MAX_VERIFIERS {
+            found.push(Problem::new("verifiers", format!("must be at most {MAX_VERIFIERS}")));
         }
         if self.cache.size_mib == 0 {
             found.push(Problem::new("cache.size_mib", "must be at least 1"));

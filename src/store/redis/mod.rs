@@ -243,7 +243,7 @@ impl Store for Redis {
     ) -> Result<(), StoreError> {
         let mut script = scripts::ENLIST.prepare_invoke();
         script.key(key).arg(field).arg(counter).arg(value).arg(life.map_or(0, millis));
-        self.invoke(&script).await.map(drop)
+        self.link.invoke(&script).await.map(drop)
     }
 
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::key::SigningKey;
 use crate::domain::Span;
 
+/// The room for that many is taken at the start.
+const MAX_QUEUE: usize = 16_000_000;
+
 /// Where the record of every decision goes, and how it is protected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -85,6 +88,9 @@ impl Settings {
         }
         if self.queue < 64 {
             problems.push(("queue", "must be at least 64".into()));
+        }
+        if self.queue > MAX_QUEUE {
+            problems.push(("queue", format!("must be at most {MAX_QUEUE}")));
         }
         if self.rotate_bytes < 1 << 20 {
             problems.push(("rotate_bytes", "must be at least 1048576".into()));
