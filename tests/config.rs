@@ -183,6 +183,41 @@ fn check_config_reads_files_as_the_start_does_and_makes_none() {
 }
 
 #[test]
+fn replay_of_files_without_a_decision_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let rules = write("rules.yaml", "resources: []\n");
+    for records in [write("a.csv", "id,verdict\n1,allow\n"), write("empty", "")] {
+        for style in [&[][..], &["--json"]] {
+            let (code, text) = countersign(&[&["replay", &records, "--rules", &rules], style].concat());
+            assert_eq!(code, Some(1), "{records}: {text}");
+            assert!(text.contains("no decisions: name files of audit records"), "{records}: {text}");
+        }
+    }
+}
+
+#[test]
+fn serve_says_why_the_audit_cannot_be_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let serve = |audit: &str| {
+        let listen = "{ authz: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", http: \"127.0.0.1:0\" }";
+        fs::write(&path, format!("listen: {listen}\naudit: {audit}\n")).unwrap();
+        let (code, text) = countersign(&["serve", "--config", path.to_str().unwrap()]);
+        assert_eq!(code, Some(1), "{text}");
+        text.to_lowercase()
+    };
+    let said = serve("{ key: nowhere/audit.pem }");
+    assert!(said.contains("nowhere/audit.pem`: no such file or directory"), "{said}");
+    let said = serve("{ sink: file, directory: nowhere }");
+    assert!(said.contains("cannot write records: `") && said.contains("nowhere`: no such file or directory"), "{said}");
+}
+
+#[test]
 fn bad_usage_is_64_and_every_command_has_help() {
     for arguments in
         [&["nothing"][..], &["serve"], &["revoke"], &["revoke", "planet", "x"], &["check-config", "--colour"]]

@@ -1,14 +1,14 @@
 //! `countersign check-config`: what is wrong with a configuration and its rules, all of it, without starting anything.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
 };
 
 use clap::Args;
 
-use super::{EXIT_USAGE, environment};
+use super::{EXIT_USAGE, environment, is_coloured};
 use crate::{
     config::inspect::{Inspection, inspect},
     document::{Diagnostic, render_all},
@@ -36,7 +36,7 @@ impl CheckConfig {
         if self.short {
             found.iter().for_each(|problem| eprintln!("{problem}"));
         } else {
-            print(&found, io::stderr().is_terminal());
+            print(&found, is_coloured(&io::stderr()));
         }
         if refused || (self.strict && !found.is_empty()) {
             return ExitCode::from(EXIT_USAGE);

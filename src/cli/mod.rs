@@ -16,7 +16,7 @@ mod risk;
 mod serve;
 mod session;
 
-use std::{env, process::ExitCode};
+use std::{env, error::Error, ffi::OsString, io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
@@ -89,4 +89,62 @@ pub fn run() -> ExitCode {
 /// The process environment. Names and values that are no text are nobody's settings.
 fn environment() -> Environment {
     env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// Whether what is drawn on `stream` may be coloured: on a terminal, unless `NO_COLOR` says otherwise (<https://no-color.org>).
+fn is_coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && !forbids_colour(env::var_os("NO_COLOR"))
+}
+
+fn forbids_colour(no_color: Option<OsString>) -> bool {
+    no_color.is_some_and(|value| !value.is_empty())
+}
+
+/// An error and what caused it, in one line. Some errors say their cause themselves: nothing is said twice.
+fn with_causes(error: &dyn Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !said.ends_with(&text) {
+            said = format!("{said}: {text}");
+        }
+        cause = error.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Outer {
+        #[error("cannot write records")]
+        Silent(#[source] io::Error),
+        #[error("cannot listen: {0}")]
+        Telling(#[source] io::Error),
+        #[error(transparent)]
+        Through(Box<Self>),
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_none_of_them_twice() {
+        let inner = || io::Error::other("`/audit`: permission denied");
+        let silent = || Outer::Silent(inner());
+        assert_eq!(with_causes(&silent()), "cannot write records: `/audit`: permission denied");
+        assert_eq!(
+            with_causes(&Outer::Through(Box::new(silent()))),
+            "cannot write records: `/audit`: permission denied"
+        );
+        assert_eq!(with_causes(&Outer::Telling(inner())), "cannot listen: `/audit`: permission denied");
+    }
+
+    #[test]
+    fn no_color_forbids_colour_unless_it_is_empty() {
+        assert!(!forbids_colour(None) && !forbids_colour(Some("".into())));
+        assert!(forbids_colour(Some("0".into())) && forbids_colour(Some("1".into())));
+    }
 }

@@ -1,14 +1,10 @@
 //! `countersign policy test`: runs the cases that lie beside the rules.
 
-use std::{
-    io::{IsTerminal as _, stderr},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::stderr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{EXIT_USAGE, check_config::print, environment};
+use super::{EXIT_USAGE, check_config::print, environment, is_coloured};
 use crate::{
     config::{self, reload},
     decision::cases,
@@ -61,7 +57,7 @@ impl Policy {
         match test.report() {
             Ok(report) => test.show(&report),
             Err(problems) => {
-                print(&problems, stderr().is_terminal());
+                print(&problems, is_coloured(&stderr()));
                 ExitCode::from(EXIT_USAGE)
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, IsTerminal as _, stderr, stdin},
+    io::{BufRead, BufReader, stderr, stdin},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{EXIT_USAGE, check_config::print, environment};
+use super::{EXIT_USAGE, check_config::print, environment, is_coloured};
 use crate::{
     config::{self, reload},
     document::Diagnostic,
@@ -20,7 +20,7 @@ use crate::{
 
 /// Judge recorded decisions by candidate rules and report what would change.
 ///
-/// Nothing is asked of a server and nothing changes. Exits 0 when no verdict changes, 1 when some do.
+/// Nothing is asked of a server and nothing changes. Exits 0 when no verdict changes, 1 when some do or there is no decision at all.
 #[derive(Debug, Args)]
 pub(super) struct Replay {
     /// Audit records (JSON lines); `-` for standard input.
@@ -42,7 +42,7 @@ impl Replay {
         let loaded = match self.load() {
             Ok(loaded) => loaded,
             Err(problems) => {
-                print(&problems, stderr().is_terminal());
+                print(&problems, is_coloured(&stderr()));
                 return ExitCode::from(EXIT_USAGE);
             }
         };
@@ -57,6 +57,10 @@ impl Replay {
             println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
         } else {
             print!("{report}");
+        }
+        if report.decisions == 0 {
+            eprintln!("no decisions: name files of audit records, one in JSON on each line");
+            return ExitCode::FAILURE;
         }
         if report.flipped == 0 && report.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{EXIT_USAGE, environment};
+use super::{EXIT_USAGE, environment, with_causes};
 use crate::{app, config, document::Diagnostic};
 
 /// Answer Envoy until SIGTERM.
@@ -28,7 +28,7 @@ impl Serve {
             Ok(()) => ExitCode::SUCCESS,
             Err(app::Error::Rules(problems)) => refuse(&problems),
             Err(error) => {
-                eprintln!("countersign: {error}");
+                eprintln!("countersign: {}", with_causes(&error));
                 ExitCode::FAILURE
             }
         }

@@ -6,7 +6,7 @@ mod text;
 
 use std::{
     fs,
-    io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     path::PathBuf,
     process::ExitCode,
 };
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{self, Connection, Failure},
+    is_coloured,
     revoke::printable,
 };
 use crate::{
@@ -113,7 +114,7 @@ impl Explain {
             println!("{}", path.display());
             return Ok(());
         }
-        print!("{}", text::render(answer, io::stdout().is_terminal()));
+        print!("{}", text::render(answer, is_coloured(&io::stdout())));
         Ok(())
     }
 }
