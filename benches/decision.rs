@@ -118,7 +118,7 @@ fn loading(bench: &mut Criterion) {
         let files = [SourceFile::new("rules.yaml", yaml(size))];
         let options = Options { risk_model: RiskModel::Fixed, ..Options::default() };
         group.bench_function(BenchmarkId::new("resources and policies", size), |b| {
-            b.iter(|| load(black_box(&files), options).unwrap().rules);
+            b.iter(|| load(black_box(&files), options.clone()).unwrap().rules);
         });
     }
     group.finish();

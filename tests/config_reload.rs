@@ -31,7 +31,7 @@ struct Watched {
 fn watch(paths: &[PathBuf]) -> Watched {
     let files = reload::read(paths).unwrap();
     let options = Options::default();
-    assert!(policy::load(&files, options).is_ok());
+    assert!(policy::load(&files, options.clone()).is_ok());
     let applied = Arc::new(Mutex::new(Vec::new()));
     let stop = CancellationToken::new();
     let sink = Arc::clone(&applied);
@@ -143,6 +143,57 @@ async fn files_that_come_and_go_in_a_folder_are_taken_up_together() {
     watched.until("all", |w| w.last_has("one") && w.last_has("two") && w.last_has("three")).await;
     fs::remove_file(folder.path().join("b.yaml")).unwrap();
     watched.until("removed", |w| w.last_has("one") && !w.last_has("two")).await;
+}
+
+#[tokio::test]
+async fn rules_that_are_gone_altogether_leave_the_last_good_ones() {
+    let folder = folder();
+    let rules_folder = folder.path().join("rules");
+    fs::create_dir(&rules_folder).unwrap();
+    fs::write(rules_folder.join("a.yaml"), rules("one")).unwrap();
+    let watched = watch(std::slice::from_ref(&rules_folder));
+    settle().await;
+    fs::write(rules_folder.join("x.cases.yaml"), "cases: []\n").unwrap();
+    fs::remove_file(rules_folder.join("a.yaml")).unwrap();
+    watched.until("empty", |w| w.counters.failed.get() == 1).await;
+    assert!(watched.applied.lock().iter().all(|rules| rules.resource("one").is_some()));
+    assert_eq!(watched.counters.current.get(), 0.0);
+    fs::write(rules_folder.join("a.yaml"), "resources: []\n").unwrap();
+    watched.until("none on purpose", |w| w.counters.current.get() == 1.0).await;
+    assert!(watched.applied.lock().last().unwrap().resources().is_empty());
+}
+
+#[tokio::test]
+async fn a_pipe_among_the_rules_holds_nothing_up() {
+    let folder = folder();
+    let pipe = folder.path().join("z.yaml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    symlink("z.yaml", folder.path().join("y.yaml")).unwrap();
+    fs::write(folder.path().join("a.yaml"), rules("one")).unwrap();
+    let watched = watch(&[folder.path().to_owned()]);
+    settle().await;
+    fs::write(folder.path().join("a.yaml"), rules("two")).unwrap();
+    watched.until("beside a pipe", |w| w.last_has("two")).await;
+    let found = reload::read(std::slice::from_ref(&pipe)).unwrap_err();
+    assert!(found[0].message.ends_with("it is no regular file"), "{found:?}");
+}
+
+#[test]
+fn a_file_that_is_named_must_be_of_a_known_kind() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["rules.txt", "rules", "R.YAML", "s.Cedar", "notes.md"] {
+        fs::write(path(name), "").unwrap();
+    }
+    let found = reload::read(&[path("rules.txt"), path("rules"), path("R.YAML")]).unwrap_err();
+    assert_eq!(found.len(), 2, "{found:?}");
+    for found in found {
+        assert!(found.message.contains("its name ends in none of .yaml, .yml, .cedar"), "{found}");
+    }
+    let read = reload::read(&[folder.path().to_owned()]).unwrap();
+    let names: Vec<_> = read.iter().map(|file| file.name.rsplit('/').next().unwrap()).collect();
+    assert_eq!(names, ["R.YAML", "s.Cedar"]);
+    assert!(read[0].is_yaml() && read[1].is_cedar());
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn the_product_and_the_oracle_agree() {
     while done < inputs {
         let set = random::rules(&mut rng);
         // Ties are refused when rules are built; draw again.
-        let Ok(rules) = Rules::build("random", set.clone(), None, options) else { continue };
+        let Ok(rules) = Rules::build("random", set.clone(), None, options.clone()) else { continue };
         for _ in 0..FACTS_PER_RULES {
             let facts = random::facts(&mut rng);
             let (ours, decision) = decided(&facts, &rules);
@@ -77,7 +77,7 @@ fn the_evidence_of_every_line_follows_from_recorded_facts() {
     for risk_model in [RiskModel::Fixed, RiskModel::Statistical, RiskModel::None] {
         let options = Options { risk_model, ..Options::default() };
         for _ in 0..100 {
-            let Ok(rules) = Rules::build("random", random::rules(&mut rng), None, options) else { continue };
+            let Ok(rules) = Rules::build("random", random::rules(&mut rng), None, options.clone()) else { continue };
             for _ in 0..50 {
                 let facts = random::facts(&mut rng);
                 let decision = decide(&facts, &rules);

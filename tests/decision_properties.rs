@@ -30,7 +30,7 @@ fn world(seed: u64) -> (Rules, Facts) {
     let mut rng = StdRng::seed_from_u64(seed);
     let options = Options { risk_model: RiskModel::Fixed, ..Options::default() };
     loop {
-        if let Ok(rules) = Rules::build("random", random::rules(&mut rng), None, options) {
+        if let Ok(rules) = Rules::build("random", random::rules(&mut rng), None, options.clone()) {
             // Nine in ten begin where there is something to lose.
             let draws: Vec<Facts> = (0..20).map(|_| random::facts(&mut rng)).collect();
             let allowed = draws.iter().find(|facts| decide(facts, &rules).is_allow());
@@ -48,7 +48,7 @@ fn guarded(seed: u64) -> (Rules, Facts) {
     loop {
         let mut rules = random::rules(&mut rng);
         rules.guards.push(Guard { id: "untrusted".into(), when, action: GuardAction::Deny });
-        if let Ok(rules) = Rules::build("random", rules, None, options) {
+        if let Ok(rules) = Rules::build("random", rules, None, options.clone()) {
             let draws: Vec<Facts> = (0..20).map(|_| random::facts(&mut rng)).collect();
             let allowed = draws.iter().find(|facts| decide(facts, &rules).is_allow());
             return (rules, allowed.unwrap_or(&draws[0]).clone());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{Environment, examine, read, reload};
 use crate::{
     document::Diagnostic,
-    policy::{self, Options},
+    policy::Options,
 };
 
 /// What there is to say, and whether `serve` would refuse to start.
@@ -34,15 +34,15 @@ pub fn inspect(file: &Path, environment: &Environment) -> Inspection {
         let unusable = files::unusable(&config);
         found.extend(unusable.into_iter().map(|problem| examined.root.diagnose("", problem)));
         Diagnostic::sort(&mut found);
-        found.extend(rules(&config.rules, config.rule_options()));
-        found.extend(rules(&config.shadow_rules, config.rule_options()));
+        found.extend(rules(&config.rules, &config.rule_options()));
+        found.extend(rules(&config.shadow_rules, &config.rule_options()));
     }
     let refused = found.iter().any(Diagnostic::is_error);
     Inspection { found, refused }
 }
 
 /// What is wrong with rules and what is odd about them. A path that cannot be read does not hide what the others hold.
-fn rules(paths: &[PathBuf], options: Options) -> Vec<Diagnostic> {
+fn rules(paths: &[PathBuf], options: &Options) -> Vec<Diagnostic> {
     let (mut files, mut found) = (Vec::new(), Vec::new());
     for path in paths {
         match reload::read(std::slice::from_ref(path)) {
@@ -50,6 +50,8 @@ fn rules(paths: &[PathBuf], options: Options) -> Vec<Diagnostic> {
             Err(problems) => found.extend(problems),
         }
     }
-    found.extend(policy::load(&files, options).map_or_else(|problems| problems, |loaded| loaded.warnings));
+    // Of what could not be read nobody knows whether it holds a resource.
+    let paths = if found.is_empty() { paths } else { &[] };
+    found.extend(reload::load(paths, &files, options).map_or_else(|problems| problems, |loaded| loaded.warnings));
     found
 }

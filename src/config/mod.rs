@@ -39,8 +39,9 @@ pub struct Config {
     pub store: Store,
     pub identity: identity::Settings,
     pub client: Client,
-    /// Files and folders of rules, relative to the folder of this file. Folders are read whole (`*.yaml`, `*.yml`), in
-    /// the order of their names; a change is taken up without a restart. None: everything is refused.
+    /// Files and folders of rules, relative to the folder of this file. Folders are read whole (`*.yaml`, `*.yml`, and
+    /// Cedar's `*.cedar`, `*.cedarschema`, `*.json`), in the order of their names; a file that is named must be one of these. A
+    /// change is taken up without a restart, unless no rules are left by it. None: everything is refused.
     pub rules: Vec<PathBuf>,
     /// A second set of rules, tried beside `rules` on every request: files and folders as there. It decides nothing and
     /// costs requests nothing; where its answer differs, the audit record says so and `countersign_shadow_decisions`
@@ -146,7 +147,9 @@ impl Config {
         let countries = location && self.location.databases.city.is_some();
         let reverify = self.session.reverify.is_on();
         let allowed_countries = location && !self.location.allowed_countries.is_empty();
-        policy::Options { risk_model: self.risk.model, reverify, location, countries, allowed_countries }
+        let claims = self.identity.issuers.iter().flat_map(|issuer| &issuer.attributes);
+        let claims = claims.map(|name| name.as_str().into()).collect();
+        policy::Options { risk_model: self.risk.model, reverify, location, countries, allowed_countries, claims }
     }
 
     /// What revocation is told: nothing is forgotten while a token that some issuer may sign still lives.
@@ -163,7 +166,7 @@ impl Config {
     /// Every problem of every file.
     pub fn load_rules(&self) -> Result<(policy::Loaded, Vec<policy::SourceFile>), Vec<Diagnostic>> {
         let files = reload::read(&self.rules)?;
-        let loaded = policy::load(&files, self.rule_options())?;
+        let loaded = reload::load(&self.rules, &files, &self.rule_options())?;
         Ok((loaded, files))
     }
 
@@ -176,7 +179,8 @@ impl Config {
         if self.shadow_rules.is_empty() {
             return Ok(None);
         }
-        policy::load(&reload::read(&self.shadow_rules)?, self.rule_options()).map(Some)
+        let files = reload::read(&self.shadow_rules)?;
+        reload::load(&self.shadow_rules, &files, &self.rule_options()).map(Some)
     }
 
     /// Where the admin token is kept: as configured, else beside a file store, else where such state goes.

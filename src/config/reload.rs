@@ -5,6 +5,7 @@
 //! symlink swaps of Kubernetes ConfigMaps. SIGHUP reads again too.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     document::{Diagnostic, Mark, Source},
     domain::metric::{self, Counter, Gauge, Page},
-    policy::{self, Options, Rules, SourceFile},
+    policy::{self, Loaded, Options, Rules, SourceFile},
 };
 
 /// What is read from a folder.
@@ -105,9 +106,9 @@ fn collect(path: &Path, depth: usize, named: bool, files: &mut Vec<SourceFile>) 
         let hidden = |path: &PathBuf| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         return entries.iter().filter(|path| !hidden(path)).try_for_each(|path| collect(path, depth - 1, false, files));
     }
-    let known = path.extension().is_some_and(|extension| KINDS.iter().any(|kind| extension == *kind));
-    if !named && !known {
-        return Ok(());
+    if let Some(why) = no_rules(path, &about) {
+        // What lies in a folder beside rules need not be rules; what is named was meant to be.
+        return if named { Err(fail(io::Error::other(why))) } else { Ok(()) };
     }
     if about.len() > MAX_FILE {
         return Err(fail(io::Error::other("larger than 16 MiB")));
@@ -115,6 +116,35 @@ fn collect(path: &Path, depth: usize, named: bool, files: &mut Vec<SourceFile>) 
     let text = fs::read_to_string(path).map_err(fail)?;
     files.push(SourceFile::new(path.display().to_string(), text));
     Ok(())
+}
+
+/// Why what is no folder is not read. What is no regular file is not even opened: a pipe would be waited for for ever.
+fn no_rules(path: &Path, about: &fs::Metadata) -> Option<&'static str> {
+    let known = |extension: &OsStr| KINDS.iter().any(|kind| extension.eq_ignore_ascii_case(kind));
+    if !path.extension().is_some_and(known) {
+        return Some("its name ends in none of .yaml, .yml, .cedar, .cedarschema, .json");
+    }
+    (!about.is_file()).then_some("it is no regular file")
+}
+
+/// Loads what was read from `paths`, with a warning where they hold no resource at all.
+///
+/// # Errors
+///
+/// Every problem of every file.
+pub fn load(paths: &[PathBuf], files: &[SourceFile], options: &Options) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut loaded = policy::load(files, options.clone())?;
+    if !paths.is_empty() && loaded.rules.resources().is_empty() {
+        let message = "no resource in any file: everything is refused";
+        loaded.warnings.push(Diagnostic::warning(whole(paths), "", message).hint("list some under `resources`"));
+    }
+    Ok(loaded)
+}
+
+/// All of `paths` as the place of a problem.
+fn whole(paths: &[PathBuf]) -> Mark {
+    let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    Mark::whole(Source::new(names.join(", "), ""))
 }
 
 /// Watches `paths`. When their content changes and can be used, `apply` is given the new rules. `in_force` is what the
@@ -200,6 +230,15 @@ impl<A: Fn(Rules) + Send + Sync + 'static> Reloader<A> {
         }
     }
 
+    /// Rules that are gone altogether were moved, or not mounted yet: nobody empties a folder to have everything refused.
+    fn load(&self, files: &[SourceFile]) -> Result<Loaded, Vec<Diagnostic>> {
+        let some = |files: &[SourceFile]| files.iter().any(SourceFile::holds_rules);
+        if some(&self.in_force) && !some(files) {
+            return Err(vec![Diagnostic::error(whole(&self.paths), "", "no file of rules is left")]);
+        }
+        load(&self.paths, files, &self.options)
+    }
+
     /// Takes up what the files say now, if that is something new. `asked`: say so also when it is not.
     fn reload(&mut self, asked: bool) {
         let read = read(&self.paths);
@@ -210,7 +249,7 @@ impl<A: Fn(Rules) + Send + Sync + 'static> Reloader<A> {
         if (unchanged || self.tried.as_ref() == Some(&read)) && !asked {
             return;
         }
-        let loaded = read.as_ref().map_err(Clone::clone).and_then(|files| policy::load(files, self.options));
+        let loaded = read.as_ref().map_err(Clone::clone).and_then(|files| self.load(files));
         match (loaded, read) {
             (Ok(loaded), Ok(files)) => {
                 for warning in &loaded.warnings {

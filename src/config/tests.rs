@@ -103,3 +103,63 @@ fn an_admin_port_that_others_reach_needs_a_guard() {
         "listen:\n  admin: 0.0.0.0:9192\n  admin_tls: { certificate: c.pem, key: k.pem, client_ca: ca.pem }\n";
     assert!(parse("c.yaml", guarded, &Environment::new()).is_ok());
 }
+
+#[test]
+fn sizes_that_no_memory_holds_are_refused_by_name() {
+    let issuer = "{ issuer: https://a.test, audiences: [a], introspection: { endpoint: https://a.test/i, client_id: c, \
+                  client_secret: s, concurrency: 18446744073709551615 } }";
+    let text = format!(
+        "audit: {{ queue: 18446744073709551615 }}\nsession: {{ queue: 18446744073709551615 }}\n\
+         check: {{ max_connections: 18446744073709551615, max_in_flight: 18446744073709551615, workers: 18446744073709551615 }}\n\
+         ops: {{ max_connections: 18446744073709551615 }}\n\
+         identity: {{ queue: 18446744073709551615, verifiers: 18446744073709551615, issuers: [{issuer}] }}\n"
+    );
+    let found = refused(&text, &[]);
+    let paths = [
+        "audit.queue",
+        "session.queue",
+        "check.max_connections",
+        "check.max_in_flight",
+        "check.workers",
+        "ops.max_connections",
+        "identity.queue",
+        "identity.verifiers",
+        "identity.issuers[0].introspection.concurrency",
+    ];
+    for path in paths {
+        assert!(found.iter().any(|line| line.contains(&format!("error: {path}: must be"))), "{path}: {found:#?}");
+    }
+    assert_eq!(found.iter().filter(|line| line.contains(": error: ")).count(), paths.len(), "{found:#?}");
+}
+
+#[test]
+fn claims_that_issuers_hand_on_are_told_to_the_rules() {
+    let issuer = |name: &str| format!("{{ issuer: https://{name}.test, audiences: [a], attributes: [{name}] }}");
+    let text = format!("identity: {{ issuers: [{}, {}] }}\n", issuer("department"), issuer("groups"));
+    let (config, _) = parse("c.yaml", &text, &Environment::new()).unwrap();
+    let claims = config.rule_options().claims;
+    assert_eq!(claims.iter().map(|claim| &**claim).collect::<Vec<_>>(), ["department", "groups"]);
+}
+
+#[test]
+fn rules_without_a_resource_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("countersign.yaml");
+    fs::create_dir(folder.path().join("rules")).unwrap();
+    fs::write(&file, "rules: [rules]\n").unwrap();
+    let warned = || {
+        let found = inspect::inspect(&file, &Environment::new());
+        assert!(!found.refused, "{:?}", found.found);
+        found.found.iter().any(|found| found.message.contains("no resource in any file: everything is refused"))
+    };
+    assert!(warned(), "an empty folder");
+    let config = load(&file, &Environment::new()).unwrap().0;
+    assert_eq!(config.load_rules().unwrap().0.warnings.len(), 1);
+    fs::write(folder.path().join("rules/r.yaml"), "guards: []\n").unwrap();
+    assert!(warned(), "no resources");
+    let rules = "resources: [{ id: a, access: public, match: { paths: [/a] } }]\n";
+    fs::write(folder.path().join("rules/r.yaml"), rules).unwrap();
+    assert!(!warned());
+    fs::rename(folder.path().join("rules/r.yaml"), folder.path().join("rules/R.YAML")).unwrap();
+    assert!(!warned(), "extensions are compared without case");
+}

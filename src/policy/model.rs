@@ -353,7 +353,7 @@ impl RateScope {
 }
 
 /// What the configuration, not the rules, decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub risk_model: RiskModel,
     /// Evidence of sessions must be renewed as it ages.
@@ -364,6 +364,8 @@ pub struct Options {
     pub countries: bool,
     /// Requests may come from some countries only: `location.allowed_countries`.
     pub allowed_countries: bool,
+    /// Claims that issuers hand on to attribute policies, of whatever type their tokens give them.
+    pub claims: Arc<[Arc<str>]>,
 }
 
 impl Default for Options {
@@ -374,6 +376,7 @@ impl Default for Options {
             location: true,
             countries: true,
             allowed_countries: false,
+            claims: Arc::default(),
         }
     }
 }

@@ -73,8 +73,8 @@ impl Rules {
         self.defaults
     }
 
-    pub const fn options(&self) -> Options {
-        self.options
+    pub const fn options(&self) -> &Options {
+        &self.options
     }
 
     pub const fn risk_model(&self) -> RiskModel {

@@ -149,6 +149,29 @@ fn cedar_files_are_validated_with_their_lines() {
 }
 
 #[test]
+fn a_policy_that_asks_for_a_configured_claim_is_not_warned_of() {
+    let asks = |claim: &str| {
+        format!("permit (principal, action, resource) when {{ principal has {claim} && principal.{claim} == \"it\" }};")
+    };
+    let warned = |cedar: &str, schema: Option<String>| {
+        let named = if schema.is_some() { "cedar/, schema: s.cedarschema }" } else { "cedar/ }" };
+        let yaml = SourceFile::new("rules.yaml", RULES.replace("cedar/ }", named));
+        let files = [yaml, SourceFile::new("cedar/a.cedar", cedar)];
+        let schema = schema.map(|text| SourceFile::new("s.cedarschema", text));
+        let files: Vec<_> = files.into_iter().chain(schema).collect();
+        let options = Options { claims: ["department".into()].into(), ..Options::default() };
+        load(&files, options).unwrap().warnings.iter().filter(|one| one.message.contains("impossible")).count()
+    };
+    assert_eq!(warned(&asks("department"), None), 0);
+    assert_eq!(warned(&asks("departmnt"), None), 1, "nobody hands it on");
+    assert_eq!(warned("permit (principal, action, resource) when { context.hour < 3 && false };", None), 1);
+    let own = countersign::policy::CEDAR_SCHEMA
+        .replace("permissions: Set<String>,", "permissions: Set<String>,\n  department?: String,");
+    assert_eq!(warned(&asks("department"), Some(own.clone())), 0);
+    assert_eq!(warned(&asks("department").replace(" }", " && false }"), Some(own)), 1, "the schema knows the claim");
+}
+
+#[test]
 fn hierarchies_and_schemas_of_ones_own_are_used() {
     let yaml = RULES.replace("cedar/ }", "c.cedar, schema: s.cedarschema, entities: e.json }");
     let schema = countersign::policy::CEDAR_SCHEMA

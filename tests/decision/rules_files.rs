@@ -216,6 +216,51 @@ fn files_are_merged_and_named() {
 }
 
 #[test]
+fn rules_beside_cases_are_refused_and_not_left_out() {
+    let text = "\
+description: mixed
+given: {}
+cases: []
+guards: [{ id: g, when: { risk_at_least: 1 }, action: deny }]
+resourses: []
+";
+    assert_eq!(
+        errors(text),
+        [
+            "rules.yaml:4:1: error: guards: `guards` beside `cases`: rules and cases may not stand in one file (help: move \
+             the cases to a file of their own)",
+            "rules.yaml:5:1: error: resourses: `resourses` beside `cases`: rules and cases may not stand in one file (help: \
+             move the cases to a file of their own)",
+        ]
+    );
+    let alone = SourceFile::new("x.yml", "description: d\ngiven: {}\ncases: []\n");
+    assert!(!alone.holds_rules() && load(&[alone], Options::default()).is_ok());
+    for text in ["", "cases: []\nguards: []", "guards: ["] {
+        assert!(SourceFile::new("x.YML", text).holds_rules(), "{text}");
+    }
+}
+
+#[test]
+fn what_lies_deeper_or_ends_in_a_slash_reaches_a_folder_too() {
+    let unreachable = |paths: &[&str]| {
+        let resource = |(i, path): (usize, &&str)| {
+            format!("- {{ id: r{i}, access: authenticated, match: {{ paths: [\"{path}\"] }} }}\n")
+        };
+        let resources: String = paths.iter().enumerate().map(resource).collect();
+        warnings(&format!("resources:\n{resources}"), Options::default())
+    };
+    let nobody = Vec::<String>::new();
+    assert_eq!(unreachable(&["/a/**", "/a/{x}"]), nobody);
+    assert_eq!(unreachable(&["/a/**", "/a/{x}", "/a/"]), nobody);
+    assert_eq!(unreachable(&["/a/**", "/a/", "/a/{x}", "/a/{x}/{y}", "/a/{x}/{y}/**"]), nobody);
+    assert_eq!(unreachable(&["/a/**", "/a/{x}", "/a/{x}/**"]), nobody);
+    assert_eq!(unreachable(&["/**", "/{x}", "/{x}/{y}", "/{x}/{y}/{z}"]), nobody);
+    let hidden = unreachable(&["/a/**", "/a/", "/a/{x}", "/a/{x}/**"]);
+    assert_eq!(hidden.len(), 1, "{hidden:#?}");
+    assert!(hidden[0].contains("resources[0].match.paths[0]: unreachable"), "{hidden:#?}");
+}
+
+#[test]
 fn locations_are_read_in_every_shape() {
     let text = "\
 resources: [{ id: x, match: { paths: [\"/x\"] }, policy: p }]

@@ -15,7 +15,7 @@ use super::{Decision, decide};
 use crate::{
     document::{Diagnostic, Document, Mark, Node, Problem, Value, closest},
     domain::Facts,
-    policy::{Rules, SourceFile},
+    policy::{OF_CASES, Rules, SourceFile},
 };
 
 /// What became of every case, in the order of the files.
@@ -58,12 +58,6 @@ const SECTIONS: [&str; 12] = [
     "expect",
 ];
 
-/// Whether a file holds cases rather than rules.
-pub fn is_cases(file: &SourceFile) -> bool {
-    file.is_yaml()
-        && Document::parse(file.name.clone(), file.text.clone()).is_ok_and(|doc| doc.root.get("cases").is_some())
-}
-
 /// Runs the cases of all `files` that hold some.
 ///
 /// # Errors
@@ -75,7 +69,7 @@ pub fn run(files: &[SourceFile], rules: &Rules) -> Result<Report, Vec<Diagnostic
     for file in files.iter().filter(|file| file.is_yaml()) {
         let Ok(document) = Document::parse(file.name.clone(), file.text.clone()) else { continue };
         let Some(cases) = document.root.get("cases") else { continue };
-        unknown_keys(&document.root, "", &["given", "cases", "description"], &mut problems);
+        unknown_keys(&document.root, "", &OF_CASES, &mut problems);
         let given = document.root.get("given");
         if !matches!(cases.value, Value::List(_)) {
             problems

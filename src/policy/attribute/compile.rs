@@ -2,8 +2,12 @@
 
 use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
-use cedar_policy::{Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{
+    Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, ValidationResult, ValidationWarning, Validator,
+};
+use serde_json::json;
 
+use super::inputs::Reads;
 use crate::{
     document::{Diagnostic, Mark, Severity, Source},
     policy::load::SourceFile,
@@ -28,14 +32,16 @@ pub(super) struct Compiled {
     pub(super) warnings: Vec<Diagnostic>,
 }
 
-struct Compiler {
+struct Compiler<'c> {
+    /// Claims that issuers hand on.
+    claims: &'c [Arc<str>],
     problems: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     ids: BTreeSet<String>,
 }
 
-pub(super) fn compile(texts: &Texts<'_>) -> Result<Compiled, Vec<Diagnostic>> {
-    let mut compiler = Compiler { problems: Vec::new(), warnings: Vec::new(), ids: BTreeSet::new() };
+pub(super) fn compile(texts: &Texts<'_>, claims: &[Arc<str>]) -> Result<Compiled, Vec<Diagnostic>> {
+    let mut compiler = Compiler { claims, problems: Vec::new(), warnings: Vec::new(), ids: BTreeSet::new() };
     let own = SourceFile::new("countersign.cedarschema", SCHEMA);
     let schema = compiler.schema(texts.schema.unwrap_or(&own));
     let policies = texts.policies.iter().flat_map(|file| compiler.policies(file, schema.as_ref())).collect();
@@ -46,7 +52,7 @@ pub(super) fn compile(texts: &Texts<'_>) -> Result<Compiled, Vec<Diagnostic>> {
     if problems.is_empty() { Ok(Compiled { policies, entities, actions, warnings }) } else { Err(problems) }
 }
 
-impl Compiler {
+impl Compiler<'_> {
     fn schema(&mut self, file: &SourceFile) -> Option<Schema> {
         match Schema::from_cedarschema_str(&file.text) {
             Ok((schema, _)) => Some(schema),
@@ -76,7 +82,7 @@ impl Compiler {
 
     /// The policy under the id its author gave it: annotations do not become ids by themselves.
     fn named(&mut self, file: &SourceFile, policy: &Policy) -> Policy {
-        let stem = file.name.rsplit('/').next().unwrap_or_default().trim_end_matches(".cedar");
+        let stem = file.stem();
         let id = policy.annotation("id").map_or_else(|| format!("{stem}.{}", policy.id()), str::to_owned);
         if !self.ids.insert(id.clone()) {
             let offset = file.text.rfind(&format!("\"{id}\"")).unwrap_or(0);
@@ -86,9 +92,21 @@ impl Compiler {
     }
 
     fn validate(&mut self, file: &SourceFile, set: &PolicySet, schema: &Schema) {
-        let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
+        let result = validated(set, schema);
         result.validation_errors().for_each(|error| self.tell(file, error, Severity::Error));
-        result.validation_warnings().for_each(|warning| self.tell(file, warning, Severity::Warning));
+        for warning in result.validation_warnings() {
+            if !is_impossible(warning) || !self.asks_for_a_claim(set.policy(warning.policy_id()), schema) {
+                self.tell(file, warning, Severity::Warning);
+            }
+        }
+    }
+
+    /// Whether a policy reads a claim that the schema does not know. Of what type it is only tokens say, so the schema cannot be
+    /// extended by it; and to the validator whoever asks for an unknown attribute asks in vain.
+    fn asks_for_a_claim(&self, policy: Option<&Policy>, schema: &Schema) -> bool {
+        let mut reads = Reads::default();
+        policy.into_iter().for_each(|policy| reads.conditions(policy));
+        reads.principal.iter().any(|name| self.claims.contains(name) && !knows(schema, name))
     }
 
     fn entities(&mut self, file: &SourceFile, schema: Option<&Schema>) -> Option<Entities> {
@@ -115,6 +133,25 @@ impl Compiler {
             None => self.problems.push(problem),
         }
     }
+}
+
+fn validated(set: &PolicySet, schema: &Schema) -> ValidationResult {
+    Validator::new(schema.clone()).validate(set, ValidationMode::Strict)
+}
+
+const fn is_impossible(warning: &ValidationWarning) -> bool {
+    matches!(warning, ValidationWarning::ImpossiblePolicy(_))
+}
+
+/// Whether some caller may have the attribute: a policy that asks for nothing else is possible then.
+fn knows(schema: &Schema, attribute: &str) -> bool {
+    let asked = json!({ "kind": "when", "body": { "has": { "left": { "Var": "principal" }, "attr": attribute } } });
+    let any = json!({ "op": "All" });
+    let policy = json!({
+        "effect": "permit", "principal": any, "action": any, "resource": any, "conditions": [asked],
+    });
+    let set = Policy::from_json(None, policy).ok().and_then(|policy| PolicySet::from_policies([policy]).ok());
+    set.is_some_and(|set| validated(&set, schema).validation_warnings().all(|warning| !is_impossible(warning)))
 }
 
 fn diagnostic(

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use cedar_policy::RestrictedExpression;
+use cedar_policy::{Policy, RestrictedExpression};
 use serde_json::Value as Json;
 
 use crate::{
@@ -203,8 +203,17 @@ pub(super) struct Reads {
 }
 
 impl Reads {
+    /// Adds what the conditions of a policy read.
+    pub(super) fn conditions(&mut self, policy: &Policy) {
+        match policy.to_json() {
+            Ok(json) => json.get("conditions").into_iter().for_each(|conditions| self.add(conditions)),
+            // What cannot be looked into may read everything.
+            Err(_) => ["principal", "resource", "context"].iter().for_each(|variable| self.whole(variable)),
+        }
+    }
+
     /// Adds what a policy reads, from its JSON form: a variable is read by attribute, or else as a whole.
-    pub(super) fn add(&mut self, json: &Json) {
+    fn add(&mut self, json: &Json) {
         match json {
             Json::Object(node) => node.iter().for_each(|(operator, operand)| self.operation(operator, operand)),
             Json::Array(items) => items.iter().for_each(|item| self.add(item)),

@@ -60,17 +60,11 @@ impl AttributePolicies {
     /// # Errors
     ///
     /// Every problem of the texts.
-    pub(super) fn compile(texts: &Texts<'_>, _options: Options) -> Result<Self, Vec<Diagnostic>> {
-        let compile::Compiled { policies, entities, actions, warnings } = compile::compile(texts)?;
+    pub(super) fn compile(texts: &Texts<'_>, options: &Options) -> Result<Self, Vec<Diagnostic>> {
+        let compile::Compiled { policies, entities, actions, warnings } = compile::compile(texts, &options.claims)?;
         let mut reads = Reads::default();
         for policy in &policies {
-            match policy.to_json() {
-                Ok(json) => json.get("conditions").into_iter().for_each(|conditions| reads.add(conditions)),
-                // What cannot be looked into may read everything.
-                Err(_) => ["principal", "resource", "context"]
-                    .iter()
-                    .for_each(|variable| reads.add(&serde_json::json!([{ "Var": variable }]))),
-            }
+            reads.conditions(policy);
             // A scope that names one caller reads who asks.
             reads.subject |= matches!(policy.principal_constraint(), cedar_policy::PrincipalConstraint::Eq(_));
         }

@@ -4,6 +4,7 @@
 //! named restriction; what is not understood is refused, never skipped.
 
 mod convert;
+mod file;
 mod raw;
 mod warnings;
 
@@ -11,31 +12,14 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
+pub use self::file::{OF_CASES, SourceFile};
 use super::{
     attribute::{self, AttributePolicies},
     build::{self, List, Part},
     model::{Defaults, Guard, Options, Policy, RuleSet, SessionRule},
     rules::Rules,
 };
-use crate::document::{Diagnostic, Document, Mark, Node, Problem, Source, Value, closest};
-
-/// One file of rules: its name (a path, for messages and for `cedar:` to refer to) and its text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceFile {
-    pub name: Arc<str>,
-    pub text: Arc<str>,
-}
-
-impl SourceFile {
-    pub fn new(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), text: text.into() }
-    }
-
-    /// YAML of rules, as opposed to Cedar's files beside it.
-    pub fn is_yaml(&self) -> bool {
-        self.name.ends_with(".yaml") || self.name.ends_with(".yml")
-    }
-}
+use crate::document::{Diagnostic, Document, Entry, Mark, Node, Problem, Source, Value, closest};
 
 /// Rules that loaded, and what is odd about them.
 #[derive(Debug)]
@@ -57,7 +41,7 @@ pub fn load(files: &[SourceFile], options: Options) -> Result<Loaded, Vec<Diagno
     for document in &documents {
         loader.document(document);
     }
-    let attributes = loader.attributes(files, options);
+    let attributes = loader.attributes(files, &options);
     loader.finish(files, attributes, options)
 }
 
@@ -95,9 +79,8 @@ impl<'d> Loader<'d> {
 
     fn document(&mut self, document: &'d Document) {
         let root = &document.root;
-        // Cases of `policy test` lie beside the rules they test.
-        if root.get("cases").is_some() {
-            return;
+        if file::has_cases(root) {
+            return self.cases(root);
         }
         if !matches!(root.value, Value::Map(_) | Value::Null) {
             let message = format!("expected a map, found {}", root.kind());
@@ -129,6 +112,15 @@ impl<'d> Loader<'d> {
                 }
             }
         }
+    }
+
+    /// A file of cases holds no rules. Where it seems to, they are refused: left out, they would guard nothing.
+    fn cases(&mut self, root: &Node) {
+        let refuse = |entry: &Entry| {
+            let message = format!("`{}` beside `cases`: rules and cases may not stand in one file", entry.key);
+            Diagnostic::error(entry.key_at.clone(), &*entry.key, message).hint("move the cases to a file of their own")
+        };
+        self.problems.extend(file::foreign(root).map(refuse));
     }
 
     fn read<T: DeserializeOwned>(&mut self, origin: &Origin<'_>) -> Option<T> {
@@ -233,7 +225,7 @@ impl<'d> Loader<'d> {
     }
 
     /// The attribute policies that `cedar:` names, where there is such a section.
-    fn attributes(&mut self, files: &[SourceFile], options: Options) -> Option<AttributePolicies> {
+    fn attributes(&mut self, files: &[SourceFile], options: &Options) -> Option<AttributePolicies> {
         let (raw, origin) = self.cedar.take()?;
         let base = origin.node.at.source.name.rsplit_once('/').map_or("", |(folder, _)| folder);
         let named = |name: &str| {
@@ -245,8 +237,7 @@ impl<'d> Loader<'d> {
             let message = format!("`{name}` is not among the files that are read: `rules` must list it, or its folder");
             self.problems.push(origin.node.diagnose(&origin.path, Problem::error(key, message)));
         };
-        let policies: Vec<_> =
-            files.iter().filter(named(&raw.policies)).filter(|file| file.name.ends_with(".cedar")).collect();
+        let policies: Vec<_> = files.iter().filter(named(&raw.policies)).filter(|file| file.is_cedar()).collect();
         if policies.is_empty() {
             missing("policies", &raw.policies);
         }

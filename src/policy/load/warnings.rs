@@ -1,6 +1,6 @@
 //! Rules that load and probably do not say what was meant: unreachable, unbound, or not to be met as things are.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet, iter::once};
 
 use super::{Loader, Origin};
 use crate::{
@@ -30,8 +30,10 @@ pub(super) fn of(rules: &Rules, loader: &Loader<'_>) -> Vec<Diagnostic> {
         guard_warnings(rules, &rule.when.request, |path, message| warn(origin, path, message));
         session_warnings(rules, rule, |path, message| warn(origin, path, message));
     }
+    let all = rules.resources().iter().flat_map(|resource| &resource.paths);
+    let deepest = all.map(|path| path.matches('/').count()).max().unwrap_or_default();
     for (resource, origin) in rules.resources().iter().zip(&loader.resources) {
-        resource_warnings(rules, resource, |path, message| warn(origin, path, message));
+        resource_warnings(rules, resource, deepest, |path, message| warn(origin, path, message));
     }
     let bound: HashSet<&PolicyId> = rules.resources().iter().filter_map(|resource| resource.policy.as_ref()).collect();
     for (policy, origin) in rules.policies().iter().zip(&loader.policies) {
@@ -75,7 +77,7 @@ fn guard_warnings(rules: &Rules, when: &When, mut warn: impl FnMut(&str, String)
     }
 }
 
-fn resource_warnings(rules: &Rules, resource: &Resource, mut warn: impl FnMut(&str, String)) {
+fn resource_warnings(rules: &Rules, resource: &Resource, deepest: usize, mut warn: impl FnMut(&str, String)) {
     let nothing_grants = resource.access == Access::Authorized
         && resource.permission.is_none()
         && resource.policy.is_none()
@@ -86,7 +88,7 @@ fn resource_warnings(rules: &Rules, resource: &Resource, mut warn: impl FnMut(&s
         warn("", message.to_owned());
     }
     for (i, path) in resource.paths.iter().enumerate() {
-        if !reachable(rules, resource, path) {
+        if !reachable(rules, resource, path, deepest) {
             warn(&format!("match.paths[{i}]"), "unreachable: more specific rules take every request".to_owned());
         }
     }
@@ -99,14 +101,30 @@ fn resource_warnings(rules: &Rules, resource: &Resource, mut warn: impl FnMut(&s
     }
 }
 
-/// Whether some request that the path, hosts and methods describe is decided by this resource.
-fn reachable(rules: &Rules, resource: &Resource, path: &str) -> bool {
-    let sample =
-        |segment: &str| if segment.starts_with('{') || segment == "**" { "~any~".into() } else { segment.to_owned() };
-    let path = path.split('/').map(sample).collect::<Vec<_>>().join("/");
-    let path = crate::domain::path::canonical_path(&path).map(std::borrow::Cow::into_owned).unwrap_or_default();
+/// Whether some request that the path, hosts and methods describe is decided by this resource. No pattern has more segments
+/// than `deepest`.
+fn reachable(rules: &Rules, resource: &Resource, path: &str, deepest: usize) -> bool {
+    let Some(above) = path.strip_suffix("**") else { return decides(rules, resource, &sample(path)) };
+    // The folder itself with its slash, then what lies one, two, … segments below it, without a slash at its end and with one.
+    let above = sample(above);
+    let below = (1..=deepest + 1).map(|count| format!("{above}{}", vec![ANY; count].join("/")));
+    let mut ways = once(above.clone()).chain(below.flat_map(|path| [format!("{path}/"), path]));
+    ways.any(|path| decides(rules, resource, &path))
+}
+
+/// A segment, or a host, that no rule names.
+const ANY: &str = "~any~";
+
+/// A path that the pattern describes.
+fn sample(pattern: &str) -> String {
+    let sample = |segment| if str::starts_with(segment, '{') { ANY } else { segment };
+    pattern.split('/').map(sample).collect::<Vec<_>>().join("/")
+}
+
+fn decides(rules: &Rules, resource: &Resource, path: &str) -> bool {
+    let path = crate::domain::path::canonical_path(path).map(Cow::into_owned).unwrap_or_default();
     let methods = resource.methods.as_deref().unwrap_or(&Method::COMMON);
-    let mut hosts = resource.hosts.iter().map(|host| &**host).chain(resource.hosts.is_empty().then_some("~any~"));
+    let mut hosts = resource.hosts.iter().map(|host| &**host).chain(resource.hosts.is_empty().then_some(ANY));
     hosts.any(|host| {
         let own = |found: &Resource| found.id == resource.id;
         methods.iter().any(|method| matches!(rules.route(host, &path, method), Route::Resource(found) if own(found)))
