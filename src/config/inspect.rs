@@ -8,10 +8,7 @@ mod files;
 use std::path::{Path, PathBuf};
 
 use super::{Environment, examine, read, reload};
-use crate::{
-    document::Diagnostic,
-    policy::Options,
-};
+use crate::{document::Diagnostic, policy::Options};
 
 /// What there is to say, and whether `serve` would refuse to start.
 #[derive(Debug)]
