@@ -46,6 +46,9 @@ fn in_our_words(error: &Error) -> Option<String> {
         Error::MultipleDocuments { .. } => "one file holds one YAML document, and here a second begins".to_owned(),
         Error::RecursiveReferencesRequireWeakTypes { .. } => "an anchor refers to itself".to_owned(),
         Error::Budget { breach, .. } => too_large(breach),
+        // What an alias repeats counts each time.
+        Error::AliasError { error, .. } if matches!(**error, Error::Budget { .. }) => ALIASES.to_owned(),
+        Error::AliasError { error, .. } => return in_our_words(error),
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => ALIASES.to_owned(),

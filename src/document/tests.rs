@@ -129,7 +129,9 @@ fn what_the_yaml_reader_says_of_itself_is_said_of_the_file() {
     assert!(second.contains("error: one file holds one YAML document, and here a second begins (help: "), "{second}");
     let long = refused("- { id: a, access: public }\n".repeat(60_000));
     assert!(long.contains("at most 250000 keys, values, lists and maps") && !long.contains("alias"), "{long}");
-    let deep = refused(format!("{}{}", "[".repeat(70), "]".repeat(70)));
+    let deep = move || refused(format!("{}{}", "[".repeat(70), "]".repeat(70)));
+    // So many levels take more than a test's stack where nothing is optimised.
+    let deep = std::thread::Builder::new().stack_size(64 << 20).spawn(deep).unwrap().join().unwrap();
     assert!(deep.contains("nested more than 64 levels deep"), "{deep}");
 }
 
