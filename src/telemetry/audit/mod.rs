@@ -233,14 +233,15 @@ impl Auditor {
 
     /// Writes what waits and a signed last line, and ends the writer. Blocks, for 5 s at most. Later records count as lost.
     pub fn close(&self) {
-        let unwritten = self.close_within(PATIENCE);
-        if unwritten > 0 {
-            tracing::error!(records = unwritten, "the audit's sink takes nothing: these records were not written");
+        if let Err(unwritten) = self.close_within(PATIENCE) {
+            tracing::error!(records = unwritten, "the audit's sink takes nothing: the last records were not written");
         }
     }
 
-    /// Says how many records were not written in time.
-    fn close_within(&self, patience: Duration) -> usize {
+    /// # Errors
+    ///
+    /// How many records were not written in time; none where only the signed last line was not.
+    fn close_within(&self, patience: Duration) -> Result<(), usize> {
         self.shared.stopping.store(true, Ordering::Release);
         let writer = self.writer.lock().take();
         if let Some(writer) = writer {
@@ -248,7 +249,7 @@ impl Auditor {
             let since = Instant::now();
             while !writer.is_finished() {
                 if since.elapsed() >= patience {
-                    return self.shared.unwritten();
+                    return Err(self.shared.unwritten());
                 }
                 thread::sleep(Duration::from_millis(2));
             }
@@ -258,7 +259,7 @@ impl Auditor {
         }
         // What came in between.
         self.shared.waiting.take_all().iter().for_each(|_| self.lose());
-        0
+        Ok(())
     }
 
     pub fn counters(&self) -> &Counters {
