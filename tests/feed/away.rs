@@ -66,7 +66,7 @@ async fn other_data_under_us_is_noticed_and_everything_read_again() {
     assert_eq!(server.cli(&["GET", "cs:revoked:jti:before"]), "lost", "and what was remembered is written back");
     // Those have feeds of their own here.
     let end = Instant::now() + 5 * SECOND;
-    while !seen.sight().await.value().is_some_and(|seen| seen.record.is_none())
+    while seen.sight().await.value().is_none_or(|seen| seen.record.is_some())
         || !said.of("swapped").await.value().is_some_and(|notice| notice.disabled)
     {
         assert!(Instant::now() < end, "devices and notices are not read again");

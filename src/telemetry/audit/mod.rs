@@ -251,7 +251,7 @@ impl Auditor {
                 if since.elapsed() >= patience {
                     return Err(self.shared.unwritten());
                 }
-                thread::sleep(Duration::from_millis(2));
+                thread::park_timeout(Duration::from_millis(2));
             }
             if writer.join().is_err() {
                 tracing::error!("the audit writer had panicked");
