@@ -5,7 +5,11 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection, cmd};
+use redis::{
+    PushInfo, PushKind, Value,
+    aio::{ConnectionLike as _, MultiplexedConnection},
+    cmd,
+};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -63,7 +67,7 @@ pub(super) async fn follow(topology: Arc<Topology>, hub: Arc<Hub>) {
     }
 }
 
-/// A connection, and what the canary said when it began; `None`: not looked at. A cluster has one database.
+/// A connection, and what the canary said when it began; `None`: not looked at.
 type Begun = (Plain, Option<Vec<u8>>);
 
 /// Connects to every primary and has it tell of changes.
@@ -72,21 +76,30 @@ async fn begin(topology: &Topology) -> Result<(Vec<Node>, Vec<Begun>), StoreErro
     let mut plains = Vec::with_capacity(primaries.len());
     for node in &primaries {
         let mut plain = topology.connect(node, PING).await?;
-        let mut tracking = cmd("CLIENT");
-        tracking.arg("TRACKING").arg("ON").arg("BCAST");
-        for prefix in FEED_PREFIXES {
-            tracking.arg("PREFIX").arg(prefix);
-        }
-        let tracked = tracking.query_async::<()>(&mut plain.0).await;
-        tracked.map_err(|error| reply::failure(&error))?;
-        let canary = match topology.address.kind {
-            Kind::Cluster => None,
-            // Before anything is read: an exchange from here on shows.
-            Kind::Single | Kind::Sentinel { .. } => Some(look(&mut plain.0).await?.unwrap_or_default()),
-        };
+        let canary = track(&mut plain.0).await?;
+        // A cluster has one database, and its canary one node.
+        let canary = (topology.address.kind != Kind::Cluster).then(|| canary.unwrap_or_default());
         plains.push((plain, canary));
     }
     Ok((primaries, plains))
+}
+
+/// Has changes told from here on. What the canary says is asked for in the same trip, before anything else is read: an
+/// exchange after that shows.
+async fn track(connection: &mut MultiplexedConnection) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut pipe = redis::pipe();
+    pipe.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST");
+    for prefix in FEED_PREFIXES {
+        pipe.arg("PREFIX").arg(prefix);
+    }
+    pipe.cmd("GETRANGE").arg(CANARY).arg(0).arg(CANARY_LENGTH);
+    let answers = connection.req_packed_commands(&pipe, 0, 2).await.map_err(|error| reply::failure(&error))?;
+    let mut answers = answers.into_iter().map(Value::extract_error);
+    answers.next().ok_or_else(reply::unexpected)?.map_err(|error| reply::failure(&error))?;
+    match answers.next() {
+        Some(Ok(Value::BulkString(found))) => Ok(Some(found)),
+        _ => Ok(None),
+    }
 }
 
 /// Passes events on until any connection is lost or the primaries are others.
