@@ -18,8 +18,8 @@ use super::{
     table::{Sample, Table},
 };
 
-/// Tokens never seen before that each contestant is sent in a round of the cold load.
-const COLD: usize = 6_000;
+/// Connections and streams of the cold loads, and how many tokens never seen before each contestant is sent in a round.
+const COLD: [(usize, usize, usize); 2] = [(1, 1, 2_000), (4, 8, 6_000)];
 
 pub fn run(folder: &Path, options: &Options, issuer: &Issuer, redis: &Redis) -> io::Result<String> {
     let mut contestants = contestants(folder, issuer, redis);
@@ -41,7 +41,10 @@ pub fn run(folder: &Path, options: &Options, issuer: &Issuer, redis: &Redis) -> 
         let title = format!("Warm, RS256, {connections} connections × {streams} streams");
         tables.push(Table::new(title, names()));
     }
-    tables.push(Table::new("Cold, RS256: every token is new, 4 connections × 8 streams", names()));
+    for (connections, streams, _) in COLD {
+        let title = format!("Cold, RS256: every token is new, {connections} connections × {streams} streams");
+        tables.push(Table::new(title, names()));
+    }
     let mut tokens = 1..;
     for round in 0..options.rounds {
         for (level, (connections, streams)) in options.levels.iter().enumerate() {
@@ -51,11 +54,13 @@ pub fn run(folder: &Path, options: &Options, issuer: &Issuer, redis: &Redis) -> 
                 tables[level].add(row, sample);
             }
         }
-        let plan = Plan { connections: 4, streams: 8, time: None, rate: None };
-        let fresh: Vec<Bytes> = mint(issuer, &tokens.by_ref().take(COLD).collect::<Vec<_>>());
-        for row in rotated(round, contestants.len()) {
-            let sample = measure(&contestants[row], plan, &load::each(fresh.clone()))?;
-            tables[options.levels.len()].add(row, sample);
+        for (level, (connections, streams, count)) in COLD.into_iter().enumerate() {
+            let plan = Plan { connections, streams, time: None, rate: None };
+            let fresh: Vec<Bytes> = mint(issuer, &tokens.by_ref().take(count).collect::<Vec<_>>());
+            for row in rotated(round, contestants.len()) {
+                let sample = measure(&contestants[row], plan, &load::each(fresh.clone()))?;
+                tables[options.levels.len() + level].add(row, sample);
+            }
         }
         println!("round {} of {}", round + 1, options.rounds);
     }

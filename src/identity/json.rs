@@ -50,8 +50,14 @@ impl Object {
         self.get(name).is_some()
     }
 
+    /// Each name against those before it while they are few, which needs no memory; sorted where they are many.
     fn has_a_name_twice(&self) -> bool {
-        let mut names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
+        const FEW: usize = 32;
+        let names = || self.0.iter().map(|(name, _)| name.as_str());
+        if self.0.len() <= FEW {
+            return names().enumerate().any(|(index, name)| names().take(index).any(|earlier| earlier == name));
+        }
+        let mut names: Vec<&str> = names().collect();
         names.sort_unstable();
         names.windows(2).any(|pair| pair[0] == pair[1])
     }
@@ -188,6 +194,12 @@ mod tests {
         }
         let text = br#"{"a":{"a":1},"b":[{"a":1},{"a":1}]}"#;
         assert!(parse(text).is_ok() && Object::parse(text).is_ok());
+        for count in 1..80 {
+            let mut names: Vec<String> = (0..count).map(|number| format!("\"name-{number}\":{number}")).collect();
+            assert!(Object::parse(format!("{{{}}}", names.join(",")).as_bytes()).is_ok(), "{count}");
+            names.push("\"name-0\":0".to_owned());
+            assert!(Object::parse(format!("{{{}}}", names.join(",")).as_bytes()).is_err(), "{count}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! A real OTLP/gRPC receiver that keeps what it is sent, decoded and octet by octet.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::{
     convert::Infallible,

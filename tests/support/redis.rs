@@ -2,7 +2,7 @@
 //!
 //! Each runs on a free port of 127.0.0.1 in a folder of its own and is ended by its id on drop. A missing
 //! `redis-server` fails the test: a store that was never tried against Redis has not been tested.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::{
     fs,
