@@ -188,7 +188,11 @@ async fn with_dpop_off_its_scheme_is_unknown_and_a_bound_token_useless() {
     let rig = Rig::with(|settings| settings.dpop.enabled = false).await;
     let token = bound(&rig, &ED);
     let proof = ED.dpop(proof_claims("p-1"), Some(&token)).unwrap();
-    assert_eq!(rig.ask(&request(&format!("DPoP {token}"), &proof)).await.detail(), Some(Detail::UnknownScheme));
+    let unsupported = Outcome::Refused(CredentialProblem::Unsupported, Detail::UnknownScheme);
+    for value in [&*format!("DPoP {token}"), "DPoP", "DPoP {}", "dpop a b"] {
+        assert_eq!(rig.ask(&request(value, &proof)).await, unsupported, "{value}");
+    }
+    assert_eq!(rig.authorization("Bearer {}").await.detail(), Some(Detail::NotOneToken));
     assert!(rig.bearer(&token).await.is_refused());
     assert_eq!(rig.authenticator.challenges().dpop_algorithms, None);
 }
