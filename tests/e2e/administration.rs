@@ -148,6 +148,9 @@ fn the_command_line_revokes_reinstates_and_enrols() {
     assert_eq!(vault(), 200);
     run(&["device", "suspend", "d1"]);
     assert_eq!(vault(), 403);
+    run(&["revoke", "device", "d2"]);
+    let again = run(&["revoke", "device", "d2", "--for", "1h"]);
+    assert!(again.contains("for good"), "what is in force: {again}");
     // Nobody registered this one; it is kept out all the same, and not called active.
     let stolen = run(&["device", "revoke", "stolen"]);
     assert!(stolen.contains("revoked") && !stolen.contains("active"), "{stolen}");
