@@ -280,6 +280,8 @@ fn t4_what_claims_are_accepted_is_what_a_slow_reference_says() {
         r#"{"alg":"EdDSA","kid":"ed"}"#,
         r#"{"alg":"EdDSA","kid":"ed","typ":"application/AT+jwt","x":{"y":[]}}"#,
         r#"{"alg":"EdDSA","kid":"ed","typ":"id+jwt"}"#,
+        r#"{"alg":"Ed25519","kid":"ed","typ":"at+jwt"}"#,
+        r#"{"alg":"Ed448","kid":"ed","typ":"at+jwt"}"#,
     ];
     for _ in 0..wanted("DIFFERENTIAL", 200_000) / 10 {
         let header = if random.random_ratio(4, 5) { headers[0] } else { headers.choose(&mut random).unwrap() };

@@ -28,8 +28,13 @@ fn settings(address: SocketAddr) -> TraceSettings {
     TraceSettings { endpoint: Some(format!("http://{address}")), ratio: 0.0, ..TraceSettings::default() }
 }
 
-async fn close(tracer: Arc<Tracer>) {
-    tokio::task::spawn_blocking(move || tracer.close(Duration::from_secs(5))).await.unwrap();
+/// Ends it; says how many spans were sent and lost.
+async fn close(tracer: Arc<Tracer>) -> (u64, u64) {
+    let close = move || {
+        tracer.close(Duration::from_secs(5));
+        (tracer.counters().sent.get(), tracer.counters().lost.get())
+    };
+    tokio::task::spawn_blocking(close).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -41,7 +46,7 @@ async fn a_sampled_check_joins_envoys_trace_with_its_stages_and_decision_id() {
     span.note("countersign.verdict", "deny");
     drop(span.child("authenticate"));
     drop(span);
-    close(tracer).await;
+    assert_eq!(close(tracer).await, (2, 0));
 
     let spans = collector.spans();
     let check = spans.iter().find(|span| span.name == "check").expect("the check arrives");
@@ -99,7 +104,7 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     let begun = Instant::now();
     drop(tracer.begin(TraceParent::parse(PARENT), DecisionId::new(1, 1)).unwrap());
     assert!(begun.elapsed() < Duration::from_millis(50));
-    close(tracer).await;
+    assert_eq!(close(tracer).await, (0, 1));
     assert!(begun.elapsed() < Duration::from_secs(6));
 }
 

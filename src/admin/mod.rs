@@ -23,5 +23,5 @@ pub use self::{
     service::Administration,
     sessions::{SessionDesk, counts},
     settings::{ClientSettings, Role, Settings, TokenSettings},
-    token::{MadeToken, find_token, make_token, read_token, state_dir},
+    token::{MadeToken, find_token, holds_token, make_token, read_token, state_dir},
 };

@@ -28,7 +28,7 @@ pub type Page<T> = (Vec<T>, Option<String>);
 
 #[async_trait]
 pub trait Revocations: Send + Sync + Debug + 'static {
-    /// `life` of `None`: as long as what is revoked could live.
+    /// `life` of `None`: as long as what is revoked could live. Gives back what is in force then.
     async fn revoke(
         &self,
         kind: RevocationKind,

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where the token that is made at the first start is kept (`admin.token`, mode 0600). Default:
-    /// `$XDG_STATE_HOME/countersign`, else `~/.local/state/countersign`; with a file store, its folder.
+    /// Where the token that is made at the first start is kept (`admin.token`, mode 0600). Default: the folder of a file
+    /// store; with another store `$XDG_STATE_HOME/countersign`, else `~/.local/state/countersign`. A token that is in the
+    /// latter and not in the file store's folder is used.
     pub state_dir: Option<PathBuf>,
     /// Tokens with roles. With any here, none is made.
     pub tokens: Vec<TokenSettings>,

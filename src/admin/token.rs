@@ -33,6 +33,15 @@ pub fn state_dir() -> Option<PathBuf> {
         .map(|state| state.join("countersign"))
 }
 
+/// Whether there is a token in `folder`.
+///
+/// # Errors
+///
+/// When that cannot be seen.
+pub fn holds_token(folder: &Path) -> io::Result<bool> {
+    folder.join(FILE).try_exists()
+}
+
 /// The token in `folder`, made there (mode 0600) if there is none. Several processes may call this at once: one makes
 /// it, all get the same.
 ///

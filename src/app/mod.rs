@@ -306,7 +306,6 @@ impl Parts {
             revocations: Arc::new(RevocationPort {
                 revocations: Arc::clone(revocations),
                 clock: clock.clone(),
-                max_lifetime: config.revocation_settings().max_lifetime.get(),
                 news: news.clone(),
             }),
             devices: Arc::new(DevicePort { devices: Arc::clone(devices), news }),
@@ -331,7 +330,7 @@ impl Parts {
 
 /// The admin token, made at the first start.
 fn made_token(config: &Config) -> Result<Secret, Error> {
-    let folder = config.admin.state_dir.clone().or_else(admin::state_dir).ok_or(Error::NoStateDir)?;
+    let folder = config.state_dir().ok_or(Error::NoStateDir)?;
     let made = admin::make_token(&folder).map_err(|source| Error::Token { folder, source })?;
     if made.fresh {
         tracing::info!(path = %made.path.display(), "a token for the admin API was made");

@@ -18,7 +18,7 @@ use crate::{
     device::Devices,
     domain::{DecisionId, DeviceId, DeviceRecord, Facts, RevocationKind, UnixTime},
     pipeline::Pipeline,
-    revocation::Revocations,
+    revocation::{Listed, Revocations},
     store::StoreError,
     telemetry::{
         audit::AuditRecord,
@@ -37,8 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct RevocationPort {
     pub(super) revocations: Arc<Revocations>,
     pub(super) clock: Clock,
-    /// How long a revocation lasts that says nothing else.
-    pub(super) max_lifetime: Duration,
     pub(super) news: NewsDesk,
 }
 
@@ -51,17 +49,9 @@ impl ports::Revocations for RevocationPort {
         reason: &str,
         life: Option<Duration>,
     ) -> Result<RevocationEntry, StoreError> {
-        let now = self.clock.now();
-        self.revocations.revoke(kind, id, reason, life).await?;
+        let in_force = entry(self.revocations.revoke(kind, id, reason, life).await?, self.clock.now());
         self.news.revoked(kind, id, reason).await;
-        let life = life.or((kind != RevocationKind::Device).then_some(self.max_lifetime));
-        Ok(RevocationEntry {
-            kind,
-            id: id.to_owned(),
-            reason: reason.to_owned(),
-            issued_until: (kind == RevocationKind::Subject).then_some(now),
-            expires: life.map(|life| now.plus(life)),
-        })
+        Ok(in_force)
     }
 
     async fn reinstate(&self, kind: RevocationKind, id: &str, reason: &str) -> Result<bool, StoreError> {
@@ -79,19 +69,15 @@ impl ports::Revocations for RevocationPort {
     ) -> Result<Page<RevocationEntry>, StoreError> {
         let now = self.clock.now();
         let (listed, next) = self.revocations.list(kind, after, count).await?;
-        let entries = listed.into_iter().filter(|listed| listed.id.contains(contains)).map(|listed| RevocationEntry {
-            kind: listed.kind,
-            id: listed.id,
-            reason: if listed.unreadable {
-                "(the key cannot be read: refused with 503)".to_owned()
-            } else {
-                listed.reason
-            },
-            issued_until: listed.issued_until,
-            expires: listed.life.map(|life| now.plus(life)),
-        });
-        Ok((entries.collect(), next))
+        let entries = listed.into_iter().filter(|listed| listed.id.contains(contains));
+        Ok((entries.map(|listed| entry(listed, now)).collect(), next))
     }
+}
+
+fn entry(listed: Listed, now: UnixTime) -> RevocationEntry {
+    let Listed { kind, id, reason, issued_until, life, unreadable } = listed;
+    let reason = if unreadable { "(the key cannot be read: refused with 503)".to_owned() } else { reason };
+    RevocationEntry { kind, id, reason, issued_until, expires: life.map(|life| now.plus(life)) }
 }
 
 #[derive(Debug)]

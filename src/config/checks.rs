@@ -7,6 +7,7 @@ use url::Url;
 use super::{Address, Config};
 use crate::{
     document::{Diagnostic, Entry, Node, Problem, Value},
+    policy::country_warning,
     store::{self, RedisUrl},
 };
 
@@ -34,6 +35,7 @@ pub(super) fn all(config: &Config) -> Vec<Problem> {
     found.extend(owned("check", config.check.problems()));
     found.extend(owned("answer", config.answer.problems()));
     found.extend(owned("location", config.location.problems()));
+    found.extend(countries(config));
     found.extend(owned("assertion", config.assertion.problems()));
     found.extend(owned("devices", config.devices.problems()));
     if config.identity.workloads.trust_domains.contains(&config.devices.trust_domain) {
@@ -58,6 +60,20 @@ fn identity(config: &Config) -> Vec<Problem> {
     if config.identity.issuers.is_empty() && config.identity.workloads.trust_domains.is_empty() {
         let message = "no issuers and no trust domains: nobody can be known, only public resources are reachable";
         found.push(Problem::warning("identity", message));
+    }
+    found
+}
+
+/// Codes that no country has. Those that are no codes at all are errors of the section.
+fn countries(config: &Config) -> Vec<Problem> {
+    let location = &config.location;
+    let mut found = Vec::new();
+    for (field, codes) in
+        [("allowed_countries", &location.allowed_countries), ("expected_countries", &location.expected_countries)]
+    {
+        let written = |code: &str| code.len() == 2 && code.bytes().all(|octet| octet.is_ascii_uppercase());
+        let codes = codes.iter().enumerate().filter(|(_, code)| written(code));
+        found.extend(codes.filter_map(|(i, code)| country_warning(&format!("location.{field}[{i}]"), code)));
     }
     found
 }

@@ -4,11 +4,15 @@
 //! whose files may lie on another machine.
 
 mod files;
+mod roles;
 
 use std::path::{Path, PathBuf};
 
 use super::{Environment, examine, read, reload};
-use crate::{document::Diagnostic, policy::Options};
+use crate::{
+    document::Diagnostic,
+    policy::{Options, Rules},
+};
 
 /// What there is to say, and whether `serve` would refuse to start.
 #[derive(Debug)]
@@ -28,18 +32,21 @@ pub fn inspect(file: &Path, environment: &Environment) -> Inspection {
     let mut found = examined.found;
     if let Some(mut config) = examined.config {
         config.resolve(file.parent().unwrap_or(Path::new("")));
-        let unusable = files::unusable(&config);
-        found.extend(unusable.into_iter().map(|problem| examined.root.diagnose("", problem)));
+        let (of_rules, loaded) = rules(&config.rules, &config.rule_options());
+        let mut problems = files::unusable(&config);
+        problems.extend(loaded.iter().flat_map(|rules| roles::unknown(&config, rules)));
+        found.extend(problems.into_iter().map(|problem| examined.root.diagnose("", problem)));
         Diagnostic::sort(&mut found);
-        found.extend(rules(&config.rules, &config.rule_options()));
-        found.extend(rules(&config.shadow_rules, &config.rule_options()));
+        found.extend(of_rules);
+        found.extend(rules(&config.shadow_rules, &config.rule_options()).0);
     }
     let refused = found.iter().any(Diagnostic::is_error);
     Inspection { found, refused }
 }
 
-/// What is wrong with rules and what is odd about them. A path that cannot be read does not hide what the others hold.
-fn rules(paths: &[PathBuf], options: &Options) -> Vec<Diagnostic> {
+/// What is wrong with rules and what is odd about them; and they themselves, where they could be read whole. A path that
+/// cannot be read does not hide what the others hold.
+fn rules(paths: &[PathBuf], options: &Options) -> (Vec<Diagnostic>, Option<Rules>) {
     let (mut files, mut found) = (Vec::new(), Vec::new());
     for path in paths {
         match reload::read(std::slice::from_ref(path)) {
@@ -47,8 +54,16 @@ fn rules(paths: &[PathBuf], options: &Options) -> Vec<Diagnostic> {
             Err(problems) => found.extend(problems),
         }
     }
-    // Of what could not be read nobody knows whether it holds a resource.
-    let paths = if found.is_empty() { paths } else { &[] };
-    found.extend(reload::load(paths, &files, options).map_or_else(|problems| problems, |loaded| loaded.warnings));
-    found
+    // Of what could not be read nobody knows whether it holds a resource, or a role.
+    let whole = found.is_empty();
+    match reload::load(if whole { paths } else { &[] }, &files, options) {
+        Ok(loaded) => {
+            found.extend(loaded.warnings);
+            (found, Some(loaded.rules).filter(|_| whole))
+        }
+        Err(problems) => {
+            found.extend(problems);
+            (found, None)
+        }
+    }
 }

@@ -149,7 +149,9 @@ impl Config {
         let allowed_countries = location && !self.location.allowed_countries.is_empty();
         let claims = self.identity.issuers.iter().flat_map(|issuer| &issuer.attributes);
         let claims = claims.map(|name| name.as_str().into()).collect();
-        policy::Options { risk_model: self.risk.model, reverify, location, countries, allowed_countries, claims }
+        let known_networks = Some(self.location.known_networks.keys().map(|name| name.as_str().into()).collect());
+        let risk_model = self.risk.model;
+        policy::Options { risk_model, reverify, location, countries, allowed_countries, known_networks, claims }
     }
 
     /// What revocation is told: nothing is forgotten while a token that some issuer may sign still lives.
@@ -183,13 +185,17 @@ impl Config {
         reload::load(&self.shadow_rules, &files, &self.rule_options()).map(Some)
     }
 
-    /// Where the admin token is kept: as configured, else beside a file store, else where such state goes.
+    /// Where the admin token is kept: as configured, else in the folder of a file store, else where such state goes.
     pub fn state_dir(&self) -> Option<PathBuf> {
-        let beside = || {
-            let path = Path::new(self.store.url.expose().strip_prefix("file://")?);
-            Some(if path.is_dir() { path.to_owned() } else { path.parent()?.to_owned() })
-        };
-        self.admin.state_dir.clone().or_else(beside).or_else(admin::state_dir)
+        if let Some(configured) = &self.admin.state_dir {
+            return Some(configured.clone());
+        }
+        let usual = admin::state_dir();
+        let Some(store) = self.store.folder() else { return usual };
+        // Earlier versions made it there whatever the store: such a token stays in use.
+        let made_before =
+            |usual: &PathBuf| matches!((admin::holds_token(usual), admin::holds_token(store)), (Ok(true), Ok(false)));
+        Some(usual.filter(made_before).unwrap_or_else(|| store.to_owned()))
     }
 
     /// Whether others than this machine's users must say who they are to administer.

@@ -1,6 +1,11 @@
 //! Sections that no single module owns: where to listen, where the store is, which parts are on.
 
-use std::{borrow::Cow, fmt, net::SocketAddr, path::PathBuf};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -125,6 +130,13 @@ pub struct Store {
     /// authorities), `certificate=FILE` with `key=FILE` (PEM, our own), all three for `rediss` alone; `timeout=100ms` (how
     /// long a command may take).
     pub url: Secret,
+}
+
+impl Store {
+    /// The folder of a file store.
+    pub fn folder(&self) -> Option<&Path> {
+        self.url.expose().strip_prefix("file://").map(Path::new)
+    }
 }
 
 impl Default for Store {

@@ -163,3 +163,46 @@ fn rules_without_a_resource_are_warned_of() {
     fs::rename(folder.path().join("rules/r.yaml"), folder.path().join("rules/R.YAML")).unwrap();
     assert!(!warned(), "extensions are compared without case");
 }
+
+#[test]
+fn names_and_codes_that_match_nothing_are_warned_of_at_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, rules) = (folder.path().join("c.yaml"), folder.path().join("r.yaml"));
+    let text = "\
+rules: [r.yaml]
+location:
+  databases: { city: c.mmdb }
+  allowed_countries: [DE, UK]
+  expected_countries: [XX]
+  known_networks: { branch: { cidrs: [203.0.113.0/24] } }
+identity:
+  workloads:
+    trust_domains: [td.example]
+    roles: { spiffe://td.example/web: [clerk, clrk], spiffe://*/db: [clerk] }
+";
+    fs::write(&file, text).unwrap();
+    let warned = |of_rules: &str| -> Vec<String> {
+        fs::write(&rules, of_rules).unwrap();
+        let inspection = inspect::inspect(&file, &Environment::new());
+        assert!(!inspection.refused, "{:?}", inspection.found);
+        let odd =
+            |found: &&Diagnostic| ["can never match", "grants nothing"].iter().any(|text| found.message.contains(text));
+        let line = |found: &Diagnostic| found.to_string().replace(&format!("{}/", folder.path().display()), "");
+        inspection.found.iter().filter(odd).map(line).collect()
+    };
+    let resource = "resources: [{ id: a, match: { paths: [/a] }, permission: x, policy: p }]\n";
+    let policy = "policies: [{ id: p, actions: [{ type: allow }], conditions: { allowed_locations: [\
+                  { type: known_secure_location, name: office }, { type: known_secure_location, name: branch }] } }]\n";
+    let [uk, xx, role, network] = [
+        "c.yaml:4:27: warning: location.allowed_countries[1]: can never match: ISO 3166-1 assigns `UK` to no country (help: did you mean `GB`?)",
+        "c.yaml:5:24: warning: location.expected_countries[0]: can never match: ISO 3166-1 assigns `XX` to no country",
+        "c.yaml:10:47: warning: identity.workloads.roles[\"spiffe://td.example/web\"][1]: grants nothing here: the rules have no role `clrk` (help: did you mean `clerk`?)",
+        "r.yaml:3:83: warning: policies[0].conditions.allowed_locations[0]: can never match: `location.known_networks` of the configuration has no `office`",
+    ];
+    assert_eq!(warned(&format!("{resource}roles: {{ clerk: [x] }}\n{policy}")), [uk, xx, role, network]);
+    assert_eq!(
+        warned("resources: [{ id: a, access: public, match: { paths: [/a] } }]"),
+        [uk, xx],
+        "nothing asks for roles"
+    );
+}

@@ -14,7 +14,7 @@ mod secrets;
 mod suggest;
 
 pub use diagnostic::{Diagnostic, Mark, Problem, Severity, Source};
-pub use node::{Document, Entry, Node, Value};
+pub use node::{Document, Entry, Node, Value, key_step};
 pub use render::{render, render_all};
 pub use suggest::closest;
 

@@ -161,7 +161,7 @@ pub(super) enum Step<'p> {
 }
 
 /// A key as it stands in a path: quoted where it would be mistaken for something else.
-pub(super) fn key_step(key: &str) -> String {
+pub fn key_step(key: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | '*' | ':');
     if !key.is_empty() && key.chars().all(plain) { key.to_owned() } else { format!("[{key:?}]") }
 }

@@ -1,11 +1,12 @@
 //! The signature algorithms that are accepted. There is no `none` and no HMAC here, so neither can be configured.
 
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, EdDSAParameters, RsaParameters, VerificationAlgorithm};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-/// A JWS signature algorithm (RFC 7518, RFC 8037). `EdDSA` means Ed25519.
+/// A JWS signature algorithm (RFC 7518, RFC 8037). `EdDSA` means Ed25519, and `Ed25519` (RFC 9864) is another name for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = name_in_full)]
 pub enum Algorithm {
     RS256,
     RS384,
@@ -15,8 +16,17 @@ pub enum Algorithm {
     PS512,
     ES256,
     ES384,
-    #[serde(rename = "EdDSA")]
+    #[serde(rename = "EdDSA", alias = "Ed25519")]
     EdDsa,
+}
+
+const ED25519: &str = "Ed25519";
+
+/// The derived schema knows no aliases.
+fn name_in_full(schema: &mut Schema) {
+    if let Some(names) = schema.get_mut("enum").and_then(serde_json::Value::as_array_mut) {
+        names.push(ED25519.into());
+    }
 }
 
 /// What kind of key an algorithm needs. A key of one family never verifies for another.
@@ -55,9 +65,15 @@ impl Algorithm {
         }
     }
 
+    /// Every name of it. RFC 9864 names an algorithm together with its curve.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let in_full = (self == Self::EdDsa).then_some(ED25519);
+        std::iter::once(self.as_str()).chain(in_full)
+    }
+
     /// Exact, as RFC 7515 demands: `rs256` is no algorithm.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == text)
+        Self::ALL.into_iter().find(|algorithm| algorithm.names().any(|name| name == text))
     }
 
     pub const fn family(self) -> Family {
@@ -90,6 +106,23 @@ impl Algorithm {
             Self::ES256 => ecdsa(&signature::ECDSA_P256_SHA256_FIXED),
             Self::ES384 => ecdsa(&signature::ECDSA_P384_SHA384_FIXED),
             Self::EdDsa => eddsa(&signature::ED25519),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ed25519_is_another_name_for_eddsa_and_nothing_else_is() {
+        for name in ["EdDSA", "Ed25519"] {
+            assert_eq!(Algorithm::parse(name), Some(Algorithm::EdDsa));
+            assert_eq!(serde_json::from_value::<Algorithm>(name.into()).unwrap(), Algorithm::EdDsa);
+        }
+        for name in ["Ed448", "ed25519", "EDDSA", "Ed25519ph", ""] {
+            assert_eq!(Algorithm::parse(name), None, "{name}");
+            assert!(serde_json::from_value::<Algorithm>(name.into()).is_err(), "{name}");
         }
     }
 }

@@ -216,7 +216,7 @@ impl Authenticator {
                     Box::pin(self.by_new_token(presented(scheme, token.as_bytes()), token)).await.map(Some)
                 }
                 Ok(None) => Ok(peer.as_ref().and_then(|peer| self.by_certificate(peer, now))),
-                Err(detail) => Err(detail.into()),
+                Err(detail) => Err(self.of_a_scheme(credentials, detail).into()),
             },
         };
         let workload = match peer.and_then(|peer| peer.workload(now)) {
@@ -240,6 +240,12 @@ impl Authenticator {
                 Authentication { credential, detail: Some(detail), by_dpop, nonce, ..nothing }
             }
         }
+    }
+
+    /// What follows a scheme that is not offered does not matter.
+    fn of_a_scheme(&self, credentials: &Credentials<'_>, detail: Detail) -> Detail {
+        let dpop_is_off = || !self.settings.dpop.enabled && credentials.scheme() == Some(Scheme::Dpop);
+        if detail == Detail::NotOneToken && dpop_is_off() { Detail::UnknownScheme } else { detail }
     }
 
     async fn by_new_token(&self, presented: Presented<'_>, token: &str) -> Result<Established, Miss> {

@@ -1,6 +1,9 @@
 //! What a refusal offers the client in `WWW-Authenticate`: the schemes, the realm, the algorithms of proofs, `acr` values.
 
-use super::settings::{AcrValues, Settings};
+use super::{
+    Algorithm,
+    settings::{AcrValues, Settings},
+};
 use crate::decision::StepUpLevel;
 
 /// Parts of `WWW-Authenticate` that the configuration decides.
@@ -15,10 +18,9 @@ pub struct Challenges {
 
 impl Challenges {
     pub fn new(settings: &Settings) -> Self {
-        let algorithms = settings.dpop.algorithms.iter().map(|algorithm| algorithm.as_str()).collect::<Vec<_>>();
         Self {
             realm: settings.realm.clone(),
-            dpop_algorithms: settings.dpop.enabled.then(|| algorithms.join(" ")),
+            dpop_algorithms: settings.dpop.enabled.then(|| names(&settings.dpop.algorithms).join(" ")),
             acr_values: settings.acr_values.clone(),
         }
     }
@@ -30,5 +32,28 @@ impl Challenges {
             StepUpLevel::PhishingResistant => &self.acr_values.phishing_resistant,
             StepUpLevel::Hardware => &self.acr_values.hardware,
         }
+    }
+}
+
+/// Each name once, whatever was written twice.
+fn names(algorithms: &[Algorithm]) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for name in algorithms.iter().flat_map(|algorithm| algorithm.names()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_offers_each_name_of_an_algorithm_once() {
+        let offered = |algorithms: &[Algorithm]| names(algorithms).join(" ");
+        assert_eq!(offered(&[Algorithm::ES256, Algorithm::EdDsa]), "ES256 EdDSA Ed25519");
+        assert_eq!(offered(&[Algorithm::EdDsa, Algorithm::EdDsa]), "EdDSA Ed25519");
     }
 }

@@ -120,8 +120,6 @@ fn purpose(jwk: &Value, family: Family, allowed: &[Algorithm]) -> Result<Vec<Alg
     }
     let named = match jwk.get("alg") {
         None => None,
-        // RFC 9864 names Ed25519 by its full name.
-        Some(Value::String(alg)) if alg == "Ed25519" => Some(Algorithm::EdDsa),
         Some(alg) => Some(alg.as_str().and_then(Algorithm::parse).ok_or(KeyProblem::OtherPurpose)?),
     };
     if named.is_some_and(|algorithm| algorithm.family() != family) {
@@ -271,5 +269,35 @@ fn length(octets: usize) -> Vec<u8> {
         0..=0x7f => vec![octets as u8],
         0x80..=0xff => vec![0x81, octets as u8],
         _ => vec![0x82, (octets >> 8) as u8, octets as u8],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::identity::mint::SigningKey;
+
+    #[test]
+    fn a_key_of_ed25519_verifies_that_alone_under_either_name() {
+        let key = SigningKey::generate(Algorithm::EdDsa, "k").unwrap();
+        let with = |member: &str, value: Value| {
+            let mut jwk = key.public();
+            jwk[member] = value;
+            VerifyingKey::from_jwk(&jwk, &Algorithm::ALL)
+        };
+        for alg in ["EdDSA", "Ed25519"] {
+            let read = with("alg", alg.into()).unwrap();
+            let verified: Vec<_> = Algorithm::ALL.into_iter().filter(|algorithm| read.verifies(*algorithm)).collect();
+            assert_eq!(verified, [Algorithm::EdDsa], "{alg}");
+        }
+        for alg in [json!("Ed448"), json!("ES256"), json!("HS256"), json!("ed25519"), json!(null)] {
+            assert_eq!(with("alg", alg.clone()).unwrap_err(), KeyProblem::OtherPurpose, "{alg}");
+        }
+        assert_eq!(with("crv", "Ed448".into()).unwrap_err(), KeyProblem::Unsupported);
+        let jwk = SigningKey::generate(Algorithm::ES256, "k").unwrap().public();
+        let named = json!({ "kty": "EC", "crv": "P-256", "x": jwk["x"], "y": jwk["y"], "alg": "Ed25519" });
+        assert_eq!(VerifyingKey::from_jwk(&named, &Algorithm::ALL).unwrap_err(), KeyProblem::OtherPurpose);
     }
 }

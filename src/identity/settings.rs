@@ -60,7 +60,7 @@ pub struct IssuerSettings {
     /// Address (https, or http on loopback) or file path of its key set. Without it: OpenID Connect discovery.
     #[serde(default)]
     pub jwks: Option<String>,
-    /// Signature algorithms its tokens may use.
+    /// Signature algorithms its tokens may use. `EdDSA` and `Ed25519` (RFC 9864) are two names of one.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<Algorithm>,
     /// `typ` of its access tokens, any case. `JWT` also means absent.

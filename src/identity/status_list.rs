@@ -45,6 +45,7 @@ pub(super) struct StatusLists {
 /// Lists in memory.
 #[derive(Debug)]
 struct Kept {
+    /// By issuer and address ([`key`]): a list is good, or not, for the issuer whose tokens name it.
     lists: Cache<Arc<str>, Held>,
     clock: Clock,
     counters: Arc<Counters>,
@@ -82,7 +83,7 @@ impl StatusLists {
         Self { kept, flights: Flights::default(), fetcher }
     }
 
-    /// Whether the list at `uri` says that token `index` is valid.
+    /// Whether the list at `uri` says that token `index` of this issuer is valid.
     pub(super) async fn check(
         &self,
         issuer: Option<&IssuerState>,
@@ -91,10 +92,11 @@ impl StatusLists {
         now: UnixTime,
         deadline: Instant,
     ) -> Result<(), Miss> {
-        let list = match self.kept.lists.get(uri) {
+        let issuer = issuer.ok_or(Unavailable::Internal)?;
+        let list = match self.kept.lists.get(key(&issuer.settings.issuer, uri).as_str()) {
             Some(Held::List(list)) if now < list.until => list,
             Some(Held::Failed(until)) if now < until => return Err(Unavailable::NotReady.into()),
-            _ => self.fetch(issuer.ok_or(Unavailable::Internal)?, uri, now, deadline).await?,
+            _ => self.fetch(issuer, uri, now, deadline).await?,
         };
         match list.status(index) {
             Some(0) => Ok(()),
@@ -112,11 +114,12 @@ impl StatusLists {
     ) -> Result<Arc<List>, Miss> {
         let url = allowed(uri, &issuer.settings).ok_or(Detail::StatusForeign)?;
         let (fetcher, kept) = (self.fetcher.clone(), self.kept.clone());
-        let (settings, keys) = (issuer.settings.clone(), issuer.keys.clone());
-        let list = self.flights.run(uri, deadline, move |flight| {
+        let (settings, keys, uri) = (issuer.settings.clone(), issuer.keys.clone(), uri.to_owned());
+        let key = key(&settings.issuer, &uri);
+        let list = self.flights.run(&key, deadline, move |flight| {
             tokio::spawn(async move {
-                let read = read(&fetcher, &url, flight.token(), &settings, &keys, now).await;
-                let list = kept.keep(flight.token(), &settings.issuer, read);
+                let read = read(&fetcher, &url, &uri, &settings, &keys, now).await;
+                let list = kept.keep(flight.token(), &settings.issuer, &uri, read);
                 flight.land(list);
             });
             true
@@ -128,13 +131,18 @@ impl StatusLists {
 impl Kept {
     /// Keeps what was read, or that nothing was. One line for each outage of a list, and one for its end; the metrics tell
     /// the rest.
-    fn keep(&self, uri: &Arc<str>, issuer: &str, read: Result<List, Problem>) -> Result<Arc<List>, Unavailable> {
-        let list = uri.as_ref();
-        let failed_before = matches!(self.lists.get(uri), Some(Held::Failed(_)));
+    fn keep(
+        &self,
+        key: &Arc<str>,
+        issuer: &str,
+        list: &str,
+        read: Result<List, Problem>,
+    ) -> Result<Arc<List>, Unavailable> {
+        let failed_before = matches!(self.lists.get(key), Some(Held::Failed(_)));
         match read.map(Arc::new) {
             Ok(read) => {
                 self.counters.status_list_fetches.increment();
-                self.lists.insert(uri.clone(), Held::List(read.clone()));
+                self.lists.insert(key.clone(), Held::List(read.clone()));
                 if failed_before {
                     tracing::info!(issuer, list, "status list can be used again");
                 }
@@ -142,7 +150,7 @@ impl Kept {
             }
             Err(problem) => {
                 self.counters.status_list_failures.increment();
-                self.lists.insert(uri.clone(), Held::Failed(self.clock.now().plus(SHORTEST)));
+                self.lists.insert(key.clone(), Held::Failed(self.clock.now().plus(SHORTEST)));
                 if !failed_before {
                     tracing::warn!(issuer, list, "status list cannot be used: {problem}; its tokens are answered 503");
                 }
@@ -150,6 +158,11 @@ impl Kept {
             }
         }
     }
+}
+
+/// What one issuer's list at `uri` is kept under. No issuer's name holds a line break.
+fn key(issuer: &str, uri: &str) -> String {
+    format!("{issuer}\n{uri}")
 }
 
 /// Why a list is not used.

@@ -20,7 +20,7 @@ use std::{
 use arc_swap::ArcSwap;
 use maxminddb::MaxMindDbError;
 use quick_cache::sync::Cache;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub use self::settings::{DatabaseSettings, ListSettings, Networks, Settings};
@@ -95,8 +95,8 @@ impl Locator {
             let mut ticks = tokio::time::interval(locator.settings.reload_every.get());
             while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
                 let reloading = Arc::clone(&locator);
-                if tokio::task::spawn_blocking(move || reloading.reload()).await.is_err() {
-                    tracing::error!("reading location files panicked");
+                if let Err(error) = tokio::task::spawn_blocking(move || reloading.reload()).await {
+                    tracing::error!("{}", not_read(&error));
                 }
             }
         })
@@ -223,6 +223,11 @@ impl Locator {
     }
 }
 
+/// The error says whether reading was cancelled, as at the end of the process, or panicked.
+fn not_read(error: &JoinError) -> String {
+    format!("location files were not read, those read before stay in use: {error}")
+}
+
 /// Private, loopback, link-local, carrier-grade and unique-local addresses: no database knows them.
 fn is_private(address: IpAddr) -> bool {
     match address {
@@ -249,5 +254,21 @@ impl metric::Source for Locator {
         page.counter("countersign_location_reloads", reloads, &[("outcome", "failed")], &self.counters.reload_failures);
         let broken = self.problems().len() as f64;
         page.gauge("countersign_location_files_broken", "Configured location files of no use now", &[], broken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reading_that_was_cancelled_is_not_called_a_panic() {
+        let cancelled = tokio::spawn(std::future::pending::<()>());
+        cancelled.abort();
+        let told = not_read(&cancelled.await.unwrap_err());
+        assert!(told.contains("cancelled") && !told.contains("panicked"), "{told}");
+        let panicked = tokio::task::spawn_blocking(|| -> () { panic!("no such row") });
+        let told = not_read(&panicked.await.unwrap_err());
+        assert!(told.contains("panicked") && told.contains("no such row"), "{told}");
     }
 }

@@ -13,7 +13,7 @@ mod rules;
 
 pub use attribute::{AttributePolicies, AttributeVerdict, Question, SCHEMA as CEDAR_SCHEMA};
 pub use build::{List, Part, Problem};
-pub use load::{Loaded, OF_CASES, SourceFile, load};
+pub use load::{Loaded, OF_CASES, SourceFile, country_warning, load};
 pub use model::{Options, RateLimit, RateScope, Restrictions, RuleSet};
 pub use route::{PatternProblem, Route};
 pub use rules::Rules;

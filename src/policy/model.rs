@@ -364,6 +364,8 @@ pub struct Options {
     pub countries: bool,
     /// Requests may come from some countries only: `location.allowed_countries`.
     pub allowed_countries: bool,
+    /// Names of `location.known_networks`; `None`: not known here.
+    pub known_networks: Option<Arc<[Arc<str>]>>,
     /// Claims that issuers hand on to attribute policies, of whatever type their tokens give them.
     pub claims: Arc<[Arc<str>]>,
 }
@@ -376,6 +378,7 @@ impl Default for Options {
             location: true,
             countries: true,
             allowed_countries: false,
+            known_networks: None,
             claims: Arc::default(),
         }
     }

@@ -25,6 +25,10 @@ impl Roles {
         Self(roles.iter().map(|(role, held)| (role.clone(), Permissions::new(held))).collect())
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(|role| &**role)
+    }
+
     /// Whether `role` holds `permission`. A role nobody defined holds nothing.
     pub(super) fn grants(&self, role: &str, permission: &str) -> bool {
         self.0.get(role).is_some_and(|held| held.contains(permission))

@@ -111,6 +111,11 @@ impl Rules {
         self.by_resource.get(id).map(|position| &self.resources[*position])
     }
 
+    /// The roles that are defined, in no order.
+    pub fn role_names(&self) -> impl Iterator<Item = &str> {
+        self.roles.names()
+    }
+
     /// Whether a role that a token asserts holds a permission.
     pub fn role_grants(&self, role: &str, permission: &str) -> bool {
         self.roles.grants(role, permission)

@@ -32,7 +32,7 @@ pub struct Listed {
 impl Revocations {
     /// Revokes. A subject: every token issued up to now; its reason is then only for the audit record. Without `life`,
     /// a token, session or subject is revoked for the longest life a token can have, a device until it is reinstated.
-    /// What was revoked before stays so, for as long as it was.
+    /// What was revoked before stays so, for as long as it was. Says what is in force now.
     ///
     /// # Errors
     ///
@@ -43,17 +43,27 @@ impl Revocations {
         id: &str,
         reason: &str,
         life: Option<Duration>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Listed, StoreError> {
         let life = life.or((kind != RevocationKind::Device).then_some(*self.settings.max_lifetime));
-        match kind {
-            RevocationKind::Subject => {
-                let now = self.clock.now().as_secs();
-                self.widen((kind, id), Scope::IssuedUntil(now), &now.to_string(), life).await
-            }
-            RevocationKind::Token | RevocationKind::Session | RevocationKind::Device => {
-                self.widen((kind, id), Scope::Everything, reason, life).await
-            }
+        let until = (kind == RevocationKind::Subject).then(|| self.clock.now().as_secs());
+        let (scope, value) = match until {
+            Some(secs) => (Scope::IssuedUntil(secs), secs.to_string()),
+            None => (Scope::Everything, reason.to_owned()),
+        };
+        let Widened { set, life, .. } = self.widen((kind, id), scope, &value, life).await?;
+        let (id, reason, issued_until) = (id.to_owned(), reason.to_owned(), until.map(UnixTime::from_secs));
+        let written = Listed { kind, id, reason, issued_until, life, unreadable: false };
+        if set {
+            return Ok(written);
         }
+        // Revoked it is in any case: that what says more cannot be read now is no failure.
+        Ok(self.stands(kind, &written.id).await.ok().flatten().unwrap_or(written))
+    }
+
+    /// What the store holds at one id.
+    async fn stands(&self, kind: RevocationKind, id: &str) -> Result<Option<Listed>, StoreError> {
+        let entries = self.store.read(&[keys::revoked(kind, id)]).await?;
+        Ok(entries.first().and_then(|entry| listed(kind, id, &judge(kind, entry, &Ok(None), true))))
     }
 
     /// Revokes every token of a subject that was issued at or before `until`, and never fewer than were before.
@@ -81,10 +91,11 @@ impl Revocations {
         scope: Scope,
         value: &str,
         life: Option<Duration>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Widened, StoreError> {
         checked(id)?;
         let ticket = self.known.ticket(kind, id);
-        let Widened { life, replicated, .. } = self.store.widen(&keys::revoked(kind, id), value, life).await?;
+        let widened = self.store.widen(&keys::revoked(kind, id), value, life).await?;
+        let Widened { life, replicated, .. } = widened;
         if replicated == Some(false) {
             self.counters.unreplicated.increment();
             tracing::warn!(
@@ -96,7 +107,7 @@ impl Revocations {
         let standing = Standing::Revoked { scope, reason: value.into(), life };
         self.known.settle(kind, id, &standing, self.seen(ticket, 0));
         self.store.delete(&[keys::reinstated(kind, id)]).await?;
-        Ok(())
+        Ok(widened)
     }
 
     /// Takes a revocation back, on every replica. Says whether the store held one, or it was remembered here.

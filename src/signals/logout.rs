@@ -61,7 +61,8 @@ async fn apply(receiver: &Receiver, text: &str) -> Result<(), Problem> {
     let (written, target) = match (claims.session, claims.subject) {
         // The session alone, whoever's it is.
         (Some(session), _) => {
-            (revocations.revoke(RevocationKind::Session, session, "logout", None).await, format!("session:{session}"))
+            let revoked = revocations.revoke(RevocationKind::Session, session, "logout", None).await;
+            (revoked.map(drop), format!("session:{session}"))
         }
         (None, Some(subject)) => (revocations.revoke_until(subject, issued).await, format!("sub:{subject}")),
         (None, None) => return set::invalid("neither `sid` nor `sub`"),

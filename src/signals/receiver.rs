@@ -245,10 +245,10 @@ impl Receiver {
         let keep = Some(self.settings.keep.get());
         let written = match effect {
             Effect::RevokeToken(id) => {
-                revocations.revoke(RevocationKind::Token, id, "signal", None).await.map(|()| true)
+                revocations.revoke(RevocationKind::Token, id, "signal", None).await.map(|_| true)
             }
             Effect::RevokeSession(id) => {
-                revocations.revoke(RevocationKind::Session, id, "signal", None).await.map(|()| true)
+                revocations.revoke(RevocationKind::Session, id, "signal", None).await.map(|_| true)
             }
             Effect::RevokeSubject(id) => revocations.revoke_until(id, at).await.map(|()| true),
             // An account stays as it was told to be, however long that is.

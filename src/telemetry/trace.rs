@@ -3,10 +3,15 @@
 //!
 //! Spans carry names and outcomes, never a subject, a path or a header.
 
+mod export;
+
 use std::{
     fmt, fs, io,
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +28,7 @@ use opentelemetry_sdk::{
     trace::{Sampler, SdkTracer, SdkTracerProvider},
 };
 
+use self::export::Telling;
 use super::TraceSettings;
 use crate::{
     clock::Clock,
@@ -54,7 +60,7 @@ pub struct Tracer {
     max_per_second: u64,
     /// The second in the upper half, how many were sampled in it in the lower.
     window: AtomicU64,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +68,10 @@ pub struct Counters {
     pub sampled: Counter,
     /// Would have been sampled, and `max_per_second` was reached.
     pub limited: Counter,
+    /// Spans that the collector took.
+    pub sent: Counter,
+    /// Spans of exports that failed.
+    pub lost: Counter,
 }
 
 struct Exporting {
@@ -114,21 +124,23 @@ fn hexadecimal(text: &str) -> Option<u128> {
 impl Tracer {
     /// A tracer that never samples.
     pub fn off(clock: Clock) -> Self {
-        Self::new(None, &TraceSettings::default(), clock)
+        Self::new(None, &TraceSettings::default(), clock, Arc::default())
     }
 
-    /// Sets up the exporter, if there is an endpoint. Does not wait for a collector: one that is away loses spans, nothing else.
+    /// Sets up the exporter, if there is an endpoint. Does not wait for a collector: one that is away loses spans, nothing else,
+    /// and is told of in the log.
     ///
     /// # Errors
     ///
     /// Where the certificates cannot be read or the endpoint is none.
     pub fn start(settings: &TraceSettings, clock: Clock) -> Result<Self, Error> {
-        let exporting =
-            settings.endpoint.as_deref().map(|endpoint| Exporting::start(settings, endpoint)).transpose()?;
-        Ok(Self::new(exporting, settings, clock))
+        let counters = Arc::<Counters>::default();
+        let start = |endpoint| Exporting::start(settings, endpoint, &counters, &clock);
+        let exporting = settings.endpoint.as_deref().map(start).transpose()?;
+        Ok(Self::new(exporting, settings, clock, counters))
     }
 
-    fn new(exporting: Option<Exporting>, settings: &TraceSettings, clock: Clock) -> Self {
+    fn new(exporting: Option<Exporting>, settings: &TraceSettings, clock: Clock, counters: Arc<Counters>) -> Self {
         Self {
             exporting,
             clock,
@@ -136,7 +148,7 @@ impl Tracer {
             threshold: (settings.ratio.clamp(0.0, 1.0) * f64::from(u32::MAX)) as u64,
             max_per_second: u64::from(settings.max_per_second),
             window: AtomicU64::new(0),
-            counters: Counters::default(),
+            counters,
         }
     }
 
@@ -181,7 +193,7 @@ impl Tracer {
         updated.is_ok()
     }
 
-    pub const fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
@@ -197,7 +209,7 @@ impl Tracer {
 }
 
 impl Exporting {
-    fn start(settings: &TraceSettings, endpoint: &str) -> Result<Self, Error> {
+    fn start(settings: &TraceSettings, endpoint: &str, counters: &Arc<Counters>, clock: &Clock) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("traces")
@@ -214,6 +226,7 @@ impl Exporting {
             exporter = exporter.with_tls_config(tls);
         }
         let exporter = exporter.build().map_err(Error::Exporter)?;
+        let exporter = Telling::new(exporter, Arc::clone(counters), clock.clone());
         let resource = Resource::builder_empty()
             .with_service_name(settings.service_name.clone())
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -284,5 +297,8 @@ impl Source for Tracer {
             &[],
             &self.counters.limited,
         );
+        let spans = "Spans by how their export ended";
+        page.counter("countersign_traces_spans", spans, &[("outcome", "sent")], &self.counters.sent);
+        page.counter("countersign_traces_spans", spans, &[("outcome", "lost")], &self.counters.lost);
     }
 }

@@ -186,6 +186,43 @@ policies:
 }
 
 #[test]
+fn places_that_no_request_can_come_from_are_warned_of() {
+    let text = "\
+resources: [{ id: a, match: { paths: [\"/a\"] }, policy: p }]
+policies:
+  - id: p
+    actions: [{ type: allow }]
+    conditions:
+      allowed_locations:
+        - { type: country, countries: [uk, DE, XK] }
+        - { type: country, country: XX }
+        - { type: known_secure_location, names: [branch, brnch] }
+        - { type: known_secure_location }
+";
+    let of = |known: &[&str]| {
+        let known_networks = Some(known.iter().map(|name| (*name).into()).collect());
+        warnings(text, Options { known_networks, ..Options::default() })
+    };
+    let at = "warning: policies[0].conditions.allowed_locations";
+    let countries = [
+        format!(
+            "rules.yaml:7:11: {at}[0]: can never match: ISO 3166-1 assigns `UK` to no country (help: did you mean `GB`?)"
+        ),
+        format!("rules.yaml:8:11: {at}[1]: can never match: ISO 3166-1 assigns `XX` to no country"),
+    ];
+    let unknown = "can never match: `location.known_networks` of the configuration has no `brnch`";
+    let network = format!("rules.yaml:9:11: {at}[2]: {unknown} (help: did you mean `branch`?)");
+    assert_eq!(of(&["branch", "home"]), [&countries[..], &[network]].concat());
+    let none = of(&[]);
+    assert_eq!(none.len(), 5, "{none:#?}");
+    assert!(
+        none[4].contains("[3]: can never match: `location.known_networks` of the configuration is empty"),
+        "{none:#?}"
+    );
+    assert_eq!(warnings(text, Options::default()), countries, "the configuration is not known");
+}
+
+#[test]
 fn files_are_merged_and_named() {
     let one = SourceFile::new(
         "one.yaml",

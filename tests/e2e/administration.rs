@@ -1,8 +1,13 @@
 //! The admin API by grpcurl and reflection alone, and what it changes for requests through Envoy.
 
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
 use serde_json::json;
 
-use crate::support::{stack::Stack, tokens::Token};
+use crate::support::{
+    stack::{Builder, Stack},
+    tokens::Token,
+};
 
 #[test]
 fn a_revocation_bites_and_reinstating_takes_it_back() {
@@ -143,9 +148,31 @@ fn the_command_line_revokes_reinstates_and_enrols() {
     assert_eq!(vault(), 200);
     run(&["device", "suspend", "d1"]);
     assert_eq!(vault(), 403);
+    run(&["revoke", "device", "d2"]);
+    let again = run(&["revoke", "device", "d2", "--for", "1h"]);
+    assert!(again.contains("for good"), "what is in force: {again}");
     // Nobody registered this one; it is kept out all the same, and not called active.
     let stolen = run(&["device", "revoke", "stolen"]);
     assert!(stolen.contains("revoked") && !stolen.contains("active"), "{stolen}");
+}
+
+#[test]
+fn with_a_file_store_the_token_is_in_its_folder_and_the_command_line_finds_it() {
+    let revoke = ["revoke", "token", "t1", "--config", "countersign.yaml"];
+    for made_before in [false, true] {
+        let builder = Builder::new().no_envoy().set("/admin", json!({}));
+        let (store, old) = (builder.folder().join("store"), builder.folder().join(".local/state/countersign"));
+        if made_before {
+            std::fs::create_dir_all(&old).expect("made");
+            std::fs::write(old.join("admin.token"), "cst_0123456789abcdef").expect("written");
+            std::fs::set_permissions(old.join("admin.token"), Permissions::from_mode(0o600)).expect("set");
+        }
+        let stack = builder.set("/store/url", format!("file://{}", store.display())).start();
+        let there = [&store, &old].map(|folder| folder.join("admin.token").exists());
+        assert_eq!(there, [!made_before, made_before]);
+        let (code, output) = stack.countersign.command(&revoke);
+        assert_eq!(code, Some(0), "{output}");
+    }
 }
 
 #[test]

@@ -60,6 +60,8 @@ fn each_algorithm_of_the_key_set_is_accepted() {
         let token = Token::person("alice").algorithm(algorithm).mint();
         assert_eq!(stack.get("/hello").bearer(&token).send().status, 200, "{algorithm}");
     }
+    let in_full = Token::person("alice").algorithm("EdDSA").parameter("alg", "Ed25519").mint();
+    assert_eq!(stack.get("/hello").bearer(&in_full).send().status, 200, "the same by its name of RFC 9864");
 }
 
 #[test]

@@ -191,3 +191,13 @@ fn a_foreign_credential_with_commas_is_not_taken_for_two() {
         assert_eq!(challenge.contains("error="), reason == "token_invalid", "{value}: {challenge}");
     }
 }
+
+#[test]
+fn with_dpop_off_whatever_follows_its_scheme_is_answered_as_no_credentials() {
+    let stack = builder().set("/identity/dpop", json!({"enabled": false})).start();
+    for value in ["DPoP {}", "DPoP", "DPoP a.b.c"] {
+        let answer = stack.get("/any").header("Authorization", value).send();
+        assert_eq!((answer.status, answer.reason().as_str()), (401, "no_credentials"), "{value}");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"countersign\""), "{value}");
+    }
+}

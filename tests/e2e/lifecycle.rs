@@ -216,3 +216,17 @@ fn an_envoy_whose_countersign_never_started_lets_nothing_through() {
         }
     }
 }
+
+#[test]
+fn a_collector_of_traces_that_is_not_there_is_told_of_and_counted() {
+    let nobody = format!("http://{}", ports::local(ports::free()));
+    let traces = serde_json::json!({"traces": {"endpoint": nobody, "ratio": 1.0}});
+    let stack = Builder::new().set("/telemetry", traces).start();
+    assert_eq!(stack.get("/public/logo.svg").send().status, 200);
+    let lost = || stack.countersign.metric("countersign_traces_spans_total", "outcome=\"lost\"");
+    eventually("lost spans are counted", || (lost() > 0.0).then_some(()));
+    let told =
+        || stack.countersign.process.stderr().lines().find(|line| line.contains("traces cannot be")).map(str::to_owned);
+    let told = eventually("the log tells of it", told);
+    assert!(told.contains("\"level\":\"warn\"") && told.contains("onnection refused"), "{told}");
+}

@@ -46,11 +46,32 @@ async fn what_is_written_back_covers_as_much_as_what_was_lost() {
 }
 
 #[tokio::test]
+async fn who_revokes_is_told_what_is_in_force() {
+    let server = redis::Redis::start().await;
+    let replica = Replica::live(&server.url()).await;
+    let revoke =
+        async |kind, id: &'static str, life| replica.revocations.revoke(kind, id, "asked", life).await.unwrap();
+    let minutes = |count: u32| Some(60 * count * SECOND);
+    revoke(RevocationKind::Token, "t", minutes(60)).await;
+    let longer = revoke(RevocationKind::Token, "t", minutes(1)).await;
+    assert!(longer.life > minutes(59) && longer.life <= minutes(60) && longer.reason == "asked", "{longer:?}");
+    let now = revoke(RevocationKind::Subject, "s", minutes(1)).await;
+    assert!(now.life <= minutes(1) && now.issued_until.is_some(), "{now:?}");
+    server.cli(&["SET", "cs:revoked:sub:s", "4102444800"]);
+    let until = revoke(RevocationKind::Subject, "s", minutes(1)).await;
+    assert_eq!((until.life, until.issued_until.unwrap().as_secs()), (None, 4_102_444_800));
+    server.cli(&["SET", "cs:revoked:sub:s", "terminated"]);
+    let barred = revoke(RevocationKind::Subject, "s", minutes(1)).await;
+    assert_eq!((barred.life, barred.issued_until, barred.reason.as_str()), (None, None, "terminated"));
+}
+
+#[tokio::test]
 async fn a_device_that_is_revoked_for_good_is_not_let_back_by_revoking_it_for_a_moment() {
     let server = redis::Redis::start().await;
     let replica = Replica::live(&server.url()).await;
     server.cli(&["SET", "cs:revoked:device:laptop", "stolen"]);
-    replica.revocations.revoke(RevocationKind::Device, "laptop", "again", Some(SECOND)).await.unwrap();
+    let told = replica.revocations.revoke(RevocationKind::Device, "laptop", "again", Some(SECOND)).await.unwrap();
+    assert_eq!(told.life, None, "what is in force is told, not what was asked for");
     sleep(Duration::from_millis(1500)).await;
     let fresh = Replica::live(&server.url()).await;
     assert!(fresh.is_revoked(&token("x")).await && replica.is_revoked(&token("x")).await);

@@ -4,7 +4,7 @@ use std::{io::Write, time::Duration};
 
 use countersign::{
     domain::Unavailable,
-    identity::{Detail, Settings},
+    identity::{Detail, IssuerSettings, Settings, mint::key_set},
 };
 use serde_json::{Value, json};
 
@@ -12,6 +12,9 @@ use crate::{
     log::Log,
     rig::{Answer, FOREIGN, Issuer, NOW, Outcome, P256, Rig, changed, claims},
 };
+
+/// An issuer beside the one of the rig.
+const OTHER: &str = "https://other.example";
 
 async fn introspecting(answer: impl FnOnce(&str) -> Value) -> Rig {
     let issuer = Issuer::start().await;
@@ -165,6 +168,28 @@ async fn a_token_that_its_status_list_revokes_is_refused_and_the_list_is_fetched
     rig.issuer.serve("/status", Answer::ok(now_revoked));
     rig.clock.advance(Duration::from_secs(60));
     assert_eq!(rig.bearer(&listed(&rig, 0)).await.detail(), Some(Detail::StatusRevoked), "after its ttl, also warm");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_issuers_that_name_one_status_list_do_not_take_one_anothers_verdict() {
+    let issuer = Issuer::start().await;
+    issuer.serve_keys([&*P256]);
+    issuer.serve("/other-keys", Answer::ok(key_set([&*FOREIGN])));
+    let rig = Rig::before(issuer, |settings| {
+        let ours = &mut settings.issuers[0];
+        let at = ours.issuer.clone();
+        ours.status_lists = vec![at.clone()];
+        let other = IssuerSettings { issuer: OTHER.into(), jwks: Some(format!("{at}/other-keys")), ..ours.clone() };
+        settings.issuers.push(other);
+    })
+    .await;
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0], json!({}), &P256)));
+    let uri = format!("{}/status", rig.issuer.url);
+    let status = json!({ "status_list": { "idx": 0, "uri": uri } });
+    let others = FOREIGN.token(&changed(claims(OTHER), json!({ "status": status }))).unwrap();
+    assert!(rig.bearer(&listed(&rig, 0)).await.is_allowed());
+    assert_eq!(rig.bearer(&others).await, Outcome::Unavailable(Unavailable::NotReady), "not signed by its issuer");
+    assert!(rig.bearer(&listed(&rig, 0)).await.is_allowed(), "the failure is the other issuer's alone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,29 @@ fn request<'a>(authorization: &'a str, proof: &'a str) -> Credentials<'a> {
     }
 }
 
+/// A proof by [`ED`] with another header.
+fn proof_with(token: &str, id: &str, changes: Value) -> String {
+    let head = changed(json!({ "typ": "dpop+jwt", "alg": "EdDSA", "jwk": ED.public() }), changes);
+    let good = ED.dpop(proof_claims(id), Some(token)).unwrap();
+    let payload = good.split('.').nth(1).unwrap();
+    let payload = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap();
+    ED.sign_text(&head.to_string(), std::str::from_utf8(&payload).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_may_call_its_algorithm_by_either_name_of_ed25519() {
+    let rig = Rig::new().await;
+    let token = bound(&rig, &ED);
+    let value = format!("DPoP {token}");
+    for alg in ["EdDSA", "Ed25519"] {
+        assert!(rig.ask(&request(&value, &proof_with(&token, alg, json!({ "alg": alg })))).await.is_allowed(), "{alg}");
+    }
+    for alg in ["Ed448", "ed25519", "ES256"] {
+        let refused = rig.ask(&request(&value, &proof_with(&token, alg, json!({ "alg": alg })))).await;
+        assert_eq!(refused.detail(), Some(Detail::ProofSignature), "{alg}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_of_the_tokens_key_is_accepted_once() {
     let rig = Rig::new().await;
@@ -65,13 +88,7 @@ async fn each_check_of_rfc_9449_refuses_by_itself() {
     let value = format!("DPoP {token}");
     let ath = json!({ "ath": null });
     let with = |changes: Value| ED.dpop(changed(proof_claims("p"), changes), Some(&token)).unwrap();
-    let header = |changes: Value| {
-        let head = changed(json!({ "typ": "dpop+jwt", "alg": "EdDSA", "jwk": ED.public() }), changes);
-        let good = ED.dpop(proof_claims("p"), Some(&token)).unwrap();
-        let payload = good.split('.').nth(1).unwrap();
-        let payload = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap();
-        ED.sign_text(&head.to_string(), std::str::from_utf8(&payload).unwrap()).unwrap()
-    };
+    let header = |changes: Value| proof_with(&token, "p", changes);
     let mut private = ED.public();
     private["d"] = "AAAA".into();
     let good = with(json!({}));
@@ -171,7 +188,11 @@ async fn with_dpop_off_its_scheme_is_unknown_and_a_bound_token_useless() {
     let rig = Rig::with(|settings| settings.dpop.enabled = false).await;
     let token = bound(&rig, &ED);
     let proof = ED.dpop(proof_claims("p-1"), Some(&token)).unwrap();
-    assert_eq!(rig.ask(&request(&format!("DPoP {token}"), &proof)).await.detail(), Some(Detail::UnknownScheme));
+    let unsupported = Outcome::Refused(CredentialProblem::Unsupported, Detail::UnknownScheme);
+    for value in [&*format!("DPoP {token}"), "DPoP", "DPoP {}", "dpop a b"] {
+        assert_eq!(rig.ask(&request(value, &proof)).await, unsupported, "{value}");
+    }
+    assert_eq!(rig.authorization("Bearer {}").await.detail(), Some(Detail::NotOneToken));
     assert!(rig.bearer(&token).await.is_refused());
     assert_eq!(rig.authenticator.challenges().dpop_algorithms, None);
 }

@@ -176,7 +176,7 @@ fn sign(algorithm: &str, input: &[u8]) -> String {
             rsa.sign(&RSA_PKCS1_SHA256, &random, input, &mut signature).expect("RSA signs");
             base64(signature)
         }
-        "EdDSA" => base64(ed.sign(input)),
+        "EdDSA" | "Ed25519" => base64(ed.sign(input)),
         _ => base64(ec.sign(&random, input).expect("ECDSA signs")),
     }
 }

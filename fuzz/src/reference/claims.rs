@@ -27,7 +27,7 @@ impl Profile<'_> {
         for extension in ["crit", "b64", "cty"] {
             header.get(extension).is_none().then_some(())?;
         }
-        (header.get("alg")?.text()? == "EdDSA").then_some(())?;
+        ["EdDSA", "Ed25519"].contains(&header.get("alg")?.text()?).then_some(())?;
         (header.get("kid")?.text()? == self.kid).then_some(())?;
         let typ = match header.get("typ") {
             None => return Some(false),

@@ -56,8 +56,8 @@ fn certificate(path: &str, tls: &Tls) -> Vec<Problem> {
 
 fn store_files(config: &Config) -> Option<Problem> {
     let url = config.store.url.expose();
-    let wrong = match url.strip_prefix("file://") {
-        Some(folder) => not_a_folder(Path::new(folder)),
+    let wrong = match config.store.folder() {
+        Some(folder) => not_a_folder(folder),
         None if url.starts_with("redis") && store::redis_url(url).is_ok() => {
             store::redis_files(url).err().map(Cow::into_owned)
         }
@@ -68,10 +68,7 @@ fn store_files(config: &Config) -> Option<Problem> {
 
 fn admin_files(config: &Config) -> Vec<Problem> {
     if config.admin.tokens.is_empty() {
-        let folder = config.admin.state_dir.clone().or_else(admin::state_dir);
-        let wrong = folder.and_then(|folder| {
-            not_a_folder(&folder).or_else(|| admin::find_token(&folder).err().map(|error| error.to_string()))
-        });
+        let wrong = config.state_dir().and_then(|folder| unusable_token(config, &folder));
         return wrong.map(error("admin.state_dir")).into_iter().collect();
     }
     let mut found = Vec::new();
@@ -80,6 +77,16 @@ fn admin_files(config: &Config) -> Vec<Problem> {
         found.extend(wrong.map(error(format!("admin.tokens[{i}].file"))));
     }
     found
+}
+
+/// What to say of the folder of the token that is made.
+fn unusable_token(config: &Config, folder: &Path) -> Option<String> {
+    match not_a_folder(folder) {
+        // Told of at `store.url`.
+        Some(_) if config.store.folder() == Some(folder) && config.admin.state_dir.is_none() => None,
+        Some(said) => Some(said),
+        None => admin::find_token(folder).err().map(|error| error.to_string()),
+    }
 }
 
 fn devices(config: &Config) -> Vec<Problem> {

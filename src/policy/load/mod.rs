@@ -12,7 +12,10 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
-pub use self::file::{OF_CASES, SourceFile};
+pub use self::{
+    file::{OF_CASES, SourceFile},
+    warnings::country_warning,
+};
 use super::{
     attribute::{self, AttributePolicies},
     build::{self, List, Part},

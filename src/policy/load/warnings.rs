@@ -1,11 +1,11 @@
 //! Rules that load and probably do not say what was meant: unreachable, unbound, or not to be met as things are.
 
-use std::{borrow::Cow, collections::HashSet, iter::once};
+use std::{borrow::Cow, collections::HashSet, iter::once, sync::Arc};
 
 use super::{Loader, Origin};
 use crate::{
-    document::{Diagnostic, Problem},
-    domain::{Method, PolicyId, RiskModel},
+    document::{Diagnostic, Problem, closest},
+    domain::{Method, PolicyId, RiskModel, country},
     policy::{
         Rules,
         model::{Access, ActionKind, AllowedLocation, LocationState, Policy, Resource, SessionRule, When},
@@ -43,7 +43,58 @@ pub(super) fn of(rules: &Rules, loader: &Loader<'_>) -> Vec<Diagnostic> {
         }
         policy_warnings(rules, policy, |path, message| warn(origin, path, message));
     }
+    for (policy, origin) in rules.policies().iter().zip(&loader.policies) {
+        let unmatched = unmatched_places(rules, policy).into_iter();
+        found.extend(unmatched.map(|problem| origin.node.diagnose(&origin.path, problem)));
+    }
     found
+}
+
+/// Names and codes in `allowed_locations` that no place has.
+fn unmatched_places(rules: &Rules, policy: &Policy) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (i, place) in policy.conditions.allowed_locations.iter().enumerate() {
+        let path = format!("conditions.allowed_locations[{i}]");
+        match (place, &rules.options().known_networks) {
+            (AllowedLocation::Country(codes), _) => {
+                found.extend(codes.iter().filter_map(|code| country_warning(&path, code)));
+            }
+            (AllowedLocation::KnownSecureLocation(names), Some(known)) => found.extend(networks(&path, names, known)),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// What to say of a country's code of two capitals that is assigned to none.
+pub fn country_warning(path: &str, code: &str) -> Option<Problem> {
+    if country::exists(code) {
+        return None;
+    }
+    let problem = Problem::warning(path, format!("can never match: ISO 3166-1 assigns `{code}` to no country"));
+    Some(match country::meant(code) {
+        Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+        None => problem,
+    })
+}
+
+fn networks(path: &str, names: &[Arc<str>], known: &[Arc<str>]) -> Vec<Problem> {
+    if names.is_empty() && known.is_empty() {
+        return vec![Problem::warning(
+            path,
+            "can never match: `location.known_networks` of the configuration is empty",
+        )];
+    }
+    let unknown = names.iter().filter(|name| !known.contains(name));
+    let tell = |name: &Arc<str>| {
+        let message = format!("can never match: `location.known_networks` of the configuration has no `{name}`");
+        let problem = Problem::warning(path, message);
+        match closest(name, known.iter().map(|known| &**known)) {
+            Some(near) => problem.hint(format!("did you mean `{near}`?")),
+            None => problem,
+        }
+    };
+    unknown.map(tell).collect()
 }
 
 /// Whether countries are named that requests may come from, and guards were written that let them come from anywhere.
