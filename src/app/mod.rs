@@ -306,7 +306,6 @@ impl Parts {
             revocations: Arc::new(RevocationPort {
                 revocations: Arc::clone(revocations),
                 clock: clock.clone(),
-                max_lifetime: config.revocation_settings().max_lifetime.get(),
                 news: news.clone(),
             }),
             devices: Arc::new(DevicePort { devices: Arc::clone(devices), news }),

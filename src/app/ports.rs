@@ -37,8 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct RevocationPort {
     pub(super) revocations: Arc<Revocations>,
     pub(super) clock: Clock,
-    /// How long a revocation lasts that says nothing else.
-    pub(super) max_lifetime: Duration,
     pub(super) news: NewsDesk,
 }
 
@@ -54,7 +52,7 @@ impl ports::Revocations for RevocationPort {
         let now = self.clock.now();
         self.revocations.revoke(kind, id, reason, life).await?;
         self.news.revoked(kind, id, reason).await;
-        let life = life.or((kind != RevocationKind::Device).then_some(self.max_lifetime));
+        let life = life.or_else(|| self.revocations.usual_life(kind));
         Ok(RevocationEntry {
             kind,
             id: id.to_owned(),

@@ -45,7 +45,7 @@ impl Revocations {
         reason: &str,
         life: Option<Duration>,
     ) -> Result<(), StoreError> {
-        let life = life.or((kind != RevocationKind::Device).then_some(*self.settings.max_lifetime));
+        let life = life.or_else(|| self.usual_life(kind));
         match kind {
             RevocationKind::Subject => {
                 let now = self.clock.now().as_secs();
@@ -55,6 +55,11 @@ impl Revocations {
                 self.widen((kind, id), Scope::Everything, reason, life).await
             }
         }
+    }
+
+    /// How long a revocation lasts that says nothing else; `None`: until it is taken back.
+    pub fn usual_life(&self, kind: RevocationKind) -> Option<Duration> {
+        (kind != RevocationKind::Device).then_some(*self.settings.max_lifetime)
     }
 
     /// Revokes every token of a subject that was issued at or before `until`, and never fewer than were before.
