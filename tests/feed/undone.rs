@@ -177,9 +177,13 @@ async fn a_reinstatement_that_was_read_beside_a_revocation_it_ended_still_counts
 async fn at_the_same_time(url: &str, count: usize) {
     let (one, two) = (Replica::live(url).await, Replica::live(url).await);
     let ids: Vec<String> = (0..count).map(|index| format!("both{index}")).collect();
-    for id in &ids {
-        let (revoked, undone) =
-            tokio::join!(one.revocations.revoke(TOKEN, id, "lost", None), two.revocations.reinstate(TOKEN, id));
+    for (index, id) in ids.iter().enumerate() {
+        let undoing = async {
+            // Revoking begins with a connection of its own, undoing at once: the two have to meet.
+            sleep(Duration::from_micros(50 * (index as u64 % 60))).await;
+            two.revocations.reinstate(TOKEN, id).await
+        };
+        let (revoked, undone) = tokio::join!(one.revocations.revoke(TOKEN, id, "lost", None), undoing);
         revoked.unwrap();
         undone.unwrap();
     }
