@@ -24,6 +24,7 @@ async fn contract(store: Arc<dyn Store>) {
     lives(&*store).await;
     raises(&*store).await;
     widens(&*store).await;
+    exchanges(&*store).await;
     records(&*store).await;
     whole_records(&*store).await;
     counters(&*store).await;
@@ -139,6 +140,30 @@ async fn widens(store: &dyn Store) {
     assert_eq!(store.widen("cs:t:hash", "1", minute).await.unwrap_err().kind, StoreErrorKind::Malformed);
     let keys = ["cs:t:wide", "cs:t:widest", "cs:t:hash"].map(str::to_owned);
     assert_eq!(store.delete(&keys).await.unwrap(), 3);
+}
+
+async fn exchanges(store: &dyn Store) {
+    let (key, hour) = ("cs:t:exchange", Some(Duration::from_secs(3600)));
+    store.write(key, b"\0\xff", hour).await.unwrap();
+    for other in [&b""[..], b"\0", b"\0\xff\xff"] {
+        assert!(
+            !store.exchange(key, other, Some(b"x")).await.unwrap() && !store.exchange(key, other, None).await.unwrap()
+        );
+    }
+    assert!(store.exchange(key, b"\0\xff", Some(b"")).await.unwrap());
+    let held = read(store, key).await.unwrap();
+    assert!(held.value.is_empty() && held.life > Some(Duration::from_secs(3000)), "its life stays: {held:?}");
+    assert!(store.exchange(key, b"", Some(b"by one")).await.unwrap());
+    assert!(!store.exchange(key, b"", Some(b"by another")).await.unwrap());
+    assert!(store.exchange(key, b"by one", None).await.unwrap());
+    assert_eq!(read(store, key).await, None);
+    assert!(!store.exchange(key, b"", Some(b"x")).await.unwrap(), "nothing is not an empty value");
+    store.write(key, b"endless", None).await.unwrap();
+    assert!(store.exchange(key, b"endless", Some(b"still")).await.unwrap());
+    assert_eq!(read(store, key).await.unwrap().life, None);
+    store.write_record("cs:t:hash", &[("a", "1")], &[]).await.unwrap();
+    assert_eq!(store.exchange("cs:t:hash", b"", None).await.unwrap_err().kind, StoreErrorKind::Malformed);
+    assert_eq!(store.delete(&[key.to_owned(), "cs:t:hash".to_owned()]).await.unwrap(), 2);
 }
 
 async fn records(store: &dyn Store) {

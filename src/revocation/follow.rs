@@ -2,7 +2,7 @@
 //!
 //! One task. It never waits for the store with events unheard: readings, scans and writes run beside the listening.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{pin::Pin, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -13,12 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Revocations,
     canary::Canary,
-    scan::{self, Scanned},
+    scan::{self, At, Dirty, Scanned, Told},
 };
-use crate::{
-    domain::RevocationKind,
-    store::{Backoff, FeedEvent, StoreError, keys},
-};
+use crate::store::{Backoff, FeedEvent, StoreError, keys};
 
 /// Before a reading that failed is tried again, with up to as much again at random.
 const RETRY: Duration = Duration::from_millis(50);
@@ -32,9 +29,6 @@ const BATCH: usize = 512;
 type Running<'a, T> = Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>;
 
 type Scan<'a> = Pin<Box<dyn Future<Output = Result<Scanned, StoreError>> + Send + 'a>>;
-
-/// What the feed told of, and whether it told of the revocation's key last.
-type Dirty = HashMap<(RevocationKind, Box<str>), bool>;
 
 pub(super) async fn follow(revocations: Arc<Revocations>, cancel: CancellationToken) {
     let mut follower = Follower {
@@ -129,7 +123,9 @@ impl<'a> Follower<'a> {
             FeedEvent::Connected { .. } => {
                 revocations.known.turn();
                 self.alive = Instant::now();
-                self.dirty.extend(revocations.known.pending().into_iter().map(|at| (at, false)));
+                // In which order things came while nobody listened is not known.
+                self.dirty.values_mut().for_each(|told| *told = Told::Revoked);
+                self.dirty.extend(revocations.known.pending().into_iter().map(|at| (at, Told::Revoked)));
                 Next::Scan
             }
             FeedEvent::Changed(keys) => {
@@ -159,11 +155,11 @@ impl<'a> Follower<'a> {
         if key == self.canary.key() {
             return self.canary.hear();
         }
-        let revoked = keys::parse_revocation(keys::REVOKED, key).map(|at| (at, true));
-        let told = revoked.or_else(|| keys::parse_revocation(keys::REINSTATED, key).map(|at| (at, false)));
-        if let Some(((kind, id), newer)) = told {
+        let revoked = keys::parse_revocation(keys::REVOKED, key).map(|at| (at, Told::Revoked));
+        let told = revoked.or_else(|| keys::parse_revocation(keys::REINSTATED, key).map(|at| (at, Told::Reinstated)));
+        if let Some(((kind, id), told)) = told {
             self.revocations.known.suspect(kind, id);
-            self.dirty.insert((kind, id.into()), newer);
+            self.dirty.insert((kind, id.into()), told);
         }
     }
 
@@ -194,10 +190,15 @@ impl<'a> Follower<'a> {
     /// After a reading. What is left of it is read again, with whatever was told meanwhile. Says whether a feed that was
     /// not believed proved right again, so that a scan is due.
     fn has_read(&mut self, left: Dirty) -> bool {
-        for (at, newer) in left {
-            self.dirty.entry(at).or_insert(newer);
-        }
+        self.look_again(left);
         self.canary.proved()
+    }
+
+    /// What was told of it meanwhile counts more.
+    fn look_again(&mut self, left: impl IntoIterator<Item = (At, Told)>) {
+        for (at, told) in left {
+            self.dirty.entry(at).or_insert(told);
+        }
     }
 
     fn scan(&mut self, delay: Duration) -> Scan<'a> {
@@ -231,6 +232,7 @@ impl<'a> Follower<'a> {
                 return Some(self.scan(delay));
             }
         };
+        self.look_again(scanned.by_hand.into_iter().map(|at| (at, Told::Revoked)));
         if let Some(found) = scanned.found {
             self.knows_all(found, scanned.restored);
         }

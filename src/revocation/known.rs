@@ -10,7 +10,7 @@ use std::{
 use foldhash::{HashMap, HashMapExt, fast::RandomState};
 use parking_lot::RwLock;
 
-use super::standing::{Scope, Standing};
+use super::standing::{Scope, Standing, Undo};
 use crate::{
     domain::{DeviceId, Identity, RevocationKind, UnixTime},
     store::{Room, Ticket, Tickets},
@@ -49,6 +49,8 @@ pub(super) struct Remembered {
     /// When it is forgotten; `None`: not while its key stands.
     until: Option<UnixTime>,
     key: KeyLife,
+    /// The last reinstatement that was seen beside its key.
+    beside: Option<Undo>,
     /// The last scan that found its key.
     scan: u64,
 }
@@ -76,6 +78,7 @@ pub(super) enum Look {
 pub(super) struct Missing {
     pub(super) kind: RevocationKind,
     pub(super) id: Box<str>,
+    pub(super) beside: Option<Undo>,
     /// What should be there all the same. `None`: its key had ended or was deleted, or could not be read.
     pub(super) lost: Option<Lost>,
 }
@@ -170,7 +173,8 @@ impl Known {
         self.each(|kind, id, mark| {
             let revoked = mark.revoked.as_ref().filter(|revoked| revoked.scan != scan && !revoked.is_over(now));
             if revoked.is_some() || mark.unreadable {
-                missing.push(Missing { kind, id: id.into(), lost: revoked.and_then(|revoked| revoked.lost(now)) });
+                let (beside, lost) = (revoked.and_then(|old| old.beside), revoked.and_then(|old| old.lost(now)));
+                missing.push(Missing { kind, id: id.into(), beside, lost });
             }
         });
         missing
@@ -257,25 +261,13 @@ impl Mark {
     fn settle(&mut self, standing: &Standing, seen: Seen) {
         self.pending = false;
         self.unreadable = matches!(standing, Standing::Unreadable);
-        match standing {
-            Standing::Revoked { scope, reason, life } => {
-                let until = life.map(|life| seen.now.plus(life.max(seen.max_lifetime)));
-                let key = life.map_or(KeyLife::Endless, |life| KeyLife::Until(seen.now.plus(life)));
-                let new = Remembered { scope: *scope, reason: reason.clone(), until, key, scan: seen.scan };
-                self.revoked = Some(match self.revoked.take() {
-                    Some(old) => new.merge(&old),
-                    None => new,
-                });
-            }
-            Standing::Reinstated => self.revoked = None,
-            Standing::Nothing => {
-                if let Some(revoked) = &mut self.revoked {
-                    revoked.key = KeyLife::Gone;
-                    revoked.until.get_or_insert(seen.now.plus(seen.max_lifetime));
-                }
-            }
-            Standing::Unreadable => {}
-        }
+        let old = self.revoked.take();
+        self.revoked = match (standing, old) {
+            (Standing::Revoked { .. }, old) => Remembered::read(standing, seen, old.as_ref()),
+            (Standing::Unreadable, old) => old,
+            (_, Some(old)) if standing.is_nothing_new(old.beside) => Some(old.without_key(seen)),
+            _ => None,
+        };
     }
 
     const fn is_empty(&self) -> bool {
@@ -284,6 +276,25 @@ impl Mark {
 }
 
 impl Remembered {
+    /// What a reading says beside what was known. Where a reinstatement stands that did not before, that is over.
+    fn read(standing: &Standing, seen: Seen, old: Option<&Self>) -> Option<Self> {
+        let Standing::Revoked { scope, reason, life, beside } = standing else { return None };
+        let until = life.map(|life| seen.now.plus(life.max(seen.max_lifetime)));
+        let key = life.map_or(KeyLife::Endless, |life| KeyLife::Until(seen.now.plus(life)));
+        let new = Self { scope: *scope, reason: reason.clone(), until, key, beside: *beside, scan: seen.scan };
+        let old = old.filter(|old| beside.is_none() || old.beside == *beside);
+        Some(match old {
+            Some(old) => new.merge(old),
+            None => new,
+        })
+    }
+
+    /// Its key has ended or was deleted: it is remembered for as long as a token can live.
+    fn without_key(self, seen: Seen) -> Self {
+        let until = self.until.unwrap_or_else(|| seen.now.plus(seen.max_lifetime));
+        Self { key: KeyLife::Gone, until: Some(until), ..self }
+    }
+
     fn applies(&self, identity: &Identity, now: UnixTime) -> bool {
         !self.is_over(now) && self.scope.covers(identity)
     }
@@ -299,6 +310,7 @@ impl Remembered {
             reason: if old.scope > self.scope { old.reason.clone() } else { self.reason },
             scope: self.scope.max(old.scope),
             until: self.until.map(|new| old.until.map_or(new, |old| new.max(old))),
+            beside: self.beside.or(old.beside),
             ..self
         }
     }
@@ -344,7 +356,30 @@ mod tests {
     fn remembered(scope: Scope, until: u64) -> Remembered {
         let until = Some(UnixTime::from_secs(until));
         let reason = if scope == Scope::Everything { "left" } else { "5" };
-        Remembered { scope, reason: reason.into(), until, key: KeyLife::Endless, scan: 1 }
+        Remembered { scope, reason: reason.into(), until, key: KeyLife::Endless, beside: None, scan: 1 }
+    }
+
+    /// Endless and of every token; then, undone in between where nobody heard of it, up to a time and for a minute.
+    #[test]
+    fn a_reinstatement_that_was_missed_ends_what_was_known_before_it() {
+        let (known, kind) = (Known::new(9), RevocationKind::Subject);
+        let (undo, now) = (Undo::fresh(), UnixTime::from_secs(1000));
+        let minute = Duration::from_secs(60);
+        let read = |standing: Standing| {
+            let seen = Seen { now, max_lifetime: minute, scan: 0, ticket: known.ticket(kind, "ann") };
+            assert!(known.settle(kind, "ann", &standing, seen));
+            known.shard(kind, "ann").read().get("ann").and_then(|mark| mark.revoked.clone())
+        };
+        let revoked = |scope, life, beside| Standing::Revoked { scope, reason: "x".into(), life, beside };
+        let before = read(revoked(Scope::Everything, None, None)).unwrap();
+        assert_eq!((before.scope, before.until), (Scope::Everything, None));
+        let after = read(revoked(Scope::IssuedUntil(5), Some(minute), Some(undo))).unwrap();
+        assert_eq!((after.scope, after.until), (Scope::IssuedUntil(5), Some(now.plus(minute))));
+        let again = read(revoked(Scope::Everything, Some(minute), None)).unwrap();
+        assert_eq!((again.scope, again.beside), (Scope::Everything, Some(undo)), "the reinstatement has ended");
+        assert!(read(Standing::Reinstated(Some(undo))).is_some(), "it is older than the revocation");
+        assert!(read(Standing::Nothing).is_some());
+        assert_eq!(read(Standing::Reinstated(Some(Undo::fresh()))), None);
     }
 
     #[test]

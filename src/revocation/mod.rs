@@ -39,7 +39,7 @@ use self::{
 use crate::{
     clock::Clock,
     domain::{DeviceId, Fact, Identity, Revocation, RevocationKind, Unavailable, UnixTime},
-    store::{Liveness, Store, StoreError, Ticket, keys},
+    store::{Entry, Liveness, Store, StoreError, Ticket, keys},
 };
 
 /// The revocations this replica knows of, and the way to those it does not.
@@ -209,7 +209,7 @@ impl Revocations {
                     }
                 }
                 // The follower takes a revocation back: here one reading may be older than another.
-                Standing::Reinstated => {}
+                Standing::Reinstated(_) => {}
                 Standing::Unreadable => fact = Fact::Unavailable(Unavailable::Malformed),
             }
         }
@@ -237,14 +237,28 @@ impl Revocations {
     }
 
     async fn standings(&self, subjects: &[(RevocationKind, &str)]) -> Result<Vec<Standing>, StoreError> {
-        let keys: Vec<_> =
-            subjects.iter().flat_map(|(kind, id)| [keys::revoked(*kind, id), keys::reinstated(*kind, id)]).collect();
-        let entries = self.store.read(&keys).await?;
-        Ok(subjects
-            .iter()
-            .zip(entries.chunks_exact(2))
-            .map(|((kind, _), pair)| judge(*kind, &pair[0], &pair[1], false))
-            .collect())
+        let entries = self.read(subjects, None).await?;
+        let pairs = subjects.iter().zip(entries.chunks_exact(2));
+        Ok(pairs.map(|((kind, _), pair)| judge(*kind, &pair[0], &pair[1])).collect())
+    }
+
+    /// Both keys of each, and `extra`, in one round trip. Where both stand, the revocation's is read once more: the store may
+    /// be several servers, and only what stands when the reinstatement was read is later than that.
+    async fn read(&self, subjects: &[(RevocationKind, &str)], extra: Option<&str>) -> Result<Vec<Entry>, StoreError> {
+        let keys = subjects.iter().flat_map(|(kind, id)| [keys::revoked(*kind, id), keys::reinstated(*kind, id)]);
+        let keys: Vec<_> = keys.chain(extra.map(str::to_owned)).collect();
+        let mut entries = self.store.read(&keys).await?;
+        let stands = |entry: &Entry| matches!(entry, Ok(Some(_)));
+        let pairs = entries.chunks_exact(2).take(subjects.len()).enumerate();
+        let both = pairs.filter(|(_, pair)| pair.iter().all(stands)).map(|(index, _)| 2 * index);
+        let both: Vec<_> = both.collect();
+        if !both.is_empty() {
+            let again: Vec<_> = both.iter().map(|at| keys[*at].clone()).collect();
+            for (at, entry) in both.into_iter().zip(self.store.read(&again).await?) {
+                entries[at] = entry;
+            }
+        }
+        Ok(entries)
     }
 
     fn seen(&self, ticket: Ticket, scan: u64) -> Seen {

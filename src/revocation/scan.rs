@@ -7,7 +7,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use super::{
     OnLoss, Revocations,
     known::{Lost, Missing},
-    standing::{Standing, judge},
+    standing::{Standing, is_by_hand, judge},
 };
 use crate::{
     domain::RevocationKind,
@@ -24,7 +24,22 @@ const OURS: &[u8] = b"countersign:";
 /// Readings of a key that is overtaken again and again, before checks are left to ask for themselves.
 const ROUNDS: usize = 5;
 
-type At = (RevocationKind, Box<str>);
+pub(super) type At = (RevocationKind, Box<str>);
+
+/// What the feed told of, or what is to be looked at again.
+pub(super) type Dirty = HashMap<At, Told>;
+
+/// Which key of a revocation the feed told of last. Both together are a revocation (see [`judge`]); but where a
+/// reinstatement was written by hand, without deleting the revocation's key, it has to be settled which came last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// That of the reinstatement: one by hand is carried out.
+    Reinstated,
+    /// That of the revocation, or the order is not known: the revocation counts.
+    Revoked,
+    /// Nothing was told since it was read with the reinstatement beside it, which could have been on its way then.
+    Since,
+}
 
 /// One answer that is late must not be the end of a scan over a million keys: its page is asked for again.
 fn patience() -> ExponentialBuilder {
@@ -37,6 +52,8 @@ fn patience() -> ExponentialBuilder {
 pub(super) struct Scanned {
     /// How many there are. `None`: only what was lost was looked at again.
     pub(super) found: Option<usize>,
+    /// Beside which there is a reinstatement by hand.
+    pub(super) by_hand: Vec<At>,
     /// Revocations that were remembered here and gone there.
     pub(super) restored: usize,
     /// Everything was read, and the store does not take what it has lost.
@@ -53,37 +70,37 @@ pub(super) struct Unwritten {
     error: StoreError,
 }
 
-/// Reads what the feed told of, and the key of a canary with it. Gives back what was overtaken: the follower knows
-/// whether there is news of it, and which of its keys was told of last.
-pub(super) async fn read(
-    revocations: &Revocations,
-    batch: &HashMap<At, bool>,
-    canary: Option<&str>,
-) -> Result<HashMap<At, bool>, StoreError> {
-    let told: Vec<_> = batch.iter().map(|((kind, id), newer)| (*kind, &**id, *newer)).collect();
-    let Settled { outdone, overtaken } = settle(revocations, &told, canary, 0).await?;
-    // A reinstatement that a newer revocation has outdone must not count at somebody's next scan.
-    if !outdone.is_empty() {
-        revocations.store.delete(&outdone).await?;
+/// Reads what the feed told of, and the key of a canary with it. Gives back what was overtaken, the follower knows whether
+/// there is news of it, and what is to be looked at once more.
+pub(super) async fn read(revocations: &Revocations, batch: &Dirty, canary: Option<&str>) -> Result<Dirty, StoreError> {
+    let told: Vec<_> = batch.iter().map(|((kind, id), told)| (*kind, &**id, *told)).collect();
+    let Settled { by_hand, overtaken } = settle(revocations, &told, canary, 0).await?;
+    let mut left: Dirty = overtaken.into_iter().map(|(kind, id, told)| ((kind, id.into()), told)).collect();
+    for by_hand in by_hand {
+        match by_hand.told {
+            (_, _, Told::Reinstated) => revocations.carry_out(&by_hand).await?,
+            (kind, id, Told::Revoked) => _ = left.insert((kind, id.into()), Told::Since),
+            (_, _, Told::Since) => revocations.outdo(&by_hand).await?,
+        }
     }
-    Ok(overtaken.into_iter().map(|(kind, id, newer)| ((kind, id.into()), newer)).collect())
+    Ok(left)
 }
 
 /// Reads everything under `cs:revoked:`, then looks at what is remembered and was not found.
 pub(super) async fn scan(revocations: &Revocations, scan: u64) -> Result<Scanned, StoreError> {
     let room = revocations.known.room();
-    let (mut cursor, mut found, dropped) = (String::new(), 0, room.dropped());
+    let (mut cursor, mut found, mut by_hand, dropped) = (String::new(), 0, Vec::new(), room.dropped());
     loop {
         let scan_page = || revocations.store.scan(keys::REVOKED, &cursor, PAGE);
         let (page, next) = scan_page.retry(patience()).when(StoreError::is_transient).await?;
         let told: Vec<_> = page
             .iter()
             .filter_map(|key| keys::parse_revocation(keys::REVOKED, key))
-            .map(|(kind, id)| (kind, id, false))
+            .map(|(kind, id)| (kind, id, Told::Revoked))
             .collect();
         found += told.len();
         let settle_page = || settle_all(revocations, &told, scan);
-        settle_page.retry(patience()).when(StoreError::is_transient).await?;
+        by_hand.extend(settle_page.retry(patience()).when(StoreError::is_transient).await?);
         match next {
             Some(next) => cursor = next,
             None => break,
@@ -91,7 +108,7 @@ pub(super) async fn scan(revocations: &Revocations, scan: u64) -> Result<Scanned
     }
     room.whole(dropped);
     let mended = mend(revocations, scan).await?;
-    Ok(Scanned { found: Some(found), ..mended })
+    Ok(Scanned { found: Some(found), by_hand, ..mended })
 }
 
 /// Looks at what is remembered and `scan` did not find, and at the store's canary. Fails only where something cannot be
@@ -99,7 +116,7 @@ pub(super) async fn scan(revocations: &Revocations, scan: u64) -> Result<Scanned
 pub(super) async fn mend(revocations: &Revocations, scan: u64) -> Result<Scanned, StoreError> {
     let (restored, unrestored) = restore(revocations, scan).await?;
     let no_canary = look_for_canary(revocations).await?;
-    Ok(Scanned { found: None, restored, unwritten: unrestored.or(no_canary) })
+    Ok(Scanned { found: None, by_hand: Vec::new(), restored, unwritten: unrestored.or(no_canary) })
 }
 
 /// Whether somebody has said that the data is back (see [`OnLoss::Refuse`]), or has brought it back, canary and all.
@@ -114,56 +131,65 @@ pub(super) async fn is_restored(revocations: &Revocations) -> bool {
     restored
 }
 
-/// A revocation that was told of, and whether its own key was the last to be.
-type Told<'i> = (RevocationKind, &'i str, bool);
+/// A revocation, and what was told of it.
+type Asked<'i> = (RevocationKind, &'i str, Told);
+
+/// A revocation's key beside which somebody has written a reinstatement by hand, and what both say.
+pub(super) struct ByHand<'i> {
+    pub(super) told: Asked<'i>,
+    pub(super) revoked: Vec<u8>,
+    pub(super) reinstated: Vec<u8>,
+}
 
 /// What became of one reading.
 struct Settled<'i> {
-    /// Keys of reinstatements that were read beside a newer revocation. One that was not seen may be newer still.
-    outdone: Vec<String>,
+    by_hand: Vec<ByHand<'i>>,
     /// News came while the answer was on its way: it counts for nothing.
-    overtaken: Vec<Told<'i>>,
+    overtaken: Vec<Asked<'i>>,
 }
 
 /// Reads both keys of each, in one round trip, and takes them into memory.
 async fn settle<'i>(
     revocations: &Revocations,
-    told: &[Told<'i>],
+    asked: &[Asked<'i>],
     extra: Option<&str>,
     scan: u64,
 ) -> Result<Settled<'i>, StoreError> {
-    let tickets: Vec<Ticket> = told.iter().map(|(kind, id, _)| revocations.known.ticket(*kind, id)).collect();
-    let mut wanted: Vec<_> =
-        told.iter().flat_map(|(kind, id, _)| [keys::revoked(*kind, id), keys::reinstated(*kind, id)]).collect();
-    wanted.extend(extra.map(str::to_owned));
-    let entries = revocations.store.read(&wanted).await?;
-    let (mut outdone, mut overtaken) = (Vec::new(), Vec::new());
-    for ((at, pair), ticket) in told.iter().zip(entries.chunks_exact(2)).zip(tickets) {
-        let (kind, id, newer) = *at;
-        let standing = judge(kind, &pair[0], &pair[1], newer);
+    let subjects: Vec<_> = asked.iter().map(|(kind, id, _)| (*kind, *id)).collect();
+    let tickets: Vec<Ticket> = subjects.iter().map(|(kind, id)| revocations.known.ticket(*kind, id)).collect();
+    let entries = revocations.read(&subjects, extra).await?;
+    let (mut by_hand, mut overtaken) = (Vec::new(), Vec::new());
+    for ((at, pair), ticket) in asked.iter().zip(entries.chunks_exact(2)).zip(tickets) {
+        let (kind, id, _) = *at;
+        let standing = judge(kind, &pair[0], &pair[1]);
         if standing == Standing::Unreadable {
             tracing::warn!(kind = kind.as_str(), "a revocation's key cannot be read: answered with 503");
         }
         if !revocations.known.settle(kind, id, &standing, revocations.seen(ticket, scan)) {
             overtaken.push(*at);
-        } else if newer && matches!(standing, Standing::Revoked { .. }) && matches!(pair[1], Ok(Some(_))) {
-            outdone.push(keys::reinstated(kind, id));
+        } else if let (Ok(Some(revoked)), Ok(Some(reinstated))) = (&pair[0], &pair[1])
+            && is_by_hand(&reinstated.value)
+        {
+            let (revoked, reinstated) = (revoked.value.clone(), reinstated.value.clone());
+            by_hand.push(ByHand { told: *at, revoked, reinstated });
         }
     }
-    Ok(Settled { outdone, overtaken })
+    Ok(Settled { by_hand, overtaken })
 }
 
-/// As [`settle`], for a page of a scan: what was overtaken is read again.
-async fn settle_all(revocations: &Revocations, told: &[Told<'_>], scan: u64) -> Result<(), StoreError> {
-    let mut left = told.to_vec();
+/// As [`settle`], for a page of a scan: what was overtaken is read again. Gives those with a reinstatement by hand.
+async fn settle_all(revocations: &Revocations, asked: &[Asked<'_>], scan: u64) -> Result<Vec<At>, StoreError> {
+    let (mut left, mut found) = (asked.to_vec(), Vec::new());
     for _ in 0..ROUNDS {
-        left = settle(revocations, &left, None, scan).await?.overtaken;
+        let Settled { by_hand, overtaken } = settle(revocations, &left, None, scan).await?;
+        found.extend(by_hand.into_iter().map(|ByHand { told: (kind, id, _), .. }| (kind, id.into())));
+        left = overtaken;
         if left.is_empty() {
-            return Ok(());
+            return Ok(found);
         }
     }
     left.iter().for_each(|(kind, id, _)| revocations.known.suspect(*kind, id));
-    Ok(())
+    Ok(found)
 }
 
 /// Reads again what is remembered and was not found; writes back what should be there, and is not.
@@ -201,7 +227,7 @@ async fn reread<'m>(
     let mut lost = Vec::new();
     for ((missing, standing), ticket) in missing.iter().zip(&standings).zip(tickets) {
         match &missing.lost {
-            Some(held) if *standing == Standing::Nothing => lost.push((missing, held)),
+            Some(held) if standing.is_nothing_new(missing.beside) => lost.push((missing, held)),
             _ => {
                 revocations.known.settle(missing.kind, &missing.id, standing, revocations.seen(ticket, 0));
             }

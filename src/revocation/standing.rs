@@ -1,14 +1,45 @@
 //! What the two keys of a revocation say together: `cs:revoked:<kind>:<id>` and `cs:reinstated:<kind>:<id>`.
+//!
+//! The rule is of both values alone, so that every replica says the same, whatever it heard of and in whichever order: where
+//! the first stands, it is revoked; the second takes back where it stands alone. Which of two changes came last is settled
+//! at the store: a revocation sets the first key; `revoke --undo` deletes it, and only then writes the second. So the two
+//! together are a revocation that came after, or at the same time. A second key written by hand beside the first takes
+//! nothing back by itself: the follower that hears of it carries it out (see [`Told`](super::scan::Told)).
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use crate::{
     domain::{Identity, RevocationKind},
     store::Entry,
 };
 
-/// What `revoke --undo` writes: it deletes the revocation's key as well, so a key found beside it is a newer revocation.
-pub(super) const DELETED: &[u8] = b"deleted";
+/// What `revoke --undo` writes before it deletes the revocation's key: one that is cut short is whole or has not begun.
+pub(super) const UNDOING: &[u8] = b"deleted";
+
+/// The number at the end of what `revoke --undo` writes when the key is gone; no two are alike. One that was seen beside a
+/// revocation is older than that, and takes nothing back when the revocation's key has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Undo(NonZeroU64);
+
+impl Undo {
+    pub(super) fn fresh() -> Self {
+        Self(rand::random())
+    }
+
+    pub(super) fn value(self) -> String {
+        format!("deleted {:016x}", self.0)
+    }
+
+    fn parse(value: &[u8]) -> Option<Self> {
+        let number = std::str::from_utf8(value).ok()?.strip_prefix("deleted ")?;
+        u64::from_str_radix(number, 16).ok().and_then(NonZeroU64::new).map(Self)
+    }
+}
+
+/// Whether somebody else wrote this reinstatement.
+pub(super) fn is_by_hand(reinstated: &[u8]) -> bool {
+    reinstated != UNDOING && Undo::parse(reinstated).is_none()
+}
 
 /// How much of a value is kept as the reason, in octets.
 const MAX_REASON: usize = 256;
@@ -20,8 +51,11 @@ pub(super) enum Standing {
         scope: Scope,
         reason: Box<str>,
         life: Option<Duration>,
+        /// The reinstatement that stands beside it, and is older.
+        beside: Option<Undo>,
     },
-    Reinstated,
+    /// `None`: by hand, or one that is under way.
+    Reinstated(Option<Undo>),
     /// A key of another type, or too large: never "not revoked".
     Unreadable,
 }
@@ -53,25 +87,33 @@ impl Scope {
     }
 }
 
-/// `revocation_is_newer`: the feed told of the revocation's key after it told of the reinstatement's, or not of that at all.
-pub(super) fn judge(kind: RevocationKind, revoked: &Entry, reinstated: &Entry, revocation_is_newer: bool) -> Standing {
-    let (Ok(revoked), Ok(reinstated)) = (revoked, reinstated) else { return Standing::Unreadable };
-    match (revoked, reinstated) {
-        (None, None) => Standing::Nothing,
-        (None, Some(_)) => Standing::Reinstated,
-        (Some(_), Some(undo)) if !revocation_is_newer && undo.value != DELETED => Standing::Reinstated,
-        (Some(held), _) => {
-            let value = String::from_utf8_lossy(&held.value);
-            let reason = value.chars().scan(0, |length, c| {
-                *length += c.len_utf8();
-                (*length <= MAX_REASON).then_some(c)
-            });
-            Standing::Revoked {
-                scope: Scope::parse(kind, &value),
-                reason: reason.collect::<String>().into(),
-                life: held.life,
-            }
+impl Standing {
+    /// Whether nothing stands that changes what is known, where `beside` stood beside the revocation before.
+    pub(super) fn is_nothing_new(&self, beside: Option<Undo>) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Reinstated(Some(undo)) => beside == Some(*undo),
+            Self::Reinstated(None) | Self::Revoked { .. } | Self::Unreadable => false,
         }
+    }
+}
+
+pub(super) fn judge(kind: RevocationKind, revoked: &Entry, reinstated: &Entry) -> Standing {
+    let (Ok(revoked), Ok(reinstated)) = (revoked, reinstated) else { return Standing::Unreadable };
+    let undo = reinstated.as_ref().and_then(|held| Undo::parse(&held.value));
+    let Some(held) = revoked else {
+        return if reinstated.is_some() { Standing::Reinstated(undo) } else { Standing::Nothing };
+    };
+    let value = String::from_utf8_lossy(&held.value);
+    let reason = value.chars().scan(0, |length, c| {
+        *length += c.len_utf8();
+        (*length <= MAX_REASON).then_some(c)
+    });
+    Standing::Revoked {
+        scope: Scope::parse(kind, &value),
+        reason: reason.collect::<String>().into(),
+        life: held.life,
+        beside: undo,
     }
 }
 
@@ -108,26 +150,30 @@ mod tests {
     }
 
     #[test]
-    fn only_a_reinstatement_takes_back_and_a_newer_revocation_outdoes_it() {
-        let judge =
-            |revoked: &Entry, reinstated: &Entry, newer| judge(RevocationKind::Token, revoked, reinstated, newer);
-        assert_eq!(judge(&Ok(None), &Ok(None), true), Standing::Nothing);
-        assert_eq!(judge(&Ok(None), &held("x"), true), Standing::Reinstated);
-        assert_eq!(judge(&held("x"), &held("by hand"), false), Standing::Reinstated);
-        assert!(matches!(judge(&held("x"), &held("by hand"), true), Standing::Revoked { .. }));
-        assert!(matches!(judge(&held("x"), &held("deleted"), false), Standing::Revoked { .. }));
+    fn a_revocation_that_stands_counts_and_a_reinstatement_where_it_stands_alone() {
+        let judge = |revoked: &Entry, reinstated: &Entry| judge(RevocationKind::Token, revoked, reinstated);
+        let undo = Undo::fresh();
+        assert_eq!(judge(&Ok(None), &Ok(None)), Standing::Nothing);
+        assert_eq!(judge(&Ok(None), &held(&undo.value())), Standing::Reinstated(Some(undo)));
+        for value in ["by hand", "deleted", "deleted by Bob", "deleted 0", ""] {
+            assert_eq!(judge(&Ok(None), &held(value)), Standing::Reinstated(None), "{value}");
+            assert!(matches!(judge(&held("x"), &held(value)), Standing::Revoked { beside: None, .. }), "{value}");
+            assert_eq!(is_by_hand(value.as_bytes()), value != "deleted", "{value}");
+        }
+        let Standing::Revoked { beside, .. } = judge(&held("x"), &held(&undo.value())) else { panic!("not revoked") };
+        assert!(beside == Some(undo) && !is_by_hand(undo.value().as_bytes()) && undo != Undo::fresh());
     }
 
     #[test]
     fn what_cannot_be_read_is_never_not_revoked() {
         let bad: Entry = Err(StoreError::new(StoreErrorKind::Malformed, "list"));
-        assert_eq!(judge(RevocationKind::Token, &bad, &Ok(None), true), Standing::Unreadable);
-        assert_eq!(judge(RevocationKind::Token, &Ok(None), &bad, true), Standing::Unreadable);
+        assert_eq!(judge(RevocationKind::Token, &bad, &Ok(None)), Standing::Unreadable);
+        assert_eq!(judge(RevocationKind::Token, &Ok(None), &bad), Standing::Unreadable);
     }
 
     #[test]
     fn a_reason_is_the_beginning_of_the_value_in_whole_characters() {
-        let reason = |value: &str| match judge(RevocationKind::Token, &held(value), &Ok(None), true) {
+        let reason = |value: &str| match judge(RevocationKind::Token, &held(value), &Ok(None)) {
             Standing::Revoked { reason, .. } => reason,
             other => panic!("{other:?}"),
         };

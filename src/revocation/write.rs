@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{
     Revocations,
-    standing::{DELETED, Scope, Standing, judge},
+    scan::ByHand,
+    standing::{Scope, Standing, UNDOING, Undo, judge},
 };
 use crate::{
     domain::{RevocationKind, UnixTime},
@@ -44,7 +45,7 @@ impl Revocations {
         reason: &str,
         life: Option<Duration>,
     ) -> Result<Listed, StoreError> {
-        let life = life.or((kind != RevocationKind::Device).then_some(*self.settings.max_lifetime));
+        let life = life.or_else(|| self.usual_life(kind));
         let until = (kind == RevocationKind::Subject).then(|| self.clock.now().as_secs());
         let (scope, value) = match until {
             Some(secs) => (Scope::IssuedUntil(secs), secs.to_string()),
@@ -63,7 +64,12 @@ impl Revocations {
     /// What the store holds at one id.
     async fn stands(&self, kind: RevocationKind, id: &str) -> Result<Option<Listed>, StoreError> {
         let entries = self.store.read(&[keys::revoked(kind, id)]).await?;
-        Ok(entries.first().and_then(|entry| listed(kind, id, &judge(kind, entry, &Ok(None), true))))
+        Ok(entries.first().and_then(|entry| listed(kind, id, &judge(kind, entry, &Ok(None)))))
+    }
+
+    /// How long a revocation lasts that says nothing else; `None`: until it is taken back.
+    pub fn usual_life(&self, kind: RevocationKind) -> Option<Duration> {
+        (kind != RevocationKind::Device).then_some(*self.settings.max_lifetime)
     }
 
     /// Revokes every token of a subject that was issued at or before `until`, and never fewer than were before.
@@ -72,19 +78,12 @@ impl Revocations {
     ///
     /// When the store did not acknowledge it: then nothing was promised. An empty or over-long id is refused.
     pub async fn revoke_until(&self, subject: &str, until: UnixTime) -> Result<(), StoreError> {
-        checked(subject)?;
-        let (kind, secs, life) = (RevocationKind::Subject, until.as_secs(), Some(*self.settings.max_lifetime));
-        let ticket = self.known.ticket(kind, subject);
-        let value = secs.to_string();
-        if self.store.raise(&keys::revoked(kind, subject), &value, life).await? {
-            let standing = Standing::Revoked { scope: Scope::IssuedUntil(secs), reason: value.into(), life };
-            self.known.settle(kind, subject, &standing, self.seen(ticket, 0));
-            self.store.delete(&[keys::reinstated(kind, subject)]).await?;
-        }
+        let (secs, life) = (until.as_secs(), Some(*self.settings.max_lifetime));
+        self.widen((RevocationKind::Subject, subject), Scope::IssuedUntil(secs), &secs.to_string(), life).await?;
         Ok(())
     }
 
-    /// Writes a revocation, known here at once unless the feed has told of it already. An earlier reinstatement's key goes.
+    /// Writes a revocation, known here at once unless the feed has told of it already.
     async fn widen(
         &self,
         (kind, id): (RevocationKind, &str),
@@ -104,13 +103,13 @@ impl Revocations {
             );
         }
         // Where something stands that says more, the feed tells of it.
-        let standing = Standing::Revoked { scope, reason: value.into(), life };
+        let standing = Standing::Revoked { scope, reason: value.into(), life, beside: None };
         self.known.settle(kind, id, &standing, self.seen(ticket, 0));
-        self.store.delete(&[keys::reinstated(kind, id)]).await?;
         Ok(widened)
     }
 
-    /// Takes a revocation back, on every replica. Says whether the store held one, or it was remembered here.
+    /// Takes a revocation back, on every replica, unless it is revoked again meanwhile. Says whether the store held one, or it
+    /// was remembered here.
     ///
     /// # Errors
     ///
@@ -120,10 +119,32 @@ impl Revocations {
         // Replicas that are away remember the revocation for so long at most.
         let life = Some(*self.settings.max_lifetime);
         let (ticket, known) = (self.known.ticket(kind, id), self.known.remembers(kind, id, self.clock.now()));
-        self.store.write(&keys::reinstated(kind, id), DELETED, life).await?;
+        let (key, undo) = (keys::reinstated(kind, id), Undo::fresh());
+        self.store.write(&key, UNDOING, life).await?;
         let was_there = self.store.delete(&[keys::revoked(kind, id)]).await? > 0 || known;
-        self.known.settle(kind, id, &Standing::Reinstated, self.seen(ticket, 0));
+        // INVARIANT: written when the revocation is gone. Whoever sees it beside one sees a later one.
+        self.store.write(&key, undo.value().as_bytes(), life).await?;
+        self.known.settle(kind, id, &Standing::Reinstated(Some(undo)), self.seen(ticket, 0));
         Ok(was_there)
+    }
+
+    /// Carries out a reinstatement that somebody wrote by hand beside the revocation: as [`Self::reinstate`] does. Of many
+    /// replicas one does, and not where either value is another by now.
+    pub(super) async fn carry_out(&self, by_hand: &ByHand<'_>) -> Result<(), StoreError> {
+        let ByHand { told: (kind, id, _), revoked, reinstated } = by_hand;
+        let (key, life) = (keys::reinstated(*kind, id), Some(*self.settings.max_lifetime));
+        if self.store.exchange(&key, reinstated, Some(UNDOING)).await? {
+            self.store.exchange(&keys::revoked(*kind, id), revoked, None).await?;
+            self.store.write(&key, Undo::fresh().value().as_bytes(), life).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks a reinstatement by hand as older than the revocation beside it, so that it takes nothing back when that ends.
+    pub(super) async fn outdo(&self, by_hand: &ByHand<'_>) -> Result<(), StoreError> {
+        let ByHand { told: (kind, id, _), reinstated, .. } = by_hand;
+        let undo = Undo::fresh().value();
+        self.store.exchange(&keys::reinstated(*kind, id), reinstated, Some(undo.as_bytes())).await.map(drop)
     }
 
     /// A page of what the store holds, of one kind or of all. An empty cursor begins; `None` ends.
@@ -145,7 +166,7 @@ impl Revocations {
             .zip(&entries)
             .filter_map(|(key, entry)| {
                 let (kind, id) = keys::parse_revocation(keys::REVOKED, key)?;
-                listed(kind, id, &judge(kind, entry, &Ok(None), true))
+                listed(kind, id, &judge(kind, entry, &Ok(None)))
             })
             .collect();
         Ok((listed, next))
@@ -156,12 +177,12 @@ fn listed(kind: RevocationKind, id: &str, standing: &Standing) -> Option<Listed>
     let id = id.to_owned();
     let blank = Listed { kind, id, reason: String::new(), issued_until: None, life: None, unreadable: false };
     match standing {
-        Standing::Nothing | Standing::Reinstated => None,
+        Standing::Nothing | Standing::Reinstated(_) => None,
         Standing::Unreadable => Some(Listed { unreadable: true, ..blank }),
         Standing::Revoked { scope: Scope::IssuedUntil(secs), life, .. } => {
             Some(Listed { issued_until: Some(UnixTime::from_secs(*secs)), life: *life, ..blank })
         }
-        Standing::Revoked { scope: Scope::Everything, reason, life } => {
+        Standing::Revoked { scope: Scope::Everything, reason, life, .. } => {
             Some(Listed { reason: reason.to_string(), life: *life, ..blank })
         }
     }

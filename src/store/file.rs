@@ -177,6 +177,10 @@ impl Store for File {
         self.change(|table, now| table.widen(key, value, life, now)).await?
     }
 
+    async fn exchange(&self, key: &str, old: &[u8], new: Option<&[u8]>) -> Result<bool, StoreError> {
+        self.change(|table, _| table.exchange(key, old, new)).await?
+    }
+
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
         self.change(|table, _| keys.iter().map(|key| u64::from(table.delete(key))).sum()).await
     }

@@ -54,6 +54,10 @@ impl Store for Memory {
         self.with(|table, now| table.widen(key, value, life, now))
     }
 
+    async fn exchange(&self, key: &str, old: &[u8], new: Option<&[u8]>) -> Result<bool, StoreError> {
+        self.with(|table, _| table.exchange(key, old, new))
+    }
+
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
         Ok(self.with(|table, _| keys.iter().map(|key| u64::from(table.delete(key))).sum()))
     }

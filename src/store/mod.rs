@@ -89,6 +89,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// that a failover does not lose it. A revocation is written so: none narrows or shortens another.
     async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError>;
 
+    /// Puts `new` (`None`: nothing) where exactly `old` stands, for what is left of its life, in one atomic step. Says whether
+    /// it did: of many who try, one does.
+    async fn exchange(&self, key: &str, old: &[u8], new: Option<&[u8]>) -> Result<bool, StoreError>;
+
     /// Removes keys of any type. Says how many were there.
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError>;
 

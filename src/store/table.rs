@@ -134,6 +134,19 @@ impl Table {
         Ok(Widened { set, life: ends.map(|ends| ends.since(now)), replicated: None })
     }
 
+    pub(super) fn exchange(&mut self, key: &str, old: &[u8], new: Option<&[u8]>) -> Result<bool, StoreError> {
+        let ends = match self.items.get(key) {
+            Some(Item { data: Data::Record(_), .. }) => return Err(wrong_type()),
+            Some(Item { data: Data::Value(held), ends }) if held == old => *ends,
+            Some(_) | None => return Ok(false),
+        };
+        match new {
+            Some(new) => self.put(key, Item { data: Data::Value(new.to_vec()), ends }),
+            None => _ = self.delete(key),
+        }
+        Ok(true)
+    }
+
     pub(super) fn delete(&mut self, key: &str) -> bool {
         let Some(item) = self.items.remove(key) else { return false };
         if let Some(ends) = item.ends {

@@ -62,6 +62,10 @@ impl Store for Shelf {
         unused()
     }
 
+    async fn exchange(&self, _: &str, _: &[u8], _: Option<&[u8]>) -> Result<bool, StoreError> {
+        unused()
+    }
+
     async fn delete(&self, _: &[String]) -> Result<u64, StoreError> {
         unused()
     }

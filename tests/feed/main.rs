@@ -10,6 +10,7 @@ mod devices;
 mod interleaved;
 mod notices;
 mod slow;
+mod undone;
 mod wide;
 
 use std::{sync::Arc, time::Duration};

@@ -214,7 +214,7 @@ impl Enrollment {
             }
             not_barred(&record)?;
         }
-        self.not_revoked(&id).await?;
+        not_revoked(&*self.store, &id).await?;
         Ok((id, request))
     }
 
@@ -252,7 +252,7 @@ impl Enrollment {
         posture: &Posture,
     ) -> Result<Enrolled, EnrollError> {
         not_barred(record)?;
-        self.not_revoked(&id).await?;
+        not_revoked(&*self.store, &id).await?;
         let now = self.clock.now();
         if let Err(problem) = self.compliant(posture) {
             if matches!(problem, EnrollError::NotCompliant(_)) {
@@ -291,17 +291,6 @@ impl Enrollment {
         if issues.is_empty() { Ok(()) } else { Err(EnrollError::NotCompliant(issues)) }
     }
 
-    /// A revocation outlives its device's record.
-    async fn not_revoked(&self, id: &DeviceId) -> Result<(), EnrollError> {
-        let kind = RevocationKind::Device;
-        let keys = [keys::revoked(kind, id.as_str()), keys::reinstated(kind, id.as_str())];
-        let found = self.store.read(&keys).await?;
-        match found.as_slice() {
-            [Ok(None), _] | [Ok(Some(_)), Ok(Some(_))] => Ok(()),
-            _ => Err(EnrollError::Barred("revoked")),
-        }
-    }
-
     async fn write(
         &self,
         id: &DeviceId,
@@ -334,6 +323,15 @@ fn not_barred(record: &DeviceRecord) -> Result<(), EnrollError> {
     }
 }
 
+/// A revocation outlives its device's record. While its key stands, a reinstatement beside it takes nothing back.
+async fn not_revoked(store: &dyn Store, id: &DeviceId) -> Result<(), EnrollError> {
+    let found = store.read(&[keys::revoked(RevocationKind::Device, id.as_str())]).await?;
+    match found.as_slice() {
+        [Ok(None)] => Ok(()),
+        _ => Err(EnrollError::Barred("revoked")),
+    }
+}
+
 /// An id that is also a segment of a SPIFFE id.
 fn checked_id(id: &str) -> Result<&str, EnrollError> {
     let plain = id.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"._-".contains(&octet));
@@ -362,5 +360,20 @@ impl Source for Enrollment {
         {
             page.counter(NAME, HELP, &[("outcome", outcome)], counter);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::Memory;
+
+    #[tokio::test]
+    async fn a_device_whose_revocation_stands_does_not_enrol_whatever_stands_beside_it() {
+        let (store, id) = (Memory::new(|| UnixTime::EPOCH), DeviceId::from("laptop"));
+        store.write("cs:reinstated:device:laptop", b"deleted", None).await.unwrap();
+        assert!(not_revoked(&store, &id).await.is_ok());
+        store.write("cs:revoked:device:laptop", b"stolen", None).await.unwrap();
+        assert!(not_revoked(&store, &id).await.is_err());
     }
 }

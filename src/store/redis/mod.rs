@@ -159,6 +159,12 @@ impl Store for Redis {
         Ok(Widened { set: set == 1, life: u64::try_from(left).ok().map(Duration::from_millis), replicated })
     }
 
+    async fn exchange(&self, key: &str, old: &[u8], new: Option<&[u8]>) -> Result<bool, StoreError> {
+        let mut script = scripts::EXCHANGE.prepare_invoke();
+        script.key(key).arg(old).arg(new);
+        Ok(integer(&self.link.invoke(&script).await?)? == 1)
+    }
+
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
         let deleted = try_join_all(keys.iter().map(|key| {
             let mut command = cmd("DEL");

@@ -74,6 +74,22 @@ pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// `KEYS[1]` a value; `ARGV`: what it has to be, and the new one, if any. Answers 1 where it was so.
+pub(super) static EXCHANGE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local same = redis.call('GETRANGE', KEYS[1], 0, #ARGV[1]) == ARGV[1]
+        if not same or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+        if ARGV[2] then
+            redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+        else
+            redis.call('DEL', KEYS[1])
+        end
+        return 1
+        ",
+    )
+});
+
 /// `KEYS[1]` a value that begins with a number; `ARGV`: the new one, its life in milliseconds (0: none). Answers 1 where it was set.
 /// A value that is too large begins with no number of ours: only its beginning is looked at.
 pub(super) static RAISE: LazyLock<Script> = LazyLock::new(|| {
