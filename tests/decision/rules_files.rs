@@ -1,4 +1,4 @@
-use std::{fs, path::Path, time::Duration};
+use std::{collections::HashSet, fs, path::Path, time::Duration};
 
 use countersign::{
     document::Diagnostic,
@@ -50,6 +50,35 @@ fn the_shape_that_users_bring_loads_as_it_is() {
     assert_eq!(sensitive.constraints.restrictions.iter().collect::<Vec<_>>(), ["encrypt_at_rest", "prevent_download"]);
     let api = rules.policy("api-access").unwrap();
     assert_eq!(api.rate_limits[1].scope, RateScope::ApiScope("write:data".into()));
+}
+
+/// The blocks of `docs/rules.md`, each a file of its own, and the one policy in Cedar that the last of them names.
+fn page() -> Vec<SourceFile> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules.md")).unwrap();
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut files: Vec<_> =
+        blocks.enumerate().map(|(i, block)| SourceFile::new(format!("{i}.yaml"), block)).collect();
+    files.push(SourceFile::new("cedar/p.cedar", "forbid(principal, action, resource) when { context.encrypted == false };"));
+    files
+}
+
+#[test]
+fn the_page_about_rules_loads_as_it_stands_and_leaves_no_key_out() {
+    let files = page();
+    let options = Options { known_networks: Some(["branch".into()].into()), ..Options::default() };
+    let Loaded { rules, warnings } = load(&files, options).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(rules.guards()[..4], Guard::defaults());
+    assert_eq!(rules.sessions()[..1], SessionRule::defaults());
+    let keys: HashSet<&str> =
+        files.iter().flat_map(|file| file.text.split(|c: char| !c.is_alphanumeric() && c != '_')).collect();
+    let raw = include_str!("../../src/policy/load/raw.rs");
+    let fields = raw.lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(": "));
+    // One value in place of a list, another word for a scope's list: said by their plurals.
+    let spared = ["_description", "kind", "matches", "value", "values", "name", "country", "cidr", "schema", "entities"];
+    let missing: Vec<_> =
+        fields.map(|(name, _)| name).filter(|name| !spared.contains(name) && !keys.contains(name)).collect();
+    assert_eq!(missing, [""; 0]);
 }
 
 #[test]
