@@ -181,16 +181,23 @@ fn tcp(view: &CheckView<'_>, id: DecisionId) -> AccessRequest {
 }
 
 /// Names to remove from an allowed request: whatever begins with `x-zt-` in either spelling, and the overrides.
+///
+/// Of a few names each is compared with those before it; many, which only an attacker sends, are sorted instead.
 fn headers_to_remove(http: &HttpView<'_>) -> SmallVec<[Box<str>; 2]> {
+    const FEW: usize = 32;
     let mut names: SmallVec<[Box<str>; 2]> = SmallVec::new();
     // All of them begin with an `x`; most headers do not.
     for header in http.headers().iter().filter(|header| matches!(header.name, [b'x' | b'X', ..])) {
         if (is_ours(header.name) || is_override(header.name))
             && let Ok(name) = std::str::from_utf8(header.name)
-            && !names.iter().any(|known| known.eq_ignore_ascii_case(name))
+            && (names.len() >= FEW || !names.iter().any(|known| known.eq_ignore_ascii_case(name)))
         {
             names.push(name.to_ascii_lowercase().into());
         }
+    }
+    if names.len() > FEW {
+        names.sort_unstable();
+        names.dedup();
     }
     names
 }
@@ -287,3 +294,6 @@ fn text(octets: &[u8]) -> &str {
 fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
     value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
+
+#[cfg(test)]
+mod tests;
