@@ -144,7 +144,7 @@ fn request(
         path: if host.is_none() && !http.host.is_empty() { Err(PathProblem::Unreadable) } else { path },
         host: Arc::from(host.unwrap_or_default()),
         client: client_address(view, http, trusted_hops),
-        encrypted: http.scheme.eq_ignore_ascii_case(b"https") || !view.source.principal.is_empty(),
+        encrypted: is_encrypted(view, http),
         client_kind: client_kind(http, content_type, accept),
         long_lived: is_long_lived(http, content_type, accept),
         extensions: extensions(view),
@@ -214,6 +214,17 @@ fn is_ours(name: &[u8]) -> bool {
 
 fn is_override(name: &[u8]) -> bool {
     OVERRIDES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// Mutual TLS, or https by Envoy's own word. Over HTTP/2 the client writes `:scheme`, and Envoy passes it on as it came; what
+/// the connection was stands in `x-forwarded-proto`. The attribute `tls_session` says nothing: it is there without TLS, too.
+fn is_encrypted(view: &CheckView<'_>, http: &HttpView<'_>) -> bool {
+    let is_https = |text: &[u8]| text.eq_ignore_ascii_case(b"https");
+    let forwarded = || {
+        let lines = http.values("x-forwarded-proto");
+        !lines.is_empty() && lines.iter().all(|line| is_https(line))
+    };
+    !view.source.principal.is_empty() || (is_https(http.scheme) && forwarded())
 }
 
 fn client_address(view: &CheckView<'_>, http: &HttpView<'_>, trusted_hops: Option<usize>) -> Option<IpAddr> {

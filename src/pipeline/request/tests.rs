@@ -61,3 +61,35 @@ fn what_is_removed_is_named_once_in_lower_case() {
     let removed: BTreeSet<_> = read(context(http), |message| message.remove.into_iter().collect());
     assert_eq!(removed, BTreeSet::from(["x-zt-subject", "x_zt_roles", "x-original-url"].map(Box::from)));
 }
+
+#[test]
+fn a_scheme_that_the_client_wrote_is_not_encryption() {
+    let of = |scheme: &str, lines: &[&str], principal: &str| {
+        let header = |line: &&str| owned::HeaderValue {
+            key: "x-forwarded-proto".into(),
+            value: (*line).into(),
+            ..Default::default()
+        };
+        let header_map = Some(owned::HeaderMap { headers: lines.iter().map(header).collect() });
+        let http = wire::HttpRequest { scheme: scheme.into(), header_map, ..with_headers([]) };
+        let source = Some(wire::Peer { principal: principal.into(), ..wire::Peer::default() });
+        // Envoy sends `tls_session` without TLS as well.
+        let tls_session = Some(wire::TlsSession { sni: "shop.example".into() });
+        read(owned::AttributeContext { source, tls_session, ..context(http) }, |message| message.request.encrypted)
+    };
+    assert!(of("https", &["https"], ""));
+    assert!(of("http", &["http"], "spiffe://td.example/cart"));
+    for (scheme, lines) in [
+        ("https", &["http"][..]),
+        ("http", &["https"]),
+        ("https", &[]),
+        ("https", &["https", "http"]),
+        ("https", &["https,http"]),
+        ("https", &[""]),
+    ] {
+        assert!(!of(scheme, lines, ""), "{scheme} {lines:?}");
+    }
+    let mapped = |proto| with_headers(pairs([("x-forwarded-proto", proto)]));
+    assert!(request(wire::HttpRequest { scheme: "https".into(), ..mapped("https") }).encrypted);
+    assert!(!request(wire::HttpRequest { scheme: "https".into(), ..mapped("http") }).encrypted);
+}
