@@ -136,7 +136,7 @@ fn request(
     let host = canonical_host(text(http.host));
     let path = canonical_path(&lossy(http.path)).map(Arc::from);
     let content_type = http.value("content-type").unwrap_or_default();
-    let accept = http.value("accept").unwrap_or_default();
+    let accept = http.values("accept");
     AccessRequest {
         id,
         transport: Transport::Http,
@@ -145,8 +145,8 @@ fn request(
         host: Arc::from(host.unwrap_or_default()),
         client: client_address(view, http, trusted_hops),
         encrypted: is_encrypted(view, http),
-        client_kind: client_kind(http, content_type, accept),
-        long_lived: is_long_lived(http, content_type, accept),
+        client_kind: client_kind(http, content_type, accept.last().copied().unwrap_or_default()),
+        long_lived: is_long_lived(http, content_type, &accept),
         extensions: extensions(view),
         justification: justification(http),
         device_sent: carried.device.is_some() || carried.fingerprint.is_some(),
@@ -253,11 +253,20 @@ fn client_kind(http: &HttpView<'_>, content_type: &[u8], accept: &[u8]) -> Clien
     if starts_with(accept, b"text/html") && navigates() { ClientKind::Browser } else { ClientKind::Api }
 }
 
-fn is_long_lived(http: &HttpView<'_>, content_type: &[u8], accept: &[u8]) -> bool {
+fn is_long_lived(http: &HttpView<'_>, content_type: &[u8], accept: &[&[u8]]) -> bool {
     http.method == b"CONNECT"
         || starts_with(content_type, b"application/grpc")
-        || starts_with(accept, b"text/event-stream")
+        || accept.iter().any(|line| takes_events(line))
         || http.value("upgrade").is_some()
+}
+
+/// Whether an `Accept` list (RFC 9110 section 12.5.1) has `text/event-stream` anywhere, with whatever parameters.
+fn takes_events(accept: &[u8]) -> bool {
+    let kind = |member: &[u8]| {
+        let end = member.iter().position(|octet| *octet == b';').unwrap_or(member.len());
+        member[..end].trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    };
+    accept.split(|octet| *octet == b',').any(kind)
 }
 
 fn extensions(view: &CheckView<'_>) -> RouteExtensions {

@@ -93,3 +93,29 @@ fn a_scheme_that_the_client_wrote_is_not_encryption() {
     assert!(request(wire::HttpRequest { scheme: "https".into(), ..mapped("https") }).encrypted);
     assert!(!request(wire::HttpRequest { scheme: "https".into(), ..mapped("http") }).encrypted);
 }
+
+#[test]
+fn an_event_stream_may_stand_anywhere_in_the_list_of_what_is_accepted() {
+    let is_stream = |accept: &str| request(with_headers(pairs([("accept", accept)]))).long_lived;
+    for accept in [
+        "text/event-stream",
+        "application/json, text/event-stream",
+        "application/json,Text/Event-Stream",
+        "text/html;q=0.9, text/event-stream; q=0.8 , */*",
+        "text/event-stream;charset=utf-8",
+    ] {
+        assert!(is_stream(accept), "{accept}");
+    }
+    for accept in ["", "*/*", "text/*", "text/event-streams", "application/json; x=text/event-stream"] {
+        assert!(!is_stream(accept), "{accept}");
+    }
+    let lines = |values: [&str; 2]| {
+        let line = |value: &str| owned::HeaderValue { key: "accept".into(), value: value.into(), ..Default::default() };
+        wire::HttpRequest {
+            header_map: Some(owned::HeaderMap { headers: values.map(line).into() }),
+            ..with_headers([])
+        }
+    };
+    assert!(request(lines(["text/event-stream", "application/json"])).long_lived);
+    assert!(request(lines(["application/json", "text/event-stream"])).long_lived);
+}
