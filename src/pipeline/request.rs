@@ -85,7 +85,7 @@ impl<'a> Carried<'a> {
             http.values(name).into_iter().for_each(|line| values.push(line));
             values
         };
-        let mut target = http.path.splitn(2, |octet| *octet == b'?');
+        let mut target = http.target().splitn(2, |octet| *octet == b'?');
         Self {
             credentials: Credentials {
                 authorization: lines("authorization"),
@@ -134,7 +134,7 @@ fn request(
     trusted_hops: Option<usize>,
 ) -> AccessRequest {
     let host = canonical_host(text(http.host));
-    let path = canonical_path(&lossy(http.path)).map(Arc::from);
+    let path = canonical_path(&lossy(http.target())).map(Arc::from);
     let content_type = http.value("content-type").unwrap_or_default();
     let accept = http.values("accept");
     AccessRequest {

@@ -36,7 +36,7 @@ pub struct PeerView<'a> {
 pub struct HttpView<'a> {
     pub id: &'a [u8],
     pub method: &'a [u8],
-    /// With its query, undecoded.
+    /// With its query, undecoded, and as text: see [`HttpView::target`].
     pub path: &'a [u8],
     pub host: &'a [u8],
     pub scheme: &'a [u8],
@@ -171,6 +171,16 @@ impl<'a> HttpView<'a> {
             return None;
         }
         self.named(name).next_back().map(|header| header.value)
+    }
+
+    /// The path with its query, octet by octet where Envoy sends it so (`encode_raw_headers`): in `path` it has replaced octets that
+    /// are no UTF-8 by `!`, which is another path.
+    pub fn target(&self) -> &'a [u8] {
+        const PATH: &str = ":path";
+        if !self.may_hold(PATH) {
+            return self.path;
+        }
+        self.named(PATH).rfind(|header| header.line).map_or(self.path, |header| header.value)
     }
 
     fn named(&self, name: &str) -> impl DoubleEndedIterator<Item = &Header<'a>> {

@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use super::{AccessRequest, Message};
 use crate::{
-    domain::DecisionId,
+    domain::{DecisionId, path::PathProblem},
     wire::owned::{self, attribute_context as wire},
 };
 
@@ -118,4 +118,21 @@ fn an_event_stream_may_stand_anywhere_in_the_list_of_what_is_accepted() {
     };
     assert!(request(lines(["text/event-stream", "application/json"])).long_lived);
     assert!(request(lines(["application/json", "text/event-stream"])).long_lived);
+}
+
+#[test]
+fn with_raw_headers_the_path_is_judged_as_it_came() {
+    let of = |raw: &[u8]| {
+        let line = owned::HeaderValue { key: ":path".into(), raw_value: raw.to_vec(), ..Default::default() };
+        let header_map = Some(owned::HeaderMap { headers: vec![line] });
+        // What Envoy makes of it as text.
+        request(wire::HttpRequest { path: "/files/a!b".into(), header_map, ..with_headers([]) }).path
+    };
+    assert_eq!(of(b"/files/a!b?q").as_deref(), Ok("/files/a!b"));
+    for raw in [&b"/files/a\xffb"[..], b"/files/a\xc3\xa9b", b"/files/a\x7fb", b"/files/a b"] {
+        assert_eq!(of(raw), Err(PathProblem::RawOctet), "{raw:?}");
+    }
+    assert_eq!(of(b""), Err(PathProblem::NotAbsolute));
+    let mapped = request(with_headers(pairs([(":path", "/other")]))).path;
+    assert_eq!(mapped.as_deref(), Ok("/hello"), "only a line of its own is octet by octet");
 }
