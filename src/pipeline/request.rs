@@ -274,22 +274,28 @@ fn extensions(view: &CheckView<'_>) -> RouteExtensions {
     if view.extensions.is_empty() {
         return extensions;
     }
-    let named = |name: &'static str| view.extension(name).map(text).filter(|value| !value.is_empty());
+    let mut malformed = None;
+    // An empty value is what a template's variable without a value leaves: no name of anything, as an unknown one.
+    let mut named = |name: &'static str| {
+        let value = view.extension(name).map(text)?;
+        if value.is_empty() {
+            malformed = Some(name);
+        }
+        Some(value)
+    };
     extensions.policy = named("policy").map(Arc::from);
     extensions.resource = named("resource").map(Arc::from);
     extensions.segment = named("segment").map(Arc::from);
-    if let Some(word) = named("data_classification") {
-        extensions.data_classification = Classification::parse(word);
-        if extensions.data_classification.is_none() {
-            extensions.malformed = Some("data_classification".into());
-        }
+    let (classification, level) = (named("data_classification"), named("min_trust_level"));
+    extensions.data_classification = classification.and_then(Classification::parse);
+    extensions.min_trust_level = level.and_then(TrustLevel::parse);
+    if classification.is_some() && extensions.data_classification.is_none() {
+        malformed = Some("data_classification");
     }
-    if let Some(word) = named("min_trust_level") {
-        extensions.min_trust_level = TrustLevel::parse(word);
-        if extensions.min_trust_level.is_none() {
-            extensions.malformed = Some("min_trust_level".into());
-        }
+    if level.is_some() && extensions.min_trust_level.is_none() {
+        malformed = Some("min_trust_level");
     }
+    extensions.malformed = malformed.map(Arc::from);
     extensions
 }
 

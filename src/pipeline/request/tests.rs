@@ -136,3 +136,24 @@ fn with_raw_headers_the_path_is_judged_as_it_came() {
     let mapped = request(with_headers(pairs([(":path", "/other")]))).path;
     assert_eq!(mapped.as_deref(), Ok("/hello"), "only a line of its own is octet by octet");
 }
+
+#[test]
+fn an_empty_extension_is_an_unknown_name() {
+    let of = |name: &str, value: &str| {
+        let context_extensions = pairs([(name, value)]);
+        read(owned::AttributeContext { context_extensions, ..context(with_headers([])) }, |message| {
+            message.request.extensions
+        })
+    };
+    for name in ["policy", "resource", "segment", "data_classification", "min_trust_level"] {
+        assert_eq!(of(name, "").malformed.as_deref(), Some(name));
+    }
+    assert_eq!(of("min_trust_level", "hihg").malformed.as_deref(), Some("min_trust_level"));
+    assert_eq!(of("data_classification", "sercet").malformed.as_deref(), Some("data_classification"));
+    for (name, value) in
+        [("policy", "p"), ("min_trust_level", "high"), ("data_classification", "confidential"), ("other", "")]
+    {
+        assert_eq!(of(name, value).malformed, None, "{name}");
+    }
+    assert_eq!(of("policy", "p").policy.as_deref(), Some("p"));
+}
