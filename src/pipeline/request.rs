@@ -15,6 +15,7 @@ use crate::{
         AccessRequest, Classification, ClientKind, DecisionId, Method, RouteExtensions, Transport, TrustLevel,
         host::canonical_host,
         path::{PathProblem, canonical_path},
+        text::is_invisible,
     },
     identity::{Credentials, HeaderValues},
     wire::{
@@ -299,12 +300,12 @@ fn extensions(view: &CheckView<'_>) -> RouteExtensions {
     extensions
 }
 
-/// Ten to 512 printable characters, else as if none were given.
+/// Ten to 512 printable characters, else as if none were given. Spaces in a row count once, and what nobody sees is not printable.
 fn justification(http: &HttpView<'_>) -> Option<Arc<str>> {
     let given = std::str::from_utf8(http.value("x-access-justification")?).ok()?.trim();
-    let length = given.chars().count();
-    let printable = given.chars().all(|c| !c.is_control());
-    ((10..=512).contains(&length) && printable).then(|| given.into())
+    let printed = given.split_whitespace().map(|word| 1 + word.chars().count()).sum::<usize>().saturating_sub(1);
+    let fits = printed >= 10 && given.chars().count() <= 512;
+    (fits && !given.chars().any(is_invisible)).then(|| given.into())
 }
 
 fn principal(octets: &[u8]) -> Option<Arc<str>> {

@@ -157,3 +157,20 @@ fn an_empty_extension_is_an_unknown_name() {
     }
     assert_eq!(of("policy", "p").policy.as_deref(), Some("p"));
 }
+
+#[test]
+fn a_justification_is_ten_characters_that_somebody_can_read() {
+    let of = |text: &str| request(with_headers(pairs([("x-access-justification", text)]))).justification;
+    for text in ["ticket 123", "Störung im Lager", "  ticket 4711  ", &"x".repeat(512), "顧客からの問い合わせ対応"]
+    {
+        assert_eq!(of(text).as_deref(), Some(text.trim()), "{text}");
+    }
+    for unseen in
+        ['\u{200b}', '\u{202e}', '\u{3164}', '\u{e0041}', '\u{2800}', '\u{ad}', '\u{fe0f}', '\u{115f}', '\t', '\0']
+    {
+        assert_eq!(of(&unseen.to_string().repeat(12)), None, "{unseen:?}");
+    }
+    for text in ["", "too short", "a            b", "ticket\u{200b} 12345", "ticket \u{202e}12345", &"x".repeat(513)] {
+        assert_eq!(of(text), None, "{text:?}");
+    }
+}
