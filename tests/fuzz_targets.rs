@@ -110,7 +110,7 @@ fn every_target_has_its_program_and_its_words() {
     }
 }
 
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 48] = [
     "a",
     "B",
     "9",
@@ -137,6 +137,14 @@ const PIECES: [&str; 40] = [
     "%41",
     "%7E",
     "%2b",
+    "%2A",
+    "%40",
+    "%7b",
+    "*",
+    "@",
+    "{x}",
+    "%5d",
+    "|",
     "%c3%a9",
     "%c0%af",
     "%ef%bc%8f",

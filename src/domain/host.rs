@@ -1,11 +1,15 @@
-//! One spelling for a host: lower case, no port, no trailing dot.
+//! One spelling for a host: lower case, no port, no trailing dot; an IPv6 address as RFC 5952 writes it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::Ipv6Addr};
 
 /// The canonical form of an `:authority` or `Host` value, or `None` where it is no host at all
-/// (user information, spaces, control characters, more than 255 octets, an empty name).
+/// (user information, spaces, control characters, more than 255 octets, an empty name, brackets around no IPv6 address).
 pub fn canonical_host(authority: &str) -> Option<Cow<'_, str>> {
     let name = without_port(authority)?;
+    if let Some(literal) = name.strip_prefix('[') {
+        let address: Ipv6Addr = literal.strip_suffix(']')?.parse().ok()?;
+        return Some(Cow::Owned(format!("[{address}]")));
+    }
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.is_empty() || name.len() > 255 || !name.bytes().all(is_host_octet) {
         return None;
@@ -34,7 +38,7 @@ fn is_port(text: &str) -> bool {
 }
 
 fn is_host_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~' | b'[' | b']' | b':' | b'|')
+    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~' | b'|')
 }
 
 #[cfg(test)]
@@ -46,7 +50,20 @@ mod tests {
         for spelling in ["shop.example", "SHOP.example", "shop.example:8443", "Shop.Example.:443", "shop.example."] {
             assert_eq!(canonical_host(spelling).as_deref(), Some("shop.example"), "{spelling}");
         }
-        assert_eq!(canonical_host("[::1]:80").as_deref(), Some("[::1]"));
+    }
+
+    #[test]
+    fn an_ipv6_address_has_one_spelling() {
+        for spelling in ["[::1]", "[::1]:80", "[0:0:0:0:0:0:0:1]", "[::0001]", "[0000:0::1]:8443"] {
+            assert_eq!(canonical_host(spelling).as_deref(), Some("[::1]"), "{spelling}");
+        }
+        assert_eq!(canonical_host("[2001:DB8::A]").as_deref(), Some("[2001:db8::a]"));
+        assert_eq!(canonical_host("[::ffff:7f00:1]"), canonical_host("[::FFFF:127.0.0.1]"));
+        for text in
+            ["[]", "[::1", "[::1].", "[::1]x", "[shop.example]", "[::1%251]", "[v1.x]", "[1::2::3]", "a[b]", "[[::1]]"]
+        {
+            assert_eq!(canonical_host(text), None, "{text}");
+        }
     }
 
     #[test]

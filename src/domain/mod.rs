@@ -18,6 +18,7 @@ pub mod score;
 pub mod secret;
 pub mod session;
 pub mod span;
+pub mod text;
 pub mod time;
 pub mod values;
 

@@ -19,7 +19,7 @@ pub struct AccessRequest {
     pub path: Result<Arc<str>, PathProblem>,
     /// The client as Envoy vouches for it.
     pub client: Option<IpAddr>,
-    /// `https`, or a downstream connection with a client certificate.
+    /// `https` by Envoy's own word, or a downstream connection with a client certificate.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub encrypted: bool,
     #[serde(default, skip_serializing_if = "is_default")]

@@ -15,7 +15,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::FutureExt;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{AnswerSettings, Settings, others::unless_reset, response};
 use crate::pipeline::{Outcome, Pipeline};
@@ -24,6 +24,14 @@ const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// Largest CheckRequest that is looked at.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// How much more of a larger one is taken off the connection before it is answered: some clients read no answer before they have
+/// said everything.
+const MAX_DISCARDED: usize = 64 * 1024 * 1024;
+
+/// In place of a larger one: no CheckRequest, hence the answer to a malformed request. A gRPC error instead would be an allow
+/// where Envoy has `failure_mode_allow`.
+const UNREADABLE: &[u8] = &[0xff];
 
 /// Longest DATA frame that h2 copies into its buffer, to send it together with others; a longer one costs a system call.
 const LARGEST_BATCHED: usize = 1023;
@@ -38,7 +46,6 @@ const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// gRPC status codes that this file answers by itself.
 const UNIMPLEMENTED: &str = "12";
-const RESOURCE_EXHAUSTED: &str = "8";
 const INTERNAL: &str = "13";
 
 /// Answers checks. One for each worker, so that no two of them write to one line of the cache.
@@ -79,7 +86,7 @@ impl Checks {
     async fn judge(&self, request: Request<RecvStream>) -> Result<Bytes, &'static str> {
         let asked = Instant::now();
         let deadline = asked + self.time_allowed(request.headers());
-        let message = read_message(request.into_body()).await?;
+        let message = read_message(request.into_body(), deadline).await?;
         let overloaded = self.waiting.load(Ordering::Relaxed) >= self.settings.max_in_flight;
 
         let check = pin!(async {
@@ -156,8 +163,9 @@ impl Drop for Place<'_> {
     }
 }
 
-/// The one message of a unary call, without its five octets of prefix; else the gRPC status to refuse with.
-async fn read_message(mut body: RecvStream) -> Result<Bytes, &'static str> {
+/// The one message of a unary call, without its five octets of prefix; else the gRPC status to refuse with. [`UNREADABLE`] where
+/// it is too large.
+async fn read_message(mut body: RecvStream, deadline: Instant) -> Result<Bytes, &'static str> {
     let mut collected = BytesMut::new();
     loop {
         let Some(data) = body.data().await else { return unframe(collected.freeze()) };
@@ -168,9 +176,24 @@ async fn read_message(mut body: RecvStream) -> Result<Bytes, &'static str> {
         }
         body.flow_control().release_capacity(data.len()).map_err(|_| INTERNAL)?;
         if collected.len() + data.len() > MAX_MESSAGE + 5 {
-            return Err(RESOURCE_EXHAUSTED);
+            drop((collected, data));
+            // Late or endless: answered all the same.
+            let _ = Box::pin(timeout_at(deadline, discard(body))).await;
+            return Ok(Bytes::from_static(UNREADABLE));
         }
         collected.put(data);
+    }
+}
+
+/// Reads a body to its end and keeps nothing of it.
+async fn discard(mut body: RecvStream) {
+    let mut left = MAX_DISCARDED;
+    while let Some(Ok(data)) = body.data().await {
+        let Some(rest) = left.checked_sub(data.len()) else { return };
+        left = rest;
+        if body.flow_control().release_capacity(data.len()).is_err() {
+            return;
+        }
     }
 }
 
@@ -233,6 +256,40 @@ mod tests {
         assert_eq!(grpc_timeout(b"99999999u"), Some(Duration::from_micros(99_999_999)));
         for broken in [&b""[..], b"m", b"123456789m", b"12x", b"-1m"] {
             assert_eq!(grpc_timeout(broken), None);
+        }
+    }
+
+    /// What is read of a call that sends so many octets, and then ends or goes on for ever; and what the caller is answered.
+    async fn read_of(octets: usize, ends: bool) -> Result<Bytes, &'static str> {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let caller = tokio::spawn(async move {
+            let (mut requests, connection) = h2::client::handshake(far).await.unwrap();
+            let connection = tokio::spawn(connection);
+            let (answer, mut stream) =
+                requests.send_request(Request::post("http://localhost").body(()).unwrap(), false).unwrap();
+            let length = u32::try_from(octets).unwrap().to_be_bytes();
+            let framed = [&[0], &length[..], &vec![7; octets]].concat();
+            stream.send_data(framed.into(), ends).unwrap();
+            assert_eq!(answer.await.unwrap().status(), 200);
+            connection.abort();
+        });
+        let mut connection = h2::server::handshake(near).await.unwrap();
+        let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+        let serving = tokio::spawn(async move { while connection.accept().await.is_some() {} });
+        let read = read_message(request.into_body(), Instant::now() + Duration::from_millis(500)).await;
+        send(Ok(Bytes::from_static(b"answer")), &mut respond).unwrap();
+        caller.await.unwrap();
+        serving.abort();
+        read
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_large_is_read_away_and_answered_as_malformed() {
+        assert_eq!(read_of(MAX_MESSAGE, true).await.map(|read| read.len()), Ok(MAX_MESSAGE));
+        for (octets, ends) in
+            [(MAX_MESSAGE + 1, true), (9 << 20, true), (5 << 20, false), (MAX_DISCARDED + (6 << 20), true)]
+        {
+            assert_eq!(read_of(octets, ends).await, Ok(Bytes::from_static(UNREADABLE)), "{octets} octets");
         }
     }
 

@@ -1,5 +1,7 @@
 //! Text of a claim as it may be kept: non-blank, bounded, without anything that a log or terminal would obey.
 
+use crate::domain::text::is_format;
+
 /// Longest claim, in characters.
 pub(super) const MAX_CHARS: usize = 1024;
 
@@ -20,15 +22,6 @@ pub(super) fn is_clean(text: &str) -> bool {
         blank &= c.is_whitespace();
     }
     !blank
-}
-
-/// Unicode general category Cf, and the line and paragraph separators.
-fn is_format(c: char) -> bool {
-    matches!(u32::from(c),
-        0xad | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2 | 0x180e
-        | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xfff9..=0xfffb
-        | 0x110bd | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a
-        | 0xe0001 | 0xe0020..=0xe007f)
 }
 
 /// Whether `text` fits `pattern`, in which `*` stands for any run of characters.

@@ -15,6 +15,7 @@ use crate::{
         AccessRequest, Classification, ClientKind, DecisionId, Method, RouteExtensions, Transport, TrustLevel,
         host::canonical_host,
         path::{PathProblem, canonical_path},
+        text::is_invisible,
     },
     identity::{Credentials, HeaderValues},
     wire::{
@@ -85,7 +86,7 @@ impl<'a> Carried<'a> {
             http.values(name).into_iter().for_each(|line| values.push(line));
             values
         };
-        let mut target = http.path.splitn(2, |octet| *octet == b'?');
+        let mut target = http.target().splitn(2, |octet| *octet == b'?');
         Self {
             credentials: Credentials {
                 authorization: lines("authorization"),
@@ -134,9 +135,9 @@ fn request(
     trusted_hops: Option<usize>,
 ) -> AccessRequest {
     let host = canonical_host(text(http.host));
-    let path = canonical_path(&lossy(http.path)).map(Arc::from);
+    let path = canonical_path(&lossy(http.target())).map(Arc::from);
     let content_type = http.value("content-type").unwrap_or_default();
-    let accept = http.value("accept").unwrap_or_default();
+    let accept = http.values("accept");
     AccessRequest {
         id,
         transport: Transport::Http,
@@ -144,9 +145,9 @@ fn request(
         path: if host.is_none() && !http.host.is_empty() { Err(PathProblem::Unreadable) } else { path },
         host: Arc::from(host.unwrap_or_default()),
         client: client_address(view, http, trusted_hops),
-        encrypted: http.scheme.eq_ignore_ascii_case(b"https") || !view.source.principal.is_empty(),
-        client_kind: client_kind(http, content_type, accept),
-        long_lived: is_long_lived(http, content_type, accept),
+        encrypted: is_encrypted(view, http),
+        client_kind: client_kind(http, content_type, accept.last().copied().unwrap_or_default()),
+        long_lived: is_long_lived(http, content_type, &accept),
         extensions: extensions(view),
         justification: justification(http),
         device_sent: carried.device.is_some() || carried.fingerprint.is_some(),
@@ -181,16 +182,23 @@ fn tcp(view: &CheckView<'_>, id: DecisionId) -> AccessRequest {
 }
 
 /// Names to remove from an allowed request: whatever begins with `x-zt-` in either spelling, and the overrides.
+///
+/// Of a few names each is compared with those before it; many, which only an attacker sends, are sorted instead.
 fn headers_to_remove(http: &HttpView<'_>) -> SmallVec<[Box<str>; 2]> {
+    const FEW: usize = 32;
     let mut names: SmallVec<[Box<str>; 2]> = SmallVec::new();
     // All of them begin with an `x`; most headers do not.
     for header in http.headers().iter().filter(|header| matches!(header.name, [b'x' | b'X', ..])) {
         if (is_ours(header.name) || is_override(header.name))
             && let Ok(name) = std::str::from_utf8(header.name)
-            && !names.iter().any(|known| known.eq_ignore_ascii_case(name))
+            && (names.len() >= FEW || !names.iter().any(|known| known.eq_ignore_ascii_case(name)))
         {
             names.push(name.to_ascii_lowercase().into());
         }
+    }
+    if names.len() > FEW {
+        names.sort_unstable();
+        names.dedup();
     }
     names
 }
@@ -207,6 +215,17 @@ fn is_ours(name: &[u8]) -> bool {
 
 fn is_override(name: &[u8]) -> bool {
     OVERRIDES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// Mutual TLS, or https by Envoy's own word. Over HTTP/2 the client writes `:scheme`, and Envoy passes it on as it came; what
+/// the connection was stands in `x-forwarded-proto`. The attribute `tls_session` says nothing: it is there without TLS, too.
+fn is_encrypted(view: &CheckView<'_>, http: &HttpView<'_>) -> bool {
+    let is_https = |text: &[u8]| text.eq_ignore_ascii_case(b"https");
+    let forwarded = || {
+        let lines = http.values("x-forwarded-proto");
+        !lines.is_empty() && lines.iter().all(|line| is_https(line))
+    };
+    !view.source.principal.is_empty() || (is_https(http.scheme) && forwarded())
 }
 
 fn client_address(view: &CheckView<'_>, http: &HttpView<'_>, trusted_hops: Option<usize>) -> Option<IpAddr> {
@@ -235,11 +254,20 @@ fn client_kind(http: &HttpView<'_>, content_type: &[u8], accept: &[u8]) -> Clien
     if starts_with(accept, b"text/html") && navigates() { ClientKind::Browser } else { ClientKind::Api }
 }
 
-fn is_long_lived(http: &HttpView<'_>, content_type: &[u8], accept: &[u8]) -> bool {
+fn is_long_lived(http: &HttpView<'_>, content_type: &[u8], accept: &[&[u8]]) -> bool {
     http.method == b"CONNECT"
         || starts_with(content_type, b"application/grpc")
-        || starts_with(accept, b"text/event-stream")
+        || accept.iter().any(|line| takes_events(line))
         || http.value("upgrade").is_some()
+}
+
+/// Whether an `Accept` list (RFC 9110 section 12.5.1) has `text/event-stream` anywhere, with whatever parameters.
+fn takes_events(accept: &[u8]) -> bool {
+    let kind = |member: &[u8]| {
+        let end = member.iter().position(|octet| *octet == b';').unwrap_or(member.len());
+        member[..end].trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    };
+    accept.split(|octet| *octet == b',').any(kind)
 }
 
 fn extensions(view: &CheckView<'_>) -> RouteExtensions {
@@ -247,31 +275,37 @@ fn extensions(view: &CheckView<'_>) -> RouteExtensions {
     if view.extensions.is_empty() {
         return extensions;
     }
-    let named = |name: &'static str| view.extension(name).map(text).filter(|value| !value.is_empty());
+    let mut malformed = None;
+    // An empty value is what a template's variable without a value leaves: no name of anything, as an unknown one.
+    let mut named = |name: &'static str| {
+        let value = view.extension(name).map(text)?;
+        if value.is_empty() {
+            malformed = Some(name);
+        }
+        Some(value)
+    };
     extensions.policy = named("policy").map(Arc::from);
     extensions.resource = named("resource").map(Arc::from);
     extensions.segment = named("segment").map(Arc::from);
-    if let Some(word) = named("data_classification") {
-        extensions.data_classification = Classification::parse(word);
-        if extensions.data_classification.is_none() {
-            extensions.malformed = Some("data_classification".into());
-        }
+    let (classification, level) = (named("data_classification"), named("min_trust_level"));
+    extensions.data_classification = classification.and_then(Classification::parse);
+    extensions.min_trust_level = level.and_then(TrustLevel::parse);
+    if classification.is_some() && extensions.data_classification.is_none() {
+        malformed = Some("data_classification");
     }
-    if let Some(word) = named("min_trust_level") {
-        extensions.min_trust_level = TrustLevel::parse(word);
-        if extensions.min_trust_level.is_none() {
-            extensions.malformed = Some("min_trust_level".into());
-        }
+    if level.is_some() && extensions.min_trust_level.is_none() {
+        malformed = Some("min_trust_level");
     }
+    extensions.malformed = malformed.map(Arc::from);
     extensions
 }
 
-/// Ten to 512 printable characters, else as if none were given.
+/// Ten to 512 printable characters, else as if none were given. Spaces in a row count once, and what nobody sees is not printable.
 fn justification(http: &HttpView<'_>) -> Option<Arc<str>> {
     let given = std::str::from_utf8(http.value("x-access-justification")?).ok()?.trim();
-    let length = given.chars().count();
-    let printable = given.chars().all(|c| !c.is_control());
-    ((10..=512).contains(&length) && printable).then(|| given.into())
+    let printed = given.split_whitespace().map(|word| 1 + word.chars().count()).sum::<usize>().saturating_sub(1);
+    let fits = printed >= 10 && given.chars().count() <= 512;
+    (fits && !given.chars().any(is_invisible)).then(|| given.into())
 }
 
 fn principal(octets: &[u8]) -> Option<Arc<str>> {
@@ -287,3 +321,6 @@ fn text(octets: &[u8]) -> &str {
 fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
     value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use super::{
     roles::is_permission_pattern,
     route::{Pattern, Routes},
 };
-use crate::domain::{host::canonical_host, path::canonical_path};
+use crate::domain::host::canonical_host;
 
 /// What does not fit, and which part of the set it stands in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -243,6 +243,5 @@ impl Check<'_> {
 }
 
 fn tie(path: &str, other: &Arc<str>) -> String {
-    let path = canonical_path(path).unwrap_or_default();
     format!("`{path}` ties with the resource `{other}`: same path, host and a common method")
 }

@@ -125,18 +125,24 @@ impl Pattern {
             return Err(PatternProblem::NotAbsolute);
         }
         let canonical = canonical_path(text).map_err(|problem| PatternProblem::NotCanonical(problem.to_string()))?;
-        let mut parts: Vec<&str> = canonical[1..].split('/').collect();
-        let below = parts.last() == Some(&"**");
+        // Wildcards are what is written as such: `%2A` is a star and `%7B` a brace, in a rule as in a request.
+        let written = text[1..].split('?').next().unwrap_or_default().split('/').map(without_parameters);
+        let mut parts: Vec<_> = written.zip(canonical[1..].split('/')).collect();
+        let below = parts.last().is_some_and(|(written, _)| *written == "**");
         if below {
             parts.pop();
         }
-        let segments = parts.into_iter().map(segment).collect::<Result<_, _>>()?;
-        Ok(Self { segments, below })
+        let segments = parts.into_iter().map(|(written, canonical)| segment(written, canonical));
+        Ok(Self { segments: segments.collect::<Result<_, _>>()?, below })
     }
 }
 
-fn segment(text: &str) -> Result<Segment, PatternProblem> {
-    match text {
+fn without_parameters(segment: &str) -> &str {
+    segment.split(';').next().unwrap_or_default()
+}
+
+fn segment(written: &str, canonical: &str) -> Result<Segment, PatternProblem> {
+    match written {
         "**" => Err(PatternProblem::WildcardInside),
         text if text.contains('*') => Err(PatternProblem::Star),
         text if text.contains(['{', '}']) => {
@@ -144,7 +150,7 @@ fn segment(text: &str) -> Result<Segment, PatternProblem> {
             let whole = name.is_some_and(|name| !name.is_empty() && !name.contains(['{', '}']));
             if whole { Ok(Segment::Parameter) } else { Err(PatternProblem::PartialParameter) }
         }
-        text => Ok(Segment::Literal(text.into())),
+        _ => Ok(Segment::Literal(canonical.into())),
     }
 }
 

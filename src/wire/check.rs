@@ -36,7 +36,7 @@ pub struct PeerView<'a> {
 pub struct HttpView<'a> {
     pub id: &'a [u8],
     pub method: &'a [u8],
-    /// With its query, undecoded.
+    /// With its query, undecoded, and as text: see [`HttpView::target`].
     pub path: &'a [u8],
     pub host: &'a [u8],
     pub scheme: &'a [u8],
@@ -45,6 +45,8 @@ pub struct HttpView<'a> {
     headers: SmallVec<[Header<'a>; 32]>,
     /// A bit for each [`tag`] there is: most of the names that are asked for are not there.
     seen: u64,
+    /// There is a `header_map`.
+    has_lines: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,6 +175,16 @@ impl<'a> HttpView<'a> {
         self.named(name).next_back().map(|header| header.value)
     }
 
+    /// The path with its query, octet by octet where Envoy sends it so (`encode_raw_headers`): in `path` it has replaced octets that
+    /// are no UTF-8 by `!`, which is another path.
+    pub fn target(&self) -> &'a [u8] {
+        const PATH: &str = ":path";
+        if !self.has_lines {
+            return self.path;
+        }
+        self.named(PATH).rfind(|header| header.line).map_or(self.path, |header| header.value)
+    }
+
     fn named(&self, name: &str) -> impl DoubleEndedIterator<Item = &Header<'a>> {
         let (wanted, name) = (tag(name.as_bytes()), name.as_bytes());
         self.headers.iter().filter(move |header| header.tag == wanted && header.name.eq_ignore_ascii_case(name))
@@ -222,6 +234,7 @@ impl<'a> HttpView<'a> {
             3 => set(&mut raw, content.bytes()?),
             _ => Ok(()),
         })?;
+        self.has_lines = true;
         self.push(name, if raw.is_empty() { value } else { raw }, true);
         Ok(())
     }

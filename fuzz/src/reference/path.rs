@@ -27,7 +27,8 @@ pub fn canonical(target: &str) -> Option<String> {
     if names[..names.len() - 1].iter().any(Vec::is_empty) {
         return None;
     }
-    Some(segments.iter().map(|segment| format!("/{}", spell(segment.split(';').next().unwrap_or_default()))).collect())
+    let spelt = segments.iter().map(|segment| format!("/{}", spell(segment.split(';').next().unwrap_or_default())));
+    Some(spelt.collect::<String>()).filter(|path| path.len() <= 8192)
 }
 
 /// The octets that a piece of a segment stands for, when it may stand there.
@@ -58,23 +59,15 @@ fn escaped(octets: &[u8], at: usize) -> Option<u8> {
     Some((digit(octets.get(at + 1)?)? * 16 + digit(octets.get(at + 2)?)?) as u8)
 }
 
-/// Unreserved characters plain, every other escape in upper case.
+/// What RFC 3986 lets stand in a segment plain (`;` left out), everything else encoded in upper case.
 fn spell(name: &str) -> String {
     let octets = name.as_bytes();
     let (mut spelt, mut i) = (String::new(), 0);
     while i < octets.len() {
-        match octets[i] {
-            b'%' => {
-                let octet = escaped(octets, i).unwrap_or_default();
-                let plain = octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
-                spelt += &if plain { char::from(octet).to_string() } else { format!("%{octet:02X}") };
-                i += 3;
-            }
-            octet => {
-                spelt.push(char::from(octet));
-                i += 1;
-            }
-        }
+        let octet = if octets[i] == b'%' { escaped(octets, i).unwrap_or_default() } else { octets[i] };
+        i += if octets[i] == b'%' { 3 } else { 1 };
+        let plain = octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&octet);
+        spelt += &if plain { char::from(octet).to_string() } else { format!("%{octet:02X}") };
     }
     spelt
 }

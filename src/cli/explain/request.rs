@@ -21,6 +21,7 @@ pub(super) struct Parts {
     method: String,
     #[arg(long, default_value = "localhost")]
     host: String,
+    /// Also sent as `x-forwarded-proto`, as Envoy does, unless a header says otherwise.
     #[arg(long, default_value = "https")]
     scheme: String,
     /// A file that holds the caller's token: sent as `Authorization: Bearer …`.
@@ -58,6 +59,7 @@ impl Parts {
                 .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", file.display())))?;
             headers.insert("authorization".into(), format!("Bearer {}", token.trim()));
         }
+        headers.entry("x-forwarded-proto".into()).or_insert_with(|| self.scheme.clone());
         for (name, value) in [(":method", &self.method), (":path", &path), (":authority", &self.host)] {
             headers.insert(name.into(), value.clone());
         }

@@ -28,6 +28,7 @@ pub(super) fn value(
         }
         401 => Some(unauthorized(problem(decision, facts), challenges, &tried)),
         400 if decision.reason == Some(Reason::AmbiguousCredentials) => Some(tried.failed("invalid_request", "")),
+        400 => Some(tried.challenge("error=\"invalid_request\", error_description=\"the request is malformed\"")),
         403 => decision.scope.as_ref().map(|scope| {
             let scope = quoted(scope);
             tried.failed("insufficient_scope", &format!(", scope=\"{scope}\""))
@@ -188,6 +189,15 @@ mod tests {
         assert!(parameters.starts_with("error=\"insufficient_scope\""), "{bearer}");
         assert!(parameters.ends_with("scope=\"orders:write\""), "{bearer}");
         assert_eq!(dpop, format!("DPoP {parameters}{end}"));
+    }
+
+    #[test]
+    fn whatever_is_malformed_is_an_invalid_request() {
+        let path = of(&Decision::refusal(Reason::MalformedPath), None, false, false);
+        let malformed = "error=\"invalid_request\", error_description=\"the request is malformed\"";
+        assert_eq!(path, format!("Bearer realm=\"countersign\", {malformed}"));
+        let twice = of(&Decision::refusal(Reason::AmbiguousCredentials), None, false, false);
+        assert!(twice.contains("invalid_request") && twice.contains("exactly one access token"), "{twice}");
     }
 
     #[test]

@@ -118,3 +118,46 @@ fn patterns_that_cannot_be_say_why() {
     }
     assert_eq!(Pattern::parse("/%61"), Pattern::parse("/a"));
 }
+
+#[test]
+fn an_encoded_spelling_never_leaves_a_literal_rule_for_a_wider_one() {
+    let set = routes(&[
+        "public - - /files/**",
+        "at - - /files/@secret",
+        "encoded - - /files/a%2Bb",
+        "braces - - /files/%7Bsecret%7D",
+        "star - - /files/%2A",
+        "stars - - /files/%2a%2A",
+    ]);
+    for (target, expected) in [
+        ("/files/%40secret", "at"),
+        ("/files/@secret", "at"),
+        ("/files/a+b", "encoded"),
+        ("/files/a%2bb", "encoded"),
+        ("/files/{secret}", "braces"),
+        ("/files/%7bsecret}", "braces"),
+        ("/files/*", "star"),
+        ("/files/%2A", "star"),
+        ("/files/**", "stars"),
+        ("/files/other", "public"),
+        ("/%2A%2A", "nothing"),
+    ] {
+        assert_eq!(found(&set, "h", "GET", &canonical_path(target).unwrap()), expected, "{target}");
+    }
+}
+
+#[test]
+fn only_what_is_written_as_a_wildcard_in_a_rule_is_one() {
+    let set = routes(&["literal - - /a/%2A%2A", "brace - - /b/%7Bx%7D", "any - - /c/{x}", "below - - /d/**?q"]);
+    for (target, expected) in [
+        ("/a/b", "nothing"),
+        ("/a/b/c", "nothing"),
+        ("/b/c", "nothing"),
+        ("/b/{x}", "brace"),
+        ("/c/{x}", "any"),
+        ("/c/**", "any"),
+        ("/d/x/y", "below"),
+    ] {
+        assert_eq!(found(&set, "h", "GET", &canonical_path(target).unwrap()), expected, "{target}");
+    }
+}
