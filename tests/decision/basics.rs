@@ -2,7 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use countersign::{
     decision::{
-        ActionRequired, Class, Detail, Grant, LiveFacts, Outcome, Reason, StepUpLevel, Target, assess, authorize, decide,
+        ActionRequired, Class, Detail, Grant, LiveFacts, Outcome, Reason, StepUpLevel, Target, assess, authorize,
+        decide,
     },
     domain::*,
     policy::model::{Access, Policy, RateLimit, RateScope, Resource},
