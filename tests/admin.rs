@@ -147,6 +147,9 @@ impl Devices for World {
         count: usize,
     ) -> Result<Page<(DeviceId, DeviceRecord)>, StoreError> {
         let devices = self.devices.lock();
+        if !cursor.is_empty() && !devices.contains_key(cursor) {
+            return Err(StoreError::new(StoreErrorKind::Cursor, "of another list"));
+        }
         let mut rest = devices.iter().filter(|(id, _)| id.starts_with(prefix) && id.as_str() > cursor);
         let page: Vec<_> = rest.by_ref().take(count).map(|(id, r)| (DeviceId::from(id.as_str()), r.clone())).collect();
         let next = rest.next().and(page.last()).map(|(id, _)| id.as_str().to_owned());
@@ -408,6 +411,12 @@ async fn a_device_is_put_read_listed_suspended_and_cleared() {
         ListDevicesRequest { user: "ann".into(), status: "active".into(), compliant: Some(true), ..Default::default() };
     let found = client.list_devices(filtered).await.unwrap().into_inner().devices;
     assert_eq!(found.iter().map(|d| d.id.as_str()).collect::<Vec<_>>(), ["laptop-2"]);
+    let weird = ListDevicesRequest { status: "weird".into(), ..Default::default() };
+    let refused = client.list_devices(weird).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message().contains("`status`")), (Code::InvalidArgument, true));
+    let elsewhere = ListDevicesRequest { page_token: "nonsense".into(), ..Default::default() };
+    let refused = client.list_devices(elsewhere).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message().contains("`page_token`")), (Code::InvalidArgument, true));
 }
 
 #[tokio::test]

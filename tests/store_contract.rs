@@ -236,6 +236,10 @@ async fn scans(store: &dyn Store) {
     found.dedup();
     assert_eq!(found.len(), 50, "{found:?}");
     assert!(found.iter().all(|key| key.starts_with("cs:s:[x]*:")) && pages > 1);
+    for cursor in ["nonsense", "0/nonsense", "-1"] {
+        let error = store.scan("cs:s:[x]*:", cursor, 10).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Cursor, "{cursor}");
+    }
 }
 
 async fn rates(store: &dyn Store) {

@@ -132,7 +132,9 @@ impl Access {
         if actor.role < needed {
             self.counters.role_too_small.increment();
             let message = if &*actor.name == LOCAL {
-                "writes need a token: send `authorization: Bearer …` (the server's log says where it is)".to_owned()
+                let made = self.tokens.iter().any(|holder| &*holder.name == MADE);
+                let place = if made { "; the server's log says where the one is that it made" } else { "" };
+                format!("writes need a token: send `authorization: Bearer …`{place}")
             } else {
                 format!("this needs role {needed}, and `{}` has {}", actor.name, actor.role)
             };

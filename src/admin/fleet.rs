@@ -328,7 +328,7 @@ fn unknown(id: &DeviceId) -> Status {
 fn refused(error: &EnrollError) -> Status {
     let message = error.to_string();
     match error {
-        EnrollError::Request(_) | EnrollError::Posture(_) | EnrollError::Id | EnrollError::User => {
+        EnrollError::Request(_) | EnrollError::Posture(_) | EnrollError::Id | EnrollError::User | EnrollError::Life => {
             Status::invalid_argument(message)
         }
         EnrollError::NotEnrolled => Status::not_found(message),

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     behavior::Behaviors,
     clock::Clock,
-    domain::{DecisionId, DeviceId, DeviceRecord, RevocationKind},
+    domain::{DecisionId, DeviceId, DeviceRecord, DeviceStatus, RevocationKind},
     store::{StoreError, StoreErrorKind},
     telemetry::audit::AdminRecord,
     wire::admin::{
@@ -183,6 +183,9 @@ impl Admin for Administration {
     ) -> Result<Response<ListDevicesResponse>, Status> {
         self.reader(&request)?;
         let asked = request.into_inner();
+        if !asked.status.is_empty() && DeviceStatus::parse(&asked.status).is_none() {
+            return Err(Status::invalid_argument("`status` must be `active`, `suspended` or `revoked`"));
+        }
         let count = page_size(asked.page_size);
         let (found, next) =
             self.devices.list(&asked.id_prefix, &asked.page_token, count).await.map_err(|error| failure(&error))?;
@@ -316,7 +319,7 @@ pub(super) fn page_size(asked: u32) -> usize {
 
 fn matches(asked: &ListDevicesRequest, record: &DeviceRecord) -> bool {
     let user = asked.user.is_empty() || record.user.as_ref().is_some_and(|user| user.as_str() == asked.user);
-    let status = asked.status.is_empty() || record.status.as_str() == asked.status;
+    let status = asked.status.is_empty() || DeviceStatus::parse(&asked.status) == Some(record.status);
     let compliant = asked.compliant.is_none() || record.compliant == asked.compliant;
     user && status && compliant
 }
@@ -328,5 +331,7 @@ pub(super) fn failure(error: &StoreError) -> Status {
         StoreErrorKind::Unreachable | StoreErrorKind::Timeout => Status::unavailable(message),
         StoreErrorKind::Malformed => Status::data_loss(message),
         StoreErrorKind::Refused => Status::failed_precondition(message),
+        // No scan of ours has another cursor than the caller's.
+        StoreErrorKind::Cursor => Status::invalid_argument("`page_token` must be a `next_page_token` of the same list"),
     }
 }

@@ -10,7 +10,7 @@ use super::Settings;
 use crate::{
     domain::{
         Behavior, Place,
-        metric::{Page, Source},
+        metric::{Page, Source, Value},
     },
     risk::statistical::{
         Binding, Capacity, Event, Familiar, Globals, Key, Learned, Lines, Model, Outcome, Past, Profile, Scored, Term,
@@ -283,8 +283,9 @@ impl Source for Profiles {
         page.gauge("countersign_behavior_held", held, &[("of", "subject")], sum(|shard| shard.profiles.len() as u64));
         page.gauge("countersign_behavior_held", held, &[("of", "session")], sum(|shard| shard.sessions.len() as u64));
         let evicted = "Pasts that made room for others";
-        page.gauge("countersign_behavior_evicted", evicted, &[("of", "subject")], sum(|s| s.profiles.evicted()));
-        page.gauge("countersign_behavior_evicted", evicted, &[("of", "session")], sum(|s| s.sessions.evicted()));
+        let count = |of: fn(&Shard) -> u64| Value::Counter(self.shards.iter().map(|shard| of(&shard.lock())).sum());
+        page.add("countersign_behavior_evicted", evicted, &[("of", "subject")], count(|s| s.profiles.evicted()));
+        page.add("countersign_behavior_evicted", evicted, &[("of", "session")], count(|s| s.sessions.evicted()));
         let Lines { step, deny } = self.lines();
         let line = "Where the lines of the statistical model lie, in nats";
         page.gauge("countersign_risk_line", line, &[("line", "step_up")], step);

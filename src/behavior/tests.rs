@@ -7,6 +7,7 @@ use crate::{
     domain::{
         AuthMethod, AuthMethods, DeviceId, DeviceProof, DeviceRecord, DeviceSighting, Fact, Identity, Issuer,
         NetworkKind, Place, SessionId, SubjectId, SubjectKind, TokenId, UnixTime,
+        metric::{Page, Source, Value},
     },
     risk::statistical::{
         Agent, Capacity, Event, Model, Outcome,
@@ -191,4 +192,12 @@ fn a_history_without_places_makes_none_unusual() {
 fn usual() -> Event {
     let strong = AuthMethods::NONE.with(AuthMethod::HardwareKey);
     seen(&identity(), known(place(NetworkKind::Ordinary)), known(sighting(DeviceProof::Key, false)), strong)
+}
+
+#[test]
+fn pasts_that_made_room_are_counted_and_not_gauged() {
+    let mut page = Page::default();
+    Profiles::with_model(Model::default(), Capacity { profiles: 100, sessions: 100 }).collect(&mut page);
+    let evicted = page.families().iter().find(|family| family.name == "countersign_behavior_evicted").unwrap();
+    assert!(evicted.samples.iter().all(|sample| matches!(sample.value, Value::Counter(0))), "{evicted:?}");
 }

@@ -27,6 +27,8 @@ use crate::{
     },
 };
 
+const ADDRESSES: &str = "host:port, http://… or https://…";
+
 /// Where the admin API is, and who asks.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
@@ -102,6 +104,9 @@ impl From<Status> for Failure {
         }
         let message = status.message();
         let message = if message.is_empty() { status.code().description() } else { message };
+        if status.code() == Code::Unauthenticated {
+            return Self::failed(with_place_of_token(message));
+        }
         // The server knows more of what may be asked than we do.
         if status.code() == Code::InvalidArgument { Self::usage(message) } else { Self::failed(message) }
     }
@@ -173,7 +178,9 @@ impl Connection {
         let endpoint = self.endpoint(&address)?;
         let channel = endpoint.connect().await.map_err(|error| {
             let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), innermost);
-            Failure::failed(format!("no admin API at {address}: {reason}"))
+            Failure::failed(format!(
+                "no admin API at {address}: {reason}: is the server running there? (`--admin` names another address)"
+            ))
         })?;
         Ok((channel, token))
     }
@@ -187,12 +194,16 @@ impl Connection {
                 let first = found.iter().find(|problem| problem.is_error()).map(ToString::to_string);
                 Failure::usage(first.unwrap_or_else(|| format!("{} cannot be used", file.display())))
             })?;
-            state_dir = config.state_dir();
+            // Where tokens are configured none is made, and one that lies there is of another time.
+            state_dir = config.state_dir().filter(|_| config.admin.tokens.is_empty());
             let scheme = if config.listen.admin_tls.is_some() { "https" } else { "http" };
             address.get_or_insert_with(|| format!("{scheme}://{}", reachable(config.listen.admin)));
         }
         let address = address.unwrap_or_else(|| "127.0.0.1:9192".to_owned());
         let address = if address.contains("://") { address } else { format!("http://{address}") };
+        if !address.starts_with("http://") && !address.starts_with("https://") {
+            return Err(Failure::usage(format!("`{address}` is no address: {ADDRESSES}")));
+        }
         // The token that lies on this machine is for the server on this machine.
         let state_dir = state_dir.filter(|_| self.admin.is_none() || is_here(&address));
         Ok((address, self.token(state_dir)?))
@@ -217,7 +228,7 @@ impl Connection {
 
     fn endpoint(&self, address: &str) -> Result<Endpoint, Failure> {
         let endpoint = Endpoint::from_shared(address.to_owned())
-            .map_err(|_| Failure::usage(format!("`{address}` is no address: host:port, http://… or https://…")))?
+            .map_err(|_| Failure::usage(format!("`{address}` is no address: {ADDRESSES}")))?
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(30));
         if !address.starts_with("https://") {
@@ -257,6 +268,13 @@ fn unreadable(path: &std::path::Path, error: &io::Error) -> String {
     format!("{} cannot be read: {error}", path.display())
 }
 
+/// What the server says of tokens, in the words of this command line.
+fn with_place_of_token(message: &str) -> String {
+    const HERE: &str = "name one with `--token-file`, or in COUNTERSIGN_ADMIN_TOKEN";
+    let there = "send `authorization: Bearer …`";
+    if message.contains(there) { message.replace(there, HERE) } else { format!("{message}: {HERE}") }
+}
+
 /// The error that began it all.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
@@ -282,9 +300,46 @@ mod tests {
         let text = "listen: { admin: 0.0.0.0:9192, admin_tls: { certificate: c, key: k, client_ca: a } }\n\
                     identity: { issuers: [{ issuer: https://i, audiences: [a], jwks: https://i/jwks }] }\nrules: [r]\n";
         fs::write(&file, text).unwrap();
-        let (admin, token_file, ca, cert, key) = (None, None, None, None, None);
-        let connection = Connection { admin, config: Some(file), token_file, ca, cert, key };
-        assert_eq!(connection.resolve().unwrap().0, "https://127.0.0.1:9192");
+        assert_eq!(connection(None, Some(file)).resolve().unwrap().0, "https://127.0.0.1:9192");
+    }
+
+    fn connection(admin: Option<&str>, config: Option<PathBuf>) -> Connection {
+        let admin = admin.map(str::to_owned);
+        Connection { admin, config, token_file: None, ca: None, cert: None, key: None }
+    }
+
+    #[test]
+    fn a_token_of_the_first_start_is_not_sent_where_others_are_configured() {
+        let folder = tempfile::tempdir().unwrap();
+        admin::make_token(folder.path()).unwrap();
+        let file = folder.path().join("countersign.yaml");
+        let state = folder.path().display();
+        let found = |tokens: &str| {
+            let text = format!(
+                "admin: {{ state_dir: {state}{tokens} }}\nrules: [r]\n\
+                 identity: {{ issuers: [{{ issuer: https://i, audiences: [a], jwks: https://i/jwks }}] }}\n"
+            );
+            fs::write(&file, text).unwrap();
+            connection(None, Some(file.clone())).resolve().unwrap().1.is_some()
+        };
+        assert!(found(""));
+        assert!(!found(&format!(", tokens: [{{ name: ops, role: operator, sha256: \"{}\" }}]", "0".repeat(64))));
+    }
+
+    #[test]
+    fn an_address_of_another_protocol_is_bad_usage() {
+        let failure = connection(Some("ftp://127.0.0.1:9192"), None).resolve().unwrap_err();
+        assert_eq!(failure.code, EXIT_USAGE, "{failure}");
+    }
+
+    #[test]
+    fn who_is_not_known_is_told_where_a_token_goes() {
+        let status = Status::unauthenticated("writes need a token: send `authorization: Bearer …`");
+        let failure = Failure::from(status);
+        assert!(failure.to_string().contains("token: name one with `--token-file`") && failure.code == 1, "{failure}");
+        assert!(!failure.to_string().contains("Bearer"), "{failure}");
+        let failure = Failure::from(Status::unauthenticated("the token is not known"));
+        assert!(failure.to_string().contains("COUNTERSIGN_ADMIN_TOKEN"), "{failure}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a typed configuration can still have wrong: values that do not fit one another, or are not safe together.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use url::Url;
 
@@ -32,6 +32,7 @@ pub(super) fn all(config: &Config) -> Vec<Problem> {
     }
     found.extend(owned("admin", config.admin.problems()));
     found.extend(identity(config));
+    found.extend(staleness(config));
     found.extend(owned("check", config.check.problems()));
     found.extend(owned("answer", config.answer.problems()));
     found.extend(owned("location", config.location.problems()));
@@ -81,6 +82,15 @@ fn countries(config: &Config) -> Vec<Problem> {
 /// What a module says of its own section.
 fn owned<P: Into<String>>(section: &str, problems: Vec<(P, String)>) -> Vec<Problem> {
     problems.into_iter().map(|(path, message)| Problem::error(path, message).under(section)).collect()
+}
+
+/// How long a revocation may go unnoticed where the feed is silent before that deserves a word.
+const STALE: Duration = Duration::from_secs(60);
+
+fn staleness(config: &Config) -> Option<Problem> {
+    let allowed = config.revocation.max_staleness.get();
+    let message = "a revoked token may pass for as long as this where the feed of changes is silent";
+    (allowed > STALE).then(|| Problem::warning("revocation.max_staleness", message).hint("the default is 5s"))
 }
 
 fn listen(config: &Config) -> Vec<Problem> {

@@ -45,15 +45,16 @@ impl<'e> Override<'e> {
         let value = Document::parse(&*self.at.source.name, self.value)
             .map_err(|_| self.problem("is no YAML value").hint("put text in quotes inside the value: '\"…\"'"))?;
         let mut node = root;
-        for step in &self.steps {
-            node = self.descend(node, step)?;
+        for (number, step) in self.steps.iter().enumerate() {
+            node = self.descend(node, step, number + 1 == self.steps.len())?;
         }
         *node = value.root;
         self.re_mark(node);
         Ok(())
     }
 
-    fn descend<'n>(&self, node: &'n mut Node, step: &Step) -> Result<&'n mut Node, Diagnostic> {
+    /// `last`: what stands there is the variable's from now on, and so is the key that leads to it.
+    fn descend<'n>(&self, node: &'n mut Node, step: &Step, last: bool) -> Result<&'n mut Node, Diagnostic> {
         if node.is_null() {
             *node = Node { value: empty(step), at: self.at.clone() };
         }
@@ -64,6 +65,9 @@ impl<'e> Override<'e> {
                     entries.push(Entry { key: Arc::clone(key), key_at: self.at.clone(), node: self.nothing() });
                     entries.len() - 1
                 });
+                if last {
+                    entries[index].key_at = self.at.clone();
+                }
                 Ok(&mut entries[index].node)
             }
             (Value::List(items), Step::Index(index)) => {

@@ -87,8 +87,20 @@ impl<'s> Page<'s> {
             }
             let kind = self.kind(property);
             self.add(format_args!("| `{place}` | {} | {} | {} |\n", cell(&kind), cell(&stated), cell(&text)));
+            self.variants(&place, inner);
             if let Some((suffix, item)) = self.items(inner) {
                 self.rows(&format!("{place}{suffix}"), item, None);
+            }
+        }
+    }
+
+    /// What the choices of an enum hold that are maps.
+    fn variants(&mut self, path: &str, schema: &'s Value) {
+        for variant in schema.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
+            for (name, fields) in properties(variant) {
+                let text = describe(variant).unwrap_or_default().replace('\n', " ");
+                self.add(format_args!("| `{path}.{name}` | map | – | {} |\n", cell(&text)));
+                self.rows(&format!("{path}.{name}"), fields, None);
             }
         }
     }
@@ -105,7 +117,7 @@ impl<'s> Page<'s> {
     fn kind(&self, schema: &'s Value) -> String {
         let schema = self.resolve(schema);
         if let Some(words) = choices(schema) {
-            return words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+            return words.join(", ");
         }
         if schema.get("pattern").is_some_and(|pattern| pattern.as_str().is_some_and(|text| text.contains("(ms|s"))) {
             return "time".to_owned();
@@ -158,18 +170,19 @@ fn single(choices: &Value) -> Option<&Value> {
     rest.next().is_none().then_some(one)
 }
 
-/// The words of an enum.
-fn choices(schema: &Value) -> Option<Vec<&str>> {
+/// The words of an enum, as they are written.
+fn choices(schema: &Value) -> Option<Vec<String>> {
+    let quoted = |word: &str| format!("`{word}`");
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
-        return Some(words.iter().filter_map(Value::as_str).collect());
+        return Some(words.iter().filter_map(Value::as_str).map(quoted).collect());
     }
     let variants = schema.get("oneOf").and_then(Value::as_array)?;
     let mut words = Vec::new();
     for variant in variants {
         match (variant.get("const"), variant.get("enum"), variant.get("properties")) {
-            (Some(word), ..) => words.extend(word.as_str()),
-            (_, Some(several), _) => words.extend(several.as_array()?.iter().filter_map(Value::as_str)),
-            (.., Some(Value::Object(fields))) => words.extend(fields.keys().map(String::as_str)),
+            (Some(word), ..) => words.extend(word.as_str().map(quoted)),
+            (_, Some(several), _) => words.extend(several.as_array()?.iter().filter_map(Value::as_str).map(quoted)),
+            (.., Some(Value::Object(fields))) => words.extend(fields.keys().map(|key| format!("`{key}: {{…}}`"))),
             _ => return None,
         }
     }

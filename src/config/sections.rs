@@ -21,11 +21,18 @@ pub struct Listen {
     /// TLS for `authz`. Without it, keep the port reachable by Envoy alone.
     pub authz_tls: Option<Tls>,
     /// The admin API (gRPC). Off loopback it needs `admin_tls` with `client_ca`, or `admin.tokens`.
+    #[serde(deserialize_with = "socket_address")]
     pub admin: SocketAddr,
     /// TLS for `admin`.
     pub admin_tls: Option<Tls>,
     /// Health, metrics and public keys (HTTP).
+    #[serde(deserialize_with = "socket_address")]
     pub http: SocketAddr,
+}
+
+fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let wrong = |_| "not an address such as `127.0.0.1:9192`, `0.0.0.0:9193` or `[::]:9193`";
+    String::deserialize(deserializer)?.parse().map_err(wrong).map_err(de::Error::custom)
 }
 
 impl Default for Listen {

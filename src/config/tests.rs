@@ -206,3 +206,36 @@ identity:
         "nothing asks for roles"
     );
 }
+
+#[test]
+fn what_a_variable_put_there_is_the_variables_fault() {
+    let text = "identity:\n  issuers: [{ issuer: https://i, audiences: [a], jwks: https://i/jwks }]\n";
+    let all = refused(text, &[("COUNTERSIGN__IDENTITY__ISSUERS__0__AUDIENCES", "[]")]).join("\n");
+    let place =
+        "environment variable COUNTERSIGN__IDENTITY__ISSUERS__0__AUDIENCES: error: identity.issuers[0].audiences:";
+    assert!(all.contains(place), "{all}");
+}
+
+#[test]
+fn an_address_that_is_none_is_answered_with_one_that_is() {
+    for key in ["http", "admin"] {
+        let all = refused(&format!("listen: {{ {key}: \"localhost:9193\" }}\n"), &[]).join("\n");
+        assert!(all.contains(&format!("listen.{key}: not an address such as `127.0.0.1:9192`")), "{all}");
+    }
+}
+
+#[test]
+fn a_long_blindness_to_revocations_is_warned_of() {
+    let warned = |staleness: &str| {
+        let text = format!("revocation: {{ max_staleness: {staleness} }}\n");
+        let (_, warnings) = parse("c.yaml", &text, &Environment::new()).unwrap();
+        warnings.iter().any(|warning| warning.path == "revocation.max_staleness")
+    };
+    assert!(warned("10m") && !warned("60s"));
+}
+
+#[test]
+fn the_page_names_what_a_choice_holds() {
+    let page = super::reference::page();
+    assert!(page.contains("| `signals.transmitters[].stream.delivery.push.url` | text | **required** |"), "{page}");
+}

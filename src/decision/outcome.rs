@@ -221,6 +221,8 @@ pub enum Detail {
     Methods(AuthMethods),
     Classification(Option<Classification>),
     Path(crate::domain::path::PathProblem),
+    /// The extension of the route that is not understood.
+    Extension(&'static str),
     /// Seconds since the authentication.
     Age(u64),
     /// The risk that a guard stopped.

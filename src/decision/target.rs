@@ -4,7 +4,7 @@
 
 use super::{outcome::Finding, reason::Reason};
 use crate::{
-    domain::{AccessRequest, Classification, Transport, TrustLevel},
+    domain::{AccessRequest, Classification, RouteExtensions, Transport, TrustLevel},
     policy::{
         Route, Rules,
         model::{Access, AuthenticatedBy, DeviceMode, Policy, Resource},
@@ -140,8 +140,8 @@ impl<'r> Target<'r> {
     fn extend(&mut self, request: &AccessRequest, rules: &'r Rules) -> Result<(), Finding> {
         let extensions = &request.extensions;
         // A segment, too, is something that is not understood: a route that counts on it stays shut.
-        if extensions.malformed.is_some() || extensions.segment.is_some() {
-            return Err(Finding::new(Reason::RouteMisconfigured, None));
+        if let Some(name) = not_understood(extensions) {
+            return Err(Finding::new(Reason::RouteMisconfigured, None).with(super::Detail::Extension(name)));
         }
         if let Some(id) = &extensions.resource {
             let named = rules.resource(id).ok_or_else(|| Finding::new(Reason::UnknownResource, None))?;
@@ -189,4 +189,14 @@ fn reads_sessions(rules: &Rules) -> bool {
         || !rules.sessions().is_empty()
         || !rules.guards().is_empty()
         || !rules.policies().is_empty()
+}
+
+/// The name of an extension that nothing here can follow.
+fn not_understood(extensions: &RouteExtensions) -> Option<&'static str> {
+    match extensions.malformed.as_deref() {
+        Some("data_classification") => Some("data_classification"),
+        Some("min_trust_level") => Some("min_trust_level"),
+        Some(_) => Some("context_extensions"),
+        None => extensions.segment.as_ref().map(|_| "segment"),
+    }
 }

@@ -177,7 +177,9 @@ fn outcome(error: &EnrollError) -> (StatusCode, &'static str) {
     match error {
         EnrollError::Code => (StatusCode::UNAUTHORIZED, "code_invalid"),
         EnrollError::Request(_) => (StatusCode::BAD_REQUEST, "csr_refused"),
-        EnrollError::Posture(_) | EnrollError::Id | EnrollError::User => (StatusCode::BAD_REQUEST, "malformed"),
+        EnrollError::Posture(_) | EnrollError::Id | EnrollError::User | EnrollError::Life => {
+            (StatusCode::BAD_REQUEST, "malformed")
+        }
         EnrollError::NotCompliant(_) => (StatusCode::FORBIDDEN, "not_compliant"),
         EnrollError::OtherOwner | EnrollError::Barred(_) => (StatusCode::FORBIDDEN, "device_barred"),
         EnrollError::NotEnrolled => (StatusCode::FORBIDDEN, "not_enrolled"),

@@ -68,7 +68,9 @@ impl Quotas {
                     return Fact::Unavailable(match error.kind {
                         StoreErrorKind::Malformed => Unavailable::Malformed,
                         StoreErrorKind::Timeout => Unavailable::Timeout,
-                        StoreErrorKind::Unreachable | StoreErrorKind::Refused => Unavailable::Store,
+                        StoreErrorKind::Unreachable | StoreErrorKind::Refused | StoreErrorKind::Cursor => {
+                            Unavailable::Store
+                        }
                     });
                 }
             };

@@ -128,8 +128,11 @@ pub struct StreamSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Delivery {
-    /// To this address: `https://…/signals/ssf` as the transmitter reaches it.
-    Push { url: String },
+    /// To an address of ours.
+    Push {
+        /// Where our `/signals/ssf` is, as the transmitter reaches it.
+        url: String,
+    },
     /// Asked for by us, where the transmitter says.
     Poll,
 }

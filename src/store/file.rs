@@ -213,7 +213,7 @@ impl Store for File {
     }
 
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
-        Ok(self.look(|table, _| table.scan(prefix, cursor, count)))
+        self.look(|table, _| table.scan(prefix, cursor, count))
     }
 
     async fn take(&self, key: &str, rate: Rate, count: u32) -> Result<Taken, StoreError> {

@@ -90,7 +90,7 @@ impl Store for Memory {
     }
 
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
-        Ok(self.with(|table, _| table.scan(prefix, cursor, count)))
+        self.with(|table, _| table.scan(prefix, cursor, count))
     }
 
     async fn take(&self, key: &str, rate: Rate, count: u32) -> Result<Taken, StoreError> {

@@ -233,6 +233,9 @@ pub enum StoreErrorKind {
     /// The server refuses: no permission, read-only, out of memory.
     #[error("store refused")]
     Refused,
+    /// The cursor of a scan is none that a scan gave.
+    #[error("no cursor of a scan")]
+    Cursor,
 }
 
 impl StoreError {
@@ -248,7 +251,7 @@ impl StoreError {
     /// What this failure means for a fact.
     pub const fn unavailable(&self) -> Unavailable {
         match self.kind {
-            StoreErrorKind::Unreachable | StoreErrorKind::Refused => Unavailable::Store,
+            StoreErrorKind::Unreachable | StoreErrorKind::Refused | StoreErrorKind::Cursor => Unavailable::Store,
             StoreErrorKind::Timeout => Unavailable::Timeout,
             StoreErrorKind::Malformed => Unavailable::Malformed,
         }

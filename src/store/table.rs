@@ -235,7 +235,10 @@ impl Table {
         self.write_record(key, &[(field, &format!("{value} {number}"))], &[])
     }
 
-    pub(super) fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Keys {
+    pub(super) fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
+        if !cursor.is_empty() && !cursor.starts_with(prefix) {
+            return Err(StoreError::new(StoreErrorKind::Cursor, "it names no key of this scan"));
+        }
         let from = if cursor.is_empty() { prefix } else { cursor };
         let mut keys: Vec<String> = self
             .items
@@ -246,7 +249,7 @@ impl Table {
             .cloned()
             .collect();
         let next = if keys.len() > count.max(1) { keys.pop() } else { None };
-        (keys, next)
+        Ok((keys, next))
     }
 
     pub(super) fn take(&mut self, key: &str, rate: Rate, count: u32, now: UnixTime) -> Result<Taken, StoreError> {

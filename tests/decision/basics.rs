@@ -2,7 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use countersign::{
     decision::{
-        ActionRequired, Class, Grant, LiveFacts, Outcome, Reason, StepUpLevel, Target, assess, authorize, decide,
+        ActionRequired, Class, Detail, Grant, LiveFacts, Outcome, Reason, StepUpLevel, Target, assess, authorize,
+        decide,
     },
     domain::*,
     policy::model::{Access, Policy, RateLimit, RateScope, Resource},
@@ -287,6 +288,10 @@ fn extensions_of_a_route_only_tighten() {
     assert_eq!(told(&with("/me", resource("nonsense"))), "deny:unknown_resource");
     let malformed = RouteExtensions { malformed: Some("policy".into()), ..RouteExtensions::default() };
     assert_eq!(told(&with("/public/a", malformed)), "deny:route_misconfigured");
+    let segment = RouteExtensions { segment: Some("shop".into()), ..RouteExtensions::default() };
+    let refused = with("/me", segment);
+    assert_eq!(told(&refused), "deny:route_misconfigured");
+    assert_eq!(refused.findings[0].detail, Detail::Extension("segment"));
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn what_was_learned_outlives_a_restart_and_an_eviction() {
     let setup = builder.countersign.clone();
     let mut stack = builder.start();
     acquaint(&stack, "carol");
-    let evicted = || stack.countersign.metric("countersign_behavior_evicted", "session");
+    let evicted = || stack.countersign.metric("countersign_behavior_evicted_total", "session");
     assert!(evicted() > 0.0, "ten requests of five sessions share a shard");
     stack.countersign.process.signal("TERM");
     stack.countersign.process.wait();

@@ -16,6 +16,8 @@ use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
+use super::EXIT_USAGE;
+
 /// Try the statistical risk model on your own logs; show or forget what it remembers of a subject.
 #[derive(Debug, Args)]
 pub(super) struct Risk {
@@ -78,7 +80,7 @@ enum RiskError {
 }
 
 impl Risk {
-    /// Runs the command: 0, or 1 with one line on standard error.
+    /// Runs the command: 0, or with one line on standard error 64 where its input cannot be read, else 1.
     pub(super) fn run(self) -> ExitCode {
         let done = match self.command {
             Command::Replay(replay) => run::replay(&replay.input, &replay.out),
@@ -89,7 +91,7 @@ impl Risk {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("countersign: {error}");
-                ExitCode::FAILURE
+                if matches!(error, RiskError::Read { .. }) { EXIT_USAGE.into() } else { ExitCode::FAILURE }
             }
         }
     }

@@ -22,6 +22,8 @@ const NAMED: usize = 10;
 
 /// `risk replay`.
 pub(super) fn replay(input: &Input, out: &Path) -> Result<(), RiskError> {
+    // Before anything is written: a wrong name must not cost the scores of last time.
+    readable(input)?;
     let failed = |source: io::Error| RiskError::Write { path: out.to_owned(), source };
     let sink: Box<dyn Write> =
         if out == Path::new("-") { Box::new(io::stdout()) } else { Box::new(File::create(out).map_err(failed)?) };
@@ -38,6 +40,23 @@ pub(super) fn replay(input: &Input, out: &Path) -> Result<(), RiskError> {
     table.flush().map_err(failed)?;
     eprint!("{}", report.0);
     report.1
+}
+
+/// Whether what is named can be read at all.
+fn readable(input: &Input) -> Result<(), RiskError> {
+    let events = (input.events != Path::new("-")).then_some(&input.events);
+    for path in events.into_iter().chain(&input.feedback) {
+        let missing = |source: io::Error| RiskError::Read { path: path.clone(), source };
+        // A folder can be opened, and fails at the first read.
+        if std::fs::metadata(path).map_err(missing)?.is_dir() {
+            return Err(missing(io::ErrorKind::IsADirectory.into()));
+        }
+        // A pipe is read once, by who asks for its lines.
+        if std::fs::metadata(path).map_err(missing)?.is_file() {
+            File::open(path).map_err(missing)?;
+        }
+    }
+    Ok(())
 }
 
 /// `risk plot`.

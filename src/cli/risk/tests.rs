@@ -1,6 +1,10 @@
 //! Reading lines: what must be there, what may be missing, what is never looked at.
 
-use super::line::{Feedback, Id, Recorded};
+use super::{
+    Input, RiskError,
+    line::{Feedback, Id, Recorded},
+    run,
+};
 use crate::risk::statistical::Event;
 
 const FULL: &str = r#"{"id":7,"t":1767571277.548,"user":"u1","ip":"32.224.222.32","country":"SG","city":"Singapore","lat":1.35,
@@ -69,4 +73,16 @@ fn an_audit_record_is_scored_as_production_scored_it() {
     {
         assert!(Recorded::parse(unscored).unwrap().is_none());
     }
+}
+
+#[test]
+fn a_wrong_name_of_the_input_costs_no_earlier_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("keep.csv");
+    std::fs::write(&out, "id,score\n").unwrap();
+    for events in ["nope", "."] {
+        let input = Input { events: folder.path().join(events), feedback: None, quiet: true };
+        assert!(matches!(run::replay(&input, &out), Err(RiskError::Read { .. })), "{events}");
+    }
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "id,score\n");
 }

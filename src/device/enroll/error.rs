@@ -14,6 +14,8 @@ pub enum EnrollError {
     Posture(&'static str),
     #[error("an id has 1 to {MAX_ID} letters, digits, `.`, `_` and `-`")]
     Id,
+    #[error("a one-time code works from 1s to 90d")]
+    Life,
     #[error("a user has 1 to {MAX_USER} octets without control characters")]
     User,
     /// Everything that is wrong, with what to do.

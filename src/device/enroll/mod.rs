@@ -93,7 +93,7 @@ impl Enrollment {
     ///
     /// # Errors
     ///
-    /// Where user or id cannot be used, or the store fails.
+    /// Where user, id or life cannot be used, or the store fails.
     pub async fn invite(
         &self,
         user: &str,
@@ -103,6 +103,7 @@ impl Enrollment {
         let user = checked_user(user)?.to_owned();
         let device_id = device_id.map(|id| checked_id(id).map(str::to_owned)).transpose()?;
         let life = life.unwrap_or(self.settings.code_life.get());
+        check_life(life)?;
         let code = self.codes.make(&Invitation { user, device_id }, life).await?;
         Ok((code, self.clock.now().plus(life)))
     }
@@ -339,6 +340,11 @@ fn checked_id(id: &str) -> Result<&str, EnrollError> {
     if fine { Ok(id) } else { Err(EnrollError::Id) }
 }
 
+/// Bounded as the setting `code_life` is: whoever finds an old code shall find it useless.
+fn check_life(life: Duration) -> Result<(), EnrollError> {
+    if (Duration::from_secs(1)..=settings::LONGEST).contains(&life) { Ok(()) } else { Err(EnrollError::Life) }
+}
+
 fn checked_user(user: &str) -> Result<&str, EnrollError> {
     let fine = !user.trim().is_empty() && user.len() <= MAX_USER && !user.chars().any(char::is_control);
     if fine { Ok(user) } else { Err(EnrollError::User) }
@@ -366,6 +372,15 @@ impl Source for Enrollment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_lives_no_longer_than_the_setting_may_say() {
+        let day = Duration::from_secs(24 * 3600);
+        assert!(check_life(day * 90).is_ok() && check_life(Duration::from_secs(1)).is_ok());
+        for life in [Duration::ZERO, day * 91, day * 365 * 32] {
+            assert!(matches!(check_life(life), Err(EnrollError::Life)), "{life:?}");
+        }
+    }
     use crate::store::memory::Memory;
 
     #[tokio::test]

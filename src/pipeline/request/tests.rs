@@ -1,9 +1,6 @@
 //! What is read of a message, case by case.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::{Duration, Instant},
-};
+use std::collections::{BTreeSet, HashMap};
 
 use prost::Message as _;
 
@@ -44,12 +41,11 @@ fn request(http: wire::HttpRequest) -> AccessRequest {
 }
 
 #[test]
-fn a_hundred_thousand_headers_of_ours_are_removed_each_once_and_in_no_time() {
+fn a_hundred_thousand_headers_of_ours_are_removed_each_once() {
     let names = (0..100_000).map(|i| (format!("x-zt-{i}"), String::new()));
     let http = with_headers(names.chain([("X-Zt-7".to_owned(), String::new())]));
-    let asked = Instant::now();
+    // Compared each with each, this would take minutes.
     let removed = read(context(http), |message| message.remove);
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     assert_eq!(removed.len(), 100_000);
     assert_eq!(removed.iter().collect::<BTreeSet<_>>().len(), 100_000);
 }

@@ -32,8 +32,8 @@ use self::{
     topology::Topology,
 };
 use super::{
-    Entry, FeedEvent, Keys, MAX_FIELDS, MAX_VALUE, MAX_WHOLE, Rate, Record, RedisUrl, Store, StoreError, Taken,
-    Widened, hub::Hub, table::LONGEST_NUMBER,
+    Entry, FeedEvent, Keys, MAX_FIELDS, MAX_VALUE, MAX_WHOLE, Rate, Record, RedisUrl, Store, StoreError,
+    StoreErrorKind, Taken, Widened, hub::Hub, table::LONGEST_NUMBER,
 };
 
 /// See [`super::redis_url`].
@@ -255,13 +255,15 @@ impl Store for Redis {
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
         // Behind a cluster the cursor is `node index/cursor`, over the primaries in their fixed order.
         let (index, position) = cursor.split_once('/').unwrap_or(("0", cursor));
-        let index: usize = index.parse().map_err(|_| unexpected())?;
+        let wrong = || StoreError::new(StoreErrorKind::Cursor, "it is `node/position`, in numbers");
+        let index: usize = index.parse().map_err(|_| wrong())?;
+        let position = if position.is_empty() { 0 } else { position.parse::<u64>().map_err(|_| wrong())? };
         let primaries = match self.topology.address.kind {
             Kind::Cluster => self.topology.primaries().await?,
             Kind::Single | Kind::Sentinel { .. } => Vec::new(),
         };
         let mut command = cmd("SCAN");
-        command.arg(if position.is_empty() { "0" } else { position });
+        command.arg(position);
         command.arg("MATCH").arg(pattern(prefix)).arg("COUNT").arg(count);
         let Value::Array(mut answer) = self.scan_node(command, primaries.get(index)).await? else {
             return Err(unexpected());

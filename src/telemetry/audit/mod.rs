@@ -45,7 +45,7 @@ pub use self::{
     record::{AdminRecord, AuditRecord, Recorded, Shadow, fingerprint},
     settings::{OnFull, Settings, Sink},
     shared::Counters,
-    verify::{ChainReport, Problem, ProblemKind, Report, verify},
+    verify::{ChainReport, Problem, ProblemKind, Report, verify, verify_rest},
 };
 use super::shadow::Shadows;
 use crate::{

@@ -1,6 +1,6 @@
 //! The chain over real files: what verifies, what does not, and what is said of it.
 
-use std::{fs, path::PathBuf, sync::mpsc::Receiver, time::Duration};
+use std::{fs, io::Write, path::PathBuf, sync::mpsc::Receiver, time::Duration};
 
 use tempfile::TempDir;
 
@@ -164,6 +164,45 @@ fn the_next_chain_tells_that_the_one_before_was_cut_off() {
 }
 
 #[test]
+fn a_chain_that_is_not_given_is_missed_by_the_one_that_follows_it() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(&directory);
+    let mut in_order: Vec<PathBuf> = Vec::new();
+    for _ in 0..3 {
+        ten_writes(&settings);
+        in_order.extend(files(&settings).into_iter().filter(|file| !in_order.contains(file)).collect::<Vec<_>>());
+    }
+    let [first, second, third] = <[PathBuf; 3]>::try_from(in_order).unwrap();
+    let kind = |report: Report| report.problem.map(|problem| problem.kind);
+    let missed = |given: &[PathBuf]| kind(verify(given, None).unwrap());
+    assert!(matches!(missed(&[second.clone(), third.clone()]), Some(ProblemKind::NotGiven { seq: 14, .. })));
+    // Old files may be put away, but nothing out of the middle.
+    let rest = |given: &[PathBuf]| kind(verify_rest(given, None).unwrap());
+    assert_eq!(rest(&[second, third.clone()]), None);
+    assert_eq!(rest(std::slice::from_ref(&third)), None);
+    assert!(matches!(rest(&[first.clone(), third]), Some(ProblemKind::NotGiven { .. })));
+    assert_eq!(missed(&[first]), None);
+}
+
+#[test]
+fn a_compressed_file_is_read_or_refused_and_never_counted_as_lines_of_the_log() {
+    let directory = TempDir::new().unwrap();
+    let plain = ten_writes(&settings(&directory))[0].clone();
+    let packed = directory.path().join("archived");
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&fs::read(&plain).unwrap()).unwrap();
+    let octets = encoder.finish().unwrap();
+    fs::write(&packed, &octets).unwrap();
+    let report = verify(std::slice::from_ref(&packed), None).unwrap();
+    assert_eq!((report.problem, report.chains[0].last, report.of_log), (None, 14, 0));
+    fs::write(&packed, &octets[..octets.len() / 2]).unwrap();
+    assert!(verify(std::slice::from_ref(&packed), None).unwrap_err().to_string().contains("archived"));
+    fs::write(&packed, b"\x28\xb5\x2f\xfdwhatever").unwrap();
+    let error = verify(&[packed], None).unwrap_err().to_string();
+    assert!(error.ends_with("compressed with zstd: unpack it first"), "{error}");
+}
+
+#[test]
 fn rotated_files_verify_together_in_any_order_and_each_alone() {
     let directory = TempDir::new().unwrap();
     let settings = Settings { rotate_bytes: 1500, ..settings(&directory) };
@@ -178,10 +217,13 @@ fn rotated_files_verify_together_in_any_order_and_each_alone() {
     all.reverse();
     assert_eq!(verify(&all, None).unwrap().problem, None);
     for file in &all {
-        assert_eq!(verify(std::slice::from_ref(file), None).unwrap().problem, None);
+        assert_eq!(verify_rest(std::slice::from_ref(file), None).unwrap().problem, None);
     }
     all.sort();
+    let kind = verify(&all[1..], None).unwrap().problem.unwrap().kind;
+    assert!(matches!(kind, ProblemKind::Removed { first: 1, .. }), "{kind:?}");
     all.remove(1);
+    assert!(matches!(verify_rest(&all, None).unwrap().problem.unwrap().kind, ProblemKind::Removed { .. }));
     assert!(matches!(verify(&all, None).unwrap().problem.unwrap().kind, ProblemKind::Removed { .. }));
 }
 

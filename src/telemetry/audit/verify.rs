@@ -2,14 +2,17 @@
 //!
 //! What it can tell: any line altered, removed, inserted or moved, as far as a signed line after it is there. What it
 //! cannot: that lines after the last signed one, or whole files at the end, are gone. The report says how far the
-//! signatures reach, and whether the chain ended in order; the next chain of the same instance names where it stood.
+//! signatures reach, and whether the chain ended in order; the next chain of the same instance names where it stood, so that
+//! it is seen when that one is cut short or not given.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
 };
+
+use flate2::bufread::MultiGzDecoder;
 
 use super::{
     chain::{GENESIS, signed_text},
@@ -79,6 +82,8 @@ pub enum ProblemKind {
     ForeignKey(String),
     #[error("removed: the chain after it says that this one went on to record {0}")]
     CutOff(u64),
+    #[error("removed: it follows record {seq} of chain {chain}, which is not given")]
+    NotGiven { chain: String, seq: u64 },
 }
 
 fn range(first: u64, last: u64) -> String {
@@ -92,11 +97,23 @@ fn range(first: u64, last: u64) -> String {
 ///
 /// Where a file cannot be read.
 pub fn verify(files: &[PathBuf], trusted: Option<PublicKey>) -> io::Result<Report> {
+    verified(files, Verifier { trusted, ..Verifier::default() })
+}
+
+/// As [`verify`], where old files were put away: the oldest that is given of each instance may follow one that is not.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_rest(files: &[PathBuf], trusted: Option<PublicKey>) -> io::Result<Report> {
+    verified(files, Verifier { trusted, retired: true, ..Verifier::default() })
+}
+
+fn verified(files: &[PathBuf], mut verifier: Verifier) -> io::Result<Report> {
     let mut ordered: Vec<_> = files.iter().map(|path| Ok((first_line(path)?, path))).collect::<io::Result<_>>()?;
     ordered.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut verifier = Verifier { trusted, ..Verifier::default() };
     for (_, path) in ordered {
-        verifier.file(path)?;
+        verifier.file(path).map_err(|error| named(path, &error))?;
         if verifier.report.problem.is_some() {
             break;
         }
@@ -106,17 +123,38 @@ pub fn verify(files: &[PathBuf], trusted: Option<PublicKey>) -> io::Result<Repor
 
 /// Chain and number of the first record: what puts the files of one chain in order, whatever a clock did meanwhile.
 fn first_line(path: &Path) -> io::Result<(String, u64)> {
-    let opened =
-        File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    let opened = open(path).map_err(|error| named(path, &error))?;
     // What is no text sorts first and is reported when the file is read.
-    let first = BufReader::new(opened).lines().map_while(Result::ok).find(|text| !is_of_log(text));
+    let first = opened.lines().map_while(Result::ok).find(|text| !is_of_log(text));
     let first = first.as_deref().and_then(Line::parse);
     Ok(first.map(|line| (line.chain().to_owned(), line.seq())).unwrap_or_default())
+}
+
+/// How compressed files begin that are not read here.
+const COMPRESSED: [(&[u8], &str); 3] = [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ", "xz"), (b"BZh", "bzip2")];
+
+/// A file of lines, also where it was compressed with gzip: known by its first octets, since names change.
+fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
+    let begin = reader.fill_buf()?;
+    if begin.starts_with(b"\x1f\x8b") {
+        return Ok(Box::new(BufReader::with_capacity(1 << 20, MultiGzDecoder::new(reader))));
+    }
+    match COMPRESSED.iter().find(|(magic, _)| begin.starts_with(magic)) {
+        Some((_, name)) => Err(io::Error::other(format!("compressed with {name}: unpack it first"))),
+        None => Ok(Box::new(reader)),
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[derive(Default)]
 struct Verifier {
     trusted: Option<PublicKey>,
+    /// Old files were put away.
+    retired: bool,
     report: Report,
     chains: BTreeMap<String, State>,
     order: Vec<String>,
@@ -129,13 +167,14 @@ struct State {
     hash: String,
     checkpoint_records: u64,
     follows: Option<Follows>,
+    first_place: (PathBuf, usize),
     /// Where the last line stands.
     last_place: (PathBuf, usize),
 }
 
 impl Verifier {
     fn file(&mut self, path: &Path) -> io::Result<()> {
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
+        let mut reader = open(path)?;
         let mut octets = Vec::new();
         for number in 1.. {
             octets.clear();
@@ -176,7 +215,8 @@ impl Verifier {
     /// The first line of a chain that is seen.
     fn begin(&mut self, line: &Line<'_>, place: Place<'_>) {
         let opens = matches!(line.kind(), "start" | "file");
-        if !opens || (line.seq() == 1 && line.prev() != hex::encode(GENESIS)) {
+        let whole = if line.seq() == 1 { line.prev() == hex::encode(GENESIS) } else { self.retired };
+        if !opens || !whole {
             let kind = ProblemKind::Removed { first: 1, last: line.seq().saturating_sub(1).max(1) };
             return self.problem(place, line.chain(), line.seq(), kind);
         }
@@ -237,6 +277,9 @@ impl Verifier {
         if self.report.problem.is_none() {
             self.check_followers();
         }
+        if self.report.problem.is_none() {
+            self.check_predecessors();
+        }
         let chains = &mut self.chains;
         self.report.chains = self.order.iter().filter_map(|id| chains.remove(id)).map(|state| state.report).collect();
         self.report
@@ -261,6 +304,43 @@ impl Verifier {
     }
 }
 
+impl Verifier {
+    /// A chain names the one before it: where that is not given, it was removed. Once for each instance that is how the
+    /// rest of files that were put away begins.
+    fn check_predecessors(&mut self) {
+        let missing = self.chains.values().find(|state| {
+            self.lacks_predecessor(state) && !(self.retired && self.beginnings(&state.report.instance) == 1)
+        });
+        let Some(state) = missing else { return };
+        let kind = match &state.follows {
+            Some(follows) => ProblemKind::NotGiven { chain: follows.chain.clone(), seq: follows.seq },
+            None => ProblemKind::Removed { first: 1, last: state.report.first - 1 },
+        };
+        self.report.problem = Some(Problem {
+            file: state.first_place.0.clone(),
+            line: state.first_place.1,
+            chain: state.report.id.clone(),
+            seq: state.report.first,
+            kind,
+        });
+    }
+
+    /// Its own beginning, or the chain before it, is not given.
+    fn lacks_predecessor(&self, state: &State) -> bool {
+        let unknown = |follows: &Follows| !self.chains.contains_key(&follows.chain);
+        state.report.first > 1 || state.follows.as_ref().is_some_and(unknown)
+    }
+
+    /// In how many places what is given of an instance begins: more than one, and something is missing between them.
+    fn beginnings(&self, instance: &str) -> usize {
+        let of_instance = self.chains.values().filter(|state| state.report.instance == instance);
+        let begins = of_instance.filter(|state| state.follows.is_none() || self.lacks_predecessor(state));
+        // Two may follow the same one, where processes under one name overlapped.
+        let named = begins.map(|state| state.follows.as_ref().map_or(&state.report.id, |follows| &follows.chain));
+        named.collect::<BTreeSet<_>>().len()
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Place<'a> {
     file: &'a Path,
@@ -282,6 +362,7 @@ impl State {
             hash: String::new(),
             checkpoint_records: line.checkpoint_records().unwrap_or(1),
             follows: line.follows().cloned(),
+            first_place: (place.file.into(), place.line),
             last_place: (place.file.into(), place.line),
         }
     }

@@ -190,6 +190,8 @@ pub fn in_words(detail: &Detail) -> Option<String> {
         Detail::Classification(Some(classification)) => format!("the data is {classification}"),
         Detail::Classification(None) => "the data's classification is not known".into(),
         Detail::Path(problem) => problem.to_string(),
+        Detail::Extension("segment") => "the route names a `segment`, and there are none in this version".into(),
+        Detail::Extension(name) => format!("the route's `{name}` has a value that is none of its words"),
         Detail::Age(seconds) => format!("authenticated {seconds} s ago"),
         Detail::Risk(risk) => format!("a risk of {risk:.1}"),
     })
