@@ -211,6 +211,13 @@ impl Check<'_> {
         if resource.access == Access::Public {
             let asks = [
                 ("authenticated_by", resource.authenticated_by != AuthenticatedBy::Any),
+        if resource.access == Access::Authenticated && resource.permission.is_some() {
+            let part = Part { list: List::Resources, position, field: "permission", item: None };
+            let message = "`permission` is never looked at where `access` is `authenticated`: whoever is known gets in";
+            let hint =
+                "leave `access` out for those who hold the permission, or `permission` for everybody who is known";
+            self.item_problem(part, message, Some(hint));
+        }
                 ("permission", resource.permission.is_some()),
                 ("policy", resource.policy.is_some()),
                 ("min_trust_level", resource.min_trust_level.is_some()),
