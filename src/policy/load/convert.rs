@@ -91,6 +91,14 @@ pub(super) fn resource(raw: &raw::Resource, problems: &mut Vec<Problem>) -> Reso
     let mut hosts = Vec::new();
     for (i, host) in raw.matches.hosts.iter().enumerate() {
         match canonical_host(host) {
+            // Everything after the name, or after the brackets of an address.
+            Some(_) if host.rsplit(']').next().is_some_and(|rest| rest.contains(':')) => problems.push(
+                Problem::error(
+                    format!("match.hosts[{i}]"),
+                    format!("`{host}` names a port, and ports are not compared"),
+                )
+                .hint("write the name alone: it stands for every port"),
+            ),
             Some(host) => hosts.push(Arc::from(&*host)),
             None => problems.push(
                 Problem::error(format!("match.hosts[{i}]"), format!("`{host}` is no host name"))
