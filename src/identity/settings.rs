@@ -102,7 +102,7 @@ pub struct IssuerSettings {
 
 /// What the authorization servers call the kinds of authentication that a step-up asks for (RFC 9470). What a token's
 /// `acr` counts as is known by itself for the defaults; for other names `issuers[].acr` says it, unless `amr` does. A
-/// token that carries the name that would be asked for, and is not enough, is refused with 403 and not asked again.
+/// token that carries a name and is not enough is not asked for that name again: 403 where nothing newer would help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AcrValues {
