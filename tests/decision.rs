@@ -8,6 +8,12 @@ mod world;
 #[path = "decision/basics.rs"]
 mod basics;
 
+#[path = "decision/tightening.rs"]
+mod tightening;
+
+#[path = "decision/limits.rs"]
+mod limits;
+
 #[path = "decision/rules_files.rs"]
 mod rules_files;
 

@@ -248,7 +248,13 @@ async fn rates(store: &dyn Store) {
     assert!(first.allowed && first.remaining == 2 && first.retry_after.is_zero(), "{first:?}");
     let more = store.take("cs:rate:a", rate, 3).await.unwrap();
     assert!(!more.allowed && more.remaining == 2, "all or none: {more:?}");
+    let look = store.take("cs:rate:a", rate, 0).await.unwrap();
+    assert!(look.allowed && look.remaining == 2, "a look: {look:?}");
+    let untouched = store.take("cs:rate:new", rate, 0).await.unwrap();
+    assert!(untouched.allowed && untouched.remaining == 5, "{untouched:?}");
+    assert_eq!(read(store, "cs:rate:new").await, None, "a look leaves nothing behind");
     assert!(store.take("cs:rate:a", rate, 2).await.unwrap().allowed);
+    assert_eq!(store.take("cs:rate:a", rate, 0).await.unwrap().remaining, 0);
     let over = store.take("cs:rate:a", rate, 1).await.unwrap();
     assert!(
         !over.allowed && over.retry_after > Duration::ZERO && over.retry_after <= Duration::from_secs(1),

@@ -150,8 +150,22 @@ impl Config {
         let claims = self.identity.issuers.iter().flat_map(|issuer| &issuer.attributes);
         let claims = claims.map(|name| name.as_str().into()).collect();
         let known_networks = Some(self.location.known_networks.keys().map(|name| name.as_str().into()).collect());
-        let risk_model = self.risk.model;
-        policy::Options { risk_model, reverify, location, countries, allowed_countries, known_networks, claims }
+        let asked = &self.identity.acr_values;
+        let acr_values = policy::model::AcrValues {
+            mfa: asked.mfa.as_str().into(),
+            phishing_resistant: asked.phishing_resistant.as_str().into(),
+            hardware: asked.hardware.as_str().into(),
+        };
+        policy::Options {
+            risk_model: self.risk.model,
+            reverify,
+            location,
+            countries,
+            allowed_countries,
+            known_networks,
+            claims,
+            acr_values,
+        }
     }
 
     /// What revocation is told: nothing is forgotten while a token that some issuer may sign still lives.

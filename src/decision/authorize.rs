@@ -4,7 +4,7 @@
 //! judged facts that were gathered for the very request being answered, and no quota was left untaken.
 
 use super::{
-    judge::decide_for,
+    judge::{decide_for, limiting},
     outcome::{Decision, Detail, Finding, QuotaWanted},
     posture::{Lack, Posture, Sensitivity, Subject, posture},
     reason::Reason,
@@ -78,7 +78,7 @@ impl Pending {
             }
             lacking => unknown(lacking),
         };
-        decision.findings.push(Finding { rule: Some(wanted.policy.as_str().into()), ..finding });
+        decision.findings.push(Finding { rule: limiting(&wanted), ..finding });
         decision.answer();
         Err(decision)
     }

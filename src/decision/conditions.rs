@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     domain::{
-        DeviceProof, DeviceRecord, DeviceSighting, Fact, PatchLevel, Place, Possession, RuleId, TrustLevel, Workload,
+        Classification, DeviceProof, DeviceRecord, DeviceSighting, Fact, PatchLevel, Place, Possession, RuleId,
+        TrustLevel, Workload,
     },
     policy::Restrictions,
     policy::model::{ActionKind, AllowedLocation, Conditions, DeviceMode, DeviceRequirement, PatchRequirement, Policy},
@@ -92,9 +93,8 @@ pub(super) fn policy(
     if let Some((reason, detail)) = requirements(scene, &policy.conditions.device_requirements) {
         add(reason, detail);
     }
-    let covered = &policy.conditions.data_classification;
-    if !covered.is_empty() && !scene.target.classification.is_some_and(|own| covered.contains(&own)) {
-        add(Reason::ClassificationNotCovered, Detail::Classification(scene.target.classification));
+    if let Some(class) = uncovered(scene, policy) {
+        add(Reason::ClassificationNotCovered, Detail::Classification(class));
     }
     if let Some(missing) = missing_scopes(scene, &policy.conditions.api_scopes) {
         add(Reason::ScopeMissing, Detail::None);
@@ -110,6 +110,15 @@ pub(super) fn policy(
     if policy.actions.contains(&ActionKind::StepUp) && !scene.stepped_up() {
         add(Reason::StepUpRequired, Detail::None);
     }
+}
+
+/// The first class of data that `policy` does not cover. What a route raises is asked for besides, never instead: a
+/// policy that does not cover the resource's own class does not begin to.
+fn uncovered(scene: &Scene<'_>, policy: &Policy) -> Option<Option<Classification>> {
+    let covered = &policy.conditions.data_classification;
+    let own = scene.target.classes_under(policy, &scene.facts.request);
+    let mut all = own.chain([scene.target.classification]);
+    all.find(|class| !covered.is_empty() && !class.is_some_and(|class| covered.contains(&class)))
 }
 
 fn trust_and_methods(scene: &Scene<'_>, conditions: &Conditions, add: &mut impl FnMut(Reason, Detail)) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     conditions, guards, notices,
-    outcome::{Decision, Detail, Finding, Findings, Grant, QuotaWanted},
+    outcome::{Decision, Detail, Finding, Findings, Grant, PolicyLimits, QuotaWanted},
     permission,
     posture::{Lack, Posture, Sensitivity, Subject, posture},
     reason::{Class, Reason},
@@ -14,7 +14,9 @@ use super::{
     verification,
 };
 use crate::{
-    domain::{Credential, CredentialProblem, Fact, Facts, Identity, Possession, Revocation, RevocationKind, Transport},
+    domain::{
+        Credential, CredentialProblem, Fact, Facts, Identity, Possession, Revocation, RevocationKind, RuleId, Transport,
+    },
     policy::{
         RateLimit, RateScope, Rules,
         model::{Access, Policy},
@@ -176,8 +178,8 @@ fn revocation(scene: &Scene<'_>, findings: &mut Findings) {
 }
 
 fn quota_taken(scene: &Scene<'_>, findings: &mut Findings) {
-    let Some(QuotaWanted { policy, .. }) = quota(&scene.target.policies, scene.identity) else { return };
-    let rule = || Some(policy.as_str().into());
+    let Some(wanted) = quota(&scene.target.policies, scene.identity) else { return };
+    let rule = || limiting(&wanted);
     match &scene.facts.quota {
         Fact::Known { value, .. } if value.allowed => {}
         Fact::Known { .. } => findings.push(Finding::new(Reason::RateLimited, rule())),
@@ -185,24 +187,27 @@ fn quota_taken(scene: &Scene<'_>, findings: &mut Findings) {
     }
 }
 
-fn limited<'r>(policies: &Policies<'r>) -> Option<&'r Policy> {
-    policies.iter().find(|policy| !policy.rate_limits.is_empty())
+/// The policy that is named for a limit that is reached or cannot be counted: the first that has limits.
+pub(super) fn limiting(wanted: &QuotaWanted) -> Option<RuleId> {
+    wanted.first().map(|first| first.policy.as_str().into())
 }
 
-/// Every limit of every policy that binds this caller; shared, not copied, where one policy alone has limits.
+/// Every limit of every policy that binds this caller.
 fn quota(policies: &Policies<'_>, identity: &Identity) -> Option<QuotaWanted> {
-    let first = limited(policies)?;
-    let binds = |limit: &RateLimit| match &limit.scope {
+    let wanted: QuotaWanted = policies.iter().filter_map(|policy| limits(policy, identity)).collect();
+    (!wanted.is_empty()).then_some(wanted)
+}
+
+/// The limits of a policy that bind this caller; shared, not copied, where all of them do.
+fn limits(policy: &Policy, identity: &Identity) -> Option<PolicyLimits> {
+    let binds = |limit: &&RateLimit| match &limit.scope {
         RateScope::ApiScope(scope) => identity.scopes.contains(scope),
         _ => true,
     };
-    let all = || policies.iter().flat_map(|policy| policy.rate_limits.iter());
-    let limits: Arc<[RateLimit]> = if all().count() == first.rate_limits.len() && all().all(binds) {
-        first.rate_limits.clone()
-    } else {
-        all().filter(|limit| binds(limit)).cloned().collect()
-    };
-    (!limits.is_empty()).then(|| QuotaWanted { policy: first.id.clone(), limits })
+    let all = &policy.rate_limits;
+    let limits: Arc<[RateLimit]> =
+        if all.iter().all(|limit| binds(&limit)) { all.clone() } else { all.iter().filter(binds).cloned().collect() };
+    (!limits.is_empty()).then(|| PolicyLimits { policy: policy.id.clone(), limits })
 }
 
 /// Whether nothing but missing facts and full quotas stands in the way: what an authentication cannot change.

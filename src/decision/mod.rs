@@ -26,8 +26,8 @@ pub use authorize::{LiveFacts, Outcome, Pending, Permit, assess, authorize};
 pub use evidence::evidence;
 pub use judge::decide;
 pub use outcome::{
-    Decision, Detail, DeviceProblem, Finding, Findings, Grant, QuotaWanted, Risk, SessionEffect, StepUp, StepUpLevel,
-    Trust, Verdict,
+    Decision, Detail, DeviceProblem, Finding, Findings, Grant, PolicyLimits, QuotaWanted, Risk, SessionEffect, StepUp,
+    StepUpLevel, Trust, Verdict,
 };
 pub use reason::{ActionRequired, Class, Reason};
 pub use scene::known_device;

@@ -349,9 +349,12 @@ impl StepUpLevel {
     }
 }
 
-/// Rate limits to take a token from, all of them.
+/// Rate limits to take a token from, all of them: one entry for each policy that has some, never empty.
+pub type QuotaWanted = SmallVec<[PolicyLimits; 1]>;
+
+/// The limits of one policy, counted under its name: what another policy of the request allows is counted apart.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct QuotaWanted {
+pub struct PolicyLimits {
     pub policy: PolicyId,
     pub limits: Arc<[RateLimit]>,
 }

@@ -55,6 +55,9 @@ struct Asking {
 
 /// What a rung asks for and changes; `None` where the token in hand would answer it already.
 fn change(scene: &Scene<'_>, (level, fresh): Rung, asking: Asking) -> Option<(StepUp, WhatIf)> {
+    if !fresh && level.is_some_and(|level| is_named(scene, level)) {
+        return None;
+    }
     let max_age = if fresh { Some(asking.max_age?) } else { None };
     let methods = match level {
         Some(level) => added(scene, level, asking.missing, fresh)?,
@@ -65,6 +68,17 @@ fn change(scene: &Scene<'_>, (level, fresh): Rung, asking: Asking) -> Option<(St
     Some((StepUp { level, max_age, methods }, what_if))
 }
 
+/// Whether the token carries the very `acr` that a challenge of this level asks for, whatever its issuer's tokens count as.
+fn is_named(scene: &Scene<'_>, level: StepUpLevel) -> bool {
+    let asked = &scene.rules.options().acr_values;
+    let value = match level {
+        StepUpLevel::Mfa => &asked.mfa,
+        StepUpLevel::PhishingResistant => &asked.phishing_resistant,
+        StepUpLevel::Hardware => &asked.hardware,
+    };
+    !value.is_empty() && scene.identity.acr.as_ref() == Some(value)
+}
+
 /// Methods that an authentication of a level brings: what the rules name and it can give, else one of its own.
 ///
 /// `None` where the caller is at that level already and the rules name nothing more of it: asking for it would be asking
@@ -73,26 +87,31 @@ fn change(scene: &Scene<'_>, (level, fresh): Rung, asking: Asking) -> Option<(St
 fn added(scene: &Scene<'_>, level: StepUpLevel, missing: AuthMethods, fresh: bool) -> Option<AuthMethods> {
     let might = |method: &AuthMethod| {
         let its = level_of(*method);
-        its <= level && (fresh || !reaches(scene.methods, its))
+        its <= level && (fresh || !its.is_shown_by(scene.methods))
     };
     let named: AuthMethods = missing.iter().filter(might).collect();
-    let own = match level {
-        StepUpLevel::Mfa => AuthMethod::MfaTotp,
-        StepUpLevel::PhishingResistant => AuthMethod::Biometric,
-        StepUpLevel::Hardware => AuthMethod::HardwareKey,
-    };
-    match (reaches(scene.methods.union(named), level), named.is_empty()) {
+    match (level.is_shown_by(scene.methods.union(named)), named.is_empty()) {
         (true, true) => None,
         (true, false) => Some(named),
-        (false, _) => Some(named.with(own)),
+        (false, _) => Some(named.with(level.method())),
     }
 }
 
-fn reaches(methods: AuthMethods, level: StepUpLevel) -> bool {
-    match level {
-        StepUpLevel::Mfa => methods.is_multi_factor(),
-        StepUpLevel::PhishingResistant | StepUpLevel::Hardware => {
-            methods.iter().any(|method| level_of(method) >= level)
+impl StepUpLevel {
+    /// The method that an authentication of this level counts as where nothing says which it was.
+    pub const fn method(self) -> AuthMethod {
+        match self {
+            Self::Mfa => AuthMethod::MfaTotp,
+            Self::PhishingResistant => AuthMethod::Biometric,
+            Self::Hardware => AuthMethod::HardwareKey,
+        }
+    }
+
+    /// Whether a caller of these methods has shown this level: it is not asked for again.
+    pub fn is_shown_by(self, methods: AuthMethods) -> bool {
+        match self {
+            Self::Mfa => methods.is_multi_factor(),
+            Self::PhishingResistant | Self::Hardware => methods.iter().any(|method| level_of(method) >= self),
         }
     }
 }

@@ -79,6 +79,19 @@ impl<'r> Target<'r> {
         self.rules
     }
 
+    /// The classes of the resources that are bound to `policy`, by themselves or by the route's extension.
+    pub(super) fn classes_under(
+        &self,
+        policy: &Policy,
+        request: &AccessRequest,
+    ) -> impl Iterator<Item = Option<Classification>> {
+        let by_route = request.extensions.policy.as_deref() == Some(policy.id.as_str());
+        let bound = move |(i, resource): &(usize, &Resource)| {
+            (by_route && *i == 0) || resource.policy.as_ref().is_some_and(|id| *id == policy.id)
+        };
+        self.resources.iter().enumerate().filter(bound).map(|(_, resource)| resource.data_classification)
+    }
+
     /// What must be looked up before the request can be judged.
     pub fn needs(&self) -> Needs {
         let identity = self.access != Access::Public;

@@ -79,12 +79,13 @@ pub(super) fn read(
     };
     let client_id = claims.text("client_id")?.or(claims.text("azp")?);
     let device = claims.text(&issuer.claims.device)?;
-    // A time of authentication that has not come proves nothing: `iat` counts.
-    let auth_time = claims.date("auth_time").ok().flatten().filter(|time| *time <= now.plus(issuer.leeway.get()));
+    // A time of authentication that has not come proves nothing: `iat` counts. Within the leeway it is now, at the latest:
+    // nothing that is asked for later was answered before.
+    let claimed_time = claims.date("auth_time").ok().flatten().filter(|time| *time <= now.plus(issuer.leeway.get()));
     let claimed = claims.text(&issuer.claims.session)?;
     let session: Arc<str> = match claimed {
         Some(session) => session.into(),
-        None => derived_session([&issuer.issuer, subject, client_id.unwrap_or(""), device.unwrap_or("")], auth_time),
+        None => derived_session([&issuer.issuer, subject, client_id.unwrap_or(""), device.unwrap_or("")], claimed_time),
     };
     let acr = members.get("acr").and_then(Value::as_str).filter(|acr| is_clean(acr));
     let amr = list(claims.find(&issuer.claims.methods));
@@ -98,7 +99,7 @@ pub(super) fn read(
         client_id: client_id.map(Into::into),
         methods: methods(&amr, acr, &issuer.acr),
         acr: acr.map(Into::into),
-        auth_time,
+        auth_time: claimed_time.map(|time| time.min(now)),
         // A clock that is ahead issues nothing in the future: "every token up to now" means this one too.
         issued_at: issued_at.min(now),
         issue_unstated: false,

@@ -21,7 +21,8 @@ fn of_amr(value: &str) -> Option<AuthMethod> {
     })
 }
 
-/// Values of `acr` that are known by themselves.
+/// Values of `acr` that are known by themselves. What a step-up asks for by default (`mfa`, `phr`, `phrh`) comes back as
+/// what it asked for: `phr` (phishing-resistant, OpenID EAP) is a passkey or another key that its person unlocks.
 fn of_acr(value: &str) -> Option<AuthMethods> {
     let only = |method| AuthMethods::NONE.with(method);
     Some(match value {
@@ -35,7 +36,7 @@ fn of_acr(value: &str) -> Option<AuthMethods> {
         | "http://schemas.openid.net/pape/policies/2007/06/multi-factor" => {
             only(AuthMethod::Password).with(AuthMethod::MfaTotp)
         }
-        "phr" | "http://schemas.openid.net/pape/policies/2007/06/phishing-resistant" => only(AuthMethod::MfaPush),
+        "phr" | "http://schemas.openid.net/pape/policies/2007/06/phishing-resistant" => only(AuthMethod::Biometric),
         "phrh"
         | "aal3"
         | "urn:okta:loa:2fa:any:hwk"
@@ -89,9 +90,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_challenge_asks_for_by_default_counts_as_what_it_asked_for() {
+        use crate::decision::StepUpLevel;
+        let asked = crate::identity::settings::AcrValues::default();
+        for (value, level) in [
+            (&asked.mfa, StepUpLevel::Mfa),
+            (&asked.phishing_resistant, StepUpLevel::PhishingResistant),
+            (&asked.hardware, StepUpLevel::Hardware),
+        ] {
+            assert!(level.is_shown_by(methods(&[], Some(value), &BTreeMap::new())), "{value}");
+        }
+    }
+
+    #[test]
     fn a_known_or_configured_acr_counts() {
         use AuthMethod::*;
         assert_eq!(of(&[], Some("phrh")), [HardwareKey]);
+        assert_eq!(of(&["pwd"], Some("phr")), [Password, Biometric]);
         let configured = [("gold".to_owned(), vec![Biometric])].into();
         assert_eq!(methods(&["pwd"], Some("gold"), &configured).iter().collect::<Vec<_>>(), [Password, Biometric]);
     }

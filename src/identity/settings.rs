@@ -80,7 +80,8 @@ pub struct IssuerSettings {
     pub permissions: Option<Vec<String>>,
     #[serde(default)]
     pub claims: ClaimNames,
-    /// Authentication methods that an `acr` value stands for, besides those known by themselves.
+    /// Authentication methods that an `acr` value stands for, besides those known by themselves: `mfa` (a second factor),
+    /// `phr` (one that cannot be phished, such as a passkey: `biometric`), `phrh` (the same in hardware: `hardware_key`).
     #[serde(default)]
     pub acr: BTreeMap<String, Vec<AuthMethod>>,
     /// What else marks a token as a service's, besides `client_id` (or `azp`) being its `sub`.
@@ -99,7 +100,9 @@ pub struct IssuerSettings {
     pub status_lists: Vec<String>,
 }
 
-/// What the authorization servers call the kinds of authentication that a step-up asks for (RFC 9470), most wanted first.
+/// What the authorization servers call the kinds of authentication that a step-up asks for (RFC 9470). What a token's
+/// `acr` counts as is known by itself for the defaults; for other names `issuers[].acr` says it, unless `amr` does. A
+/// token that carries a name and is not enough is not asked for that name again: 403 where nothing newer would help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AcrValues {

@@ -164,6 +164,9 @@ impl Check<'_> {
                 if limit.limit == 0 || limit.window.is_zero() {
                     let part = Part { list: List::Policies, position, field: "rate_limits", item: Some(item) };
                     self.item_problem(part, "a limit of nothing, or over no time, lets nobody in", Some("use `deny`"));
+                } else if policy.rate_limits.iter().take(item).any(|before| before == limit) {
+                    let part = Part { list: List::Policies, position, field: "rate_limits", item: Some(item) };
+                    self.item_problem(part, "the same limit stands here twice: each request would count twice", None);
                 }
             }
         }
@@ -207,6 +210,13 @@ impl Check<'_> {
             && !self.policies.contains(id.as_str())
         {
             self.problem(List::Resources, position, "policy", format!("there is no policy `{id}`"));
+        }
+        if resource.access == Access::Authenticated && resource.permission.is_some() {
+            let part = Part { list: List::Resources, position, field: "permission", item: None };
+            let message = "`permission` is never looked at where `access` is `authenticated`: whoever is known gets in";
+            let hint =
+                "leave `access` out for those who hold the permission, or `permission` for everybody who is known";
+            self.item_problem(part, message, Some(hint));
         }
         if resource.access == Access::Public {
             let asks = [

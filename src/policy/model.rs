@@ -368,6 +368,16 @@ pub struct Options {
     pub known_networks: Option<Arc<[Arc<str>]>>,
     /// Claims that issuers hand on to attribute policies, of whatever type their tokens give them.
     pub claims: Arc<[Arc<str>]>,
+    /// What challenges call the kinds of authentication: `identity.acr_values`.
+    pub acr_values: AcrValues,
+}
+
+/// What challenges call the kinds of authentication, least first. Empty: not known here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcrValues {
+    pub mfa: Arc<str>,
+    pub phishing_resistant: Arc<str>,
+    pub hardware: Arc<str>,
 }
 
 impl Default for Options {
@@ -380,6 +390,7 @@ impl Default for Options {
             allowed_countries: false,
             known_networks: None,
             claims: Arc::default(),
+            acr_values: AcrValues::default(),
         }
     }
 }

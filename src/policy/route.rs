@@ -102,6 +102,8 @@ pub enum PatternProblem {
     Star,
     #[error("a parameter is a whole segment: `{{name}}`")]
     PartialParameter,
+    #[error("`{0}` is cut from requests with what follows it (query, parameter or fragment): write the path alone")]
+    MoreThanPath(char),
     #[error("{0}: no request could match")]
     NotCanonical(String),
 }
@@ -123,6 +125,10 @@ impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self, PatternProblem> {
         if !text.starts_with('/') {
             return Err(PatternProblem::NotAbsolute);
+        }
+        // Cut from the rule as it is from a request, it would make the rule wider than it reads.
+        if let Some(more) = text.chars().find(|c| matches!(c, '?' | ';' | '#')) {
+            return Err(PatternProblem::MoreThanPath(more));
         }
         let canonical = canonical_path(text).map_err(|problem| PatternProblem::NotCanonical(problem.to_string()))?;
         // Wildcards are what is written as such: `%2A` is a star and `%7B` a brace, in a rule as in a request.

@@ -6,16 +6,17 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use crate::{
-    decision::QuotaWanted,
+    decision::{PolicyLimits, QuotaWanted},
     domain::{
         Fact, Facts, Quota, Unavailable,
         metric::{Counter, Page, Source},
     },
     policy::{RateLimit, RateScope},
-    store::{Rate, Store, StoreErrorKind, Taken},
+    store::{Rate, Store, StoreError, StoreErrorKind, Taken},
 };
 
 /// Takes tokens from the limits that policies set.
@@ -38,7 +39,7 @@ impl Quotas {
         Arc::new(Self { store, counters: Counters::default() })
     }
 
-    /// Takes one token from each of the wanted limits, in their order; stops at the first that is used up.
+    /// Takes one token from each of the wanted limits; stops at the first that is used up, and looks for that one first.
     pub async fn take(&self, wanted: &QuotaWanted, facts: &Facts, deadline: Instant) -> Fact<Quota> {
         let quota = match tokio::time::timeout_at(deadline, self.take_all(wanted, facts)).await {
             Ok(quota) => quota,
@@ -57,32 +58,70 @@ impl Quotas {
     }
 
     async fn take_all(&self, wanted: &QuotaWanted, facts: &Facts) -> Fact<Quota> {
-        let mut tightest: Option<Quota> = None;
-        for limit in wanted.limits.iter() {
-            let key = key(wanted.policy.as_str(), limit, facts);
-            let rate = Rate { limit: limit.limit, window: limit.window };
-            let quota = match self.store.take(&key, rate, 1).await {
-                Ok(taken) => quota(limit, taken),
-                Err(error) => {
-                    tracing::debug!(%error, "a rate limit could not be counted");
-                    return Fact::Unavailable(match error.kind {
-                        StoreErrorKind::Malformed => Unavailable::Malformed,
-                        StoreErrorKind::Timeout => Unavailable::Timeout,
-                        StoreErrorKind::Unreachable | StoreErrorKind::Refused | StoreErrorKind::Cursor => {
-                            Unavailable::Store
-                        }
-                    });
+        let taken = async {
+            let mut tightest: Option<Quota> = None;
+            for limit in self.emptiest_first(counted(wanted, facts)).await? {
+                let taken = self.store.take(&limit.key, limit.rate, 1).await?;
+                let quota = quota(limit.rate, taken);
+                if tightest.is_none_or(|known| !quota.allowed || quota.remaining < known.remaining) {
+                    tightest = Some(quota);
                 }
-            };
-            if tightest.is_none_or(|known| !quota.allowed || quota.remaining < known.remaining) {
-                tightest = Some(quota);
+                if !quota.allowed {
+                    break;
+                }
             }
-            if !quota.allowed {
-                break;
-            }
+            Ok(tightest)
+        };
+        match taken.await {
+            Ok(tightest) => tightest.map_or(Fact::Absent, |quota| Fact::known(quota, facts.now)),
+            Err(error) => uncounted(&error),
         }
-        tightest.map_or(Fact::Absent, |quota| Fact::known(quota, facts.now))
     }
+
+    /// The limits in the order of what is left of each. One that is used up then refuses before anything is taken from
+    /// another: a request that is not let through uses up nothing. Only where two requests race for the last token may
+    /// one of them be refused after it took from a fuller limit; more than a limit allows is never let through.
+    async fn emptiest_first(&self, mut limits: Vec<Counted>) -> Result<Vec<Counted>, StoreError> {
+        if limits.len() > 1 {
+            let looks = limits.iter().map(|limit| self.store.take(&limit.key, limit.rate, 0));
+            let left = try_join_all(looks).await?;
+            for (limit, left) in limits.iter_mut().zip(left) {
+                limit.left = left.remaining;
+            }
+            limits.sort_by_key(|limit| limit.left);
+        }
+        Ok(limits)
+    }
+}
+
+/// A limit as the store counts it.
+#[derive(Debug)]
+struct Counted {
+    key: String,
+    rate: Rate,
+    /// What a look found, where there was one.
+    left: u32,
+}
+
+fn counted(wanted: &QuotaWanted, facts: &Facts) -> Vec<Counted> {
+    let of = |policy: &PolicyLimits| {
+        let count = |limit: &RateLimit| Counted {
+            key: key(policy.policy.as_str(), limit, facts),
+            rate: Rate { limit: limit.limit, window: limit.window },
+            left: 0,
+        };
+        policy.limits.iter().map(count).collect::<Vec<_>>()
+    };
+    wanted.iter().flat_map(of).collect()
+}
+
+fn uncounted(error: &StoreError) -> Fact<Quota> {
+    tracing::debug!(%error, "a rate limit could not be counted");
+    Fact::Unavailable(match error.kind {
+        StoreErrorKind::Malformed => Unavailable::Malformed,
+        StoreErrorKind::Timeout => Unavailable::Timeout,
+        StoreErrorKind::Unreachable | StoreErrorKind::Refused | StoreErrorKind::Cursor => Unavailable::Store,
+    })
 }
 
 impl Source for Counters {
@@ -97,10 +136,10 @@ impl Source for Counters {
     }
 }
 
-fn quota(limit: &RateLimit, taken: Taken) -> Quota {
+fn quota(rate: Rate, taken: Taken) -> Quota {
     Quota {
         allowed: taken.allowed,
-        limit: limit.limit,
+        limit: rate.limit,
         remaining: taken.remaining,
         retry_after: whole_seconds(taken.retry_after),
         reset: whole_seconds(taken.reset),

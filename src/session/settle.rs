@@ -57,7 +57,7 @@ impl Sessions {
             (settled, urgency)
         });
         if settled.challenged && visit.context.carried.is_none() && identity.kind == SubjectKind::Person {
-            self.carry(visit, facts.now);
+            self.carry(visit, asked_at(identity, facts.now));
         }
         match urgency {
             Urgency::None => {}
@@ -100,6 +100,13 @@ fn start(facts: &Facts) -> SessionStart {
     }
 }
 
+/// When a question counts as put. `auth_time` counts whole seconds, so an authentication in the second of the question
+/// may have come before it. The one at hand did: it is no answer, and the question counts as put in the second after it.
+fn asked_at(identity: &Identity, now: UnixTime) -> UnixTime {
+    let next = |time: UnixTime| UnixTime::from_secs(time.as_secs().saturating_add(1));
+    identity.auth_time.filter(|time| time.as_secs() >= now.as_secs()).map_or(now, next)
+}
+
 impl Held {
     fn settle(
         &mut self,
@@ -133,7 +140,7 @@ impl Held {
             SessionEffect::Challenged => {
                 let mark = session.mark_mut(visit.context.id());
                 settled.challenged = mark.challenged_at.is_none();
-                mark.challenged_at.get_or_insert(now);
+                mark.challenged_at.get_or_insert_with(|| asked_at(identity, now));
             }
             SessionEffect::SteppedUp(methods, at) => {
                 session.mark_mut(visit.context.id()).passed = Some((methods, at));

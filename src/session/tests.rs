@@ -239,6 +239,23 @@ async fn a_session_that_nobody_uses_ends_and_services_have_no_such_limit() {
 }
 
 #[tokio::test]
+async fn what_was_at_hand_when_the_question_was_put_does_not_answer_it() {
+    let replica = one(Settings::default(), rules(Vec::new())).await;
+    let of = |authenticated: UnixTime| {
+        let ann = Person { device: Some("laptop"), ..Person::signed_in(START) };
+        let mut ann = ann.from("FR", 3215, true);
+        ann.identity.auth_time = Some(authenticated);
+        ann
+    };
+    // Authenticated in the very second of the question, which whole seconds cannot tell from after it.
+    assert_eq!(replica.told(&of(START)).await, "step-up:location_step_up");
+    assert_eq!(replica.told(&of(START)).await, "step-up:location_step_up");
+    replica.clock.advance(Duration::from_secs(1));
+    assert_eq!(replica.told(&of(START)).await, "step-up:location_step_up");
+    assert_eq!(replica.told(&of(replica.clock.now())).await, "allow");
+}
+
+#[tokio::test]
 async fn two_replicas_agree_on_a_step_up_and_on_an_end() {
     let clock = Clock::manual(START);
     let now = clock.clone();

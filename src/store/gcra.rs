@@ -28,7 +28,7 @@ pub(super) fn take(arrival: Option<u64>, now: u64, rate: Rate, count: u32) -> (T
         }),
         reset: Duration::from_micros(spent - now),
     };
-    (taken, allowed.then_some(next))
+    (taken, (allowed && count > 0).then_some(next))
 }
 
 #[cfg(test)]

@@ -124,7 +124,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// A key may come twice; one that is there from beginning to end comes at least once.
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError>;
 
-    /// Takes `count` tokens, all or none, by the generic cell rate algorithm, in one atomic step.
+    /// Takes `count` tokens, all or none, by the generic cell rate algorithm, in one atomic step. None of them (0) is a
+    /// look: it says what remains, and changes nothing.
     async fn take(&self, key: &str, rate: Rate, count: u32) -> Result<Taken, StoreError>;
 
     /// A new feed of changes under the prefixes in [`keys::FEED_PREFIXES`]. See [`FeedEvent`] for what a listener may

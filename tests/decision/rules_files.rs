@@ -1,6 +1,7 @@
 use std::{collections::HashSet, fs, path::Path, time::Duration};
 
 use countersign::{
+    decision::decide,
     document::Diagnostic,
     domain::*,
     policy::{Loaded, Options, RateScope, SourceFile, load, model::*},
@@ -138,7 +139,54 @@ policies:
 #[test]
 fn guards_may_be_switched_off_and_are_the_four_where_nobody_says() {
     assert_eq!(loaded("guards: []").unwrap().rules.guards(), []);
-    assert_eq!(loaded("").unwrap().rules.guards().len(), 4);
+    assert_eq!(loaded("# nothing yet\n").unwrap().rules.guards().len(), 4);
+}
+
+#[test]
+fn a_section_that_holds_nothing_says_so_or_is_refused() {
+    for section in ["guards", "sessions", "resources", "policies"] {
+        let hint = format!("{section}: expected a list, found nothing (help: write `[]` where nothing is meant");
+        for nothing in ["", " ~", "\n  # - { id: g, when: { risk_at_least: 8 }, action: deny }"] {
+            let found = errors(&format!("{section}:{nothing}\n"));
+            assert!(found.len() == 1 && found[0].contains(&hint), "{found:?}");
+        }
+    }
+    assert!(errors("roles:\n")[0].contains("roles: expected a map of roles, found nothing (help: write `{}`"));
+}
+
+#[test]
+fn a_file_caught_before_it_was_written_is_refused_and_named() {
+    for (name, text) in [("guards.yaml", ""), ("guards.yml", "\n  \n"), ("access.cedar", "")] {
+        let files = [SourceFile::new("rules.yaml", "guards: []"), SourceFile::new(name, text)];
+        let found: Vec<_> = load(&files, Options::default()).unwrap_err().iter().map(ToString::to_string).collect();
+        assert!(found.len() == 1 && found[0].starts_with(&format!("{name}: error: the file is empty")), "{found:?}");
+    }
+}
+
+/// The block of YAML in a page that holds `word`.
+fn example(page: &str, word: &str) -> String {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let mut blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.find(|block| block.contains(word)).unwrap().to_owned()
+}
+
+#[test]
+fn the_recipe_for_preflights_works_beside_the_rules_of_the_readme() {
+    let files = [
+        SourceFile::new("rules.yaml", example("README.md", "id: orders,")),
+        SourceFile::new("preflights.yaml", example("docs/decision.md", "id: orders-preflight")),
+    ];
+    let Loaded { rules, warnings } = load(&files, Options::default()).unwrap();
+    assert_eq!(warnings, []);
+    for path in ["/orders", "/orders/7"] {
+        let mut preflight = crate::world::facts("OPTIONS", path);
+        preflight.credential = Fact::Absent;
+        assert_eq!(crate::world::told(&decide(&preflight, &rules)), "allow", "{path}");
+        let mut read = crate::world::facts("GET", path);
+        assert_eq!(crate::world::told(&decide(&read, &rules)), "allow", "{path}");
+        read.credential = Fact::Absent;
+        assert_eq!(crate::world::told(&decide(&read, &rules)), "deny:no_credentials", "{path}");
+    }
 }
 
 #[test]

@@ -263,6 +263,23 @@ async fn an_identity_says_what_the_token_says_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_authenticated_later_than_now() {
+    let rig = Rig::new().await;
+    let ahead = |jti: &str| json!({ "sid": null, "jti": jti, "auth_time": NOW + 20 });
+    let identity = rig.identity(&rig.token_with(ahead("1"))).await;
+    assert_eq!(
+        identity.auth_time,
+        Some(UnixTime::from_secs(NOW)),
+        "an issuer's clock that is ahead by less than the leeway"
+    );
+    let far = rig.identity(&rig.token_with(json!({ "jti": "2", "auth_time": NOW + 4000 }))).await;
+    assert_eq!(far.auth_time, None);
+    rig.clock.advance(std::time::Duration::from_secs(3));
+    let later = rig.identity(&rig.token_with(ahead("3"))).await;
+    assert_eq!(later.session, identity.session, "one login, one session");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn roles_of_any_other_shape_are_no_roles() {
     let rig = Rig::new().await;
     for (i, roles) in [

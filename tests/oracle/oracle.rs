@@ -702,9 +702,13 @@ fn conditions(
             }
         }
     }
-    if !asked.data_classification.is_empty()
-        && !asked.data_classification.iter().any(|class| found.class == Some(*class))
-    {
+    let covers = |class: Option<Classification>| asked.data_classification.iter().any(|one| class == Some(*one));
+    let by_route = facts.request.extensions.policy.as_deref() == Some(policy.id.as_str());
+    let own_uncovered = found.resources.iter().enumerate().any(|(i, resource)| {
+        let bound = resource.policy.as_ref() == Some(&policy.id) || (i == 0 && by_route);
+        bound && !covers(resource.data_classification)
+    });
+    if !asked.data_classification.is_empty() && (own_uncovered || !covers(found.class)) {
         said.push((REFUSED, "classification_not_covered"));
     }
     if asked.api_scopes.iter().any(|scope| !identity.scopes.contains(scope)) {

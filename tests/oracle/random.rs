@@ -85,7 +85,9 @@ fn resource(rng: &mut StdRng, i: usize, policies: &[Policy]) -> Resource {
             one(rng, &[AuthenticatedBy::User, AuthenticatedBy::Workload, AuthenticatedBy::Both])
         })
         .unwrap_or_default();
-        resource.permission = maybe(rng, 0.4, |rng| one(rng, &PERMISSIONS).into());
+        // Where somebody known is enough, naming one is refused at load.
+        resource.permission =
+            maybe(rng, 0.4, |rng| one(rng, &PERMISSIONS).into()).filter(|_| access == Access::Authorized);
         resource.policy = maybe(rng, 0.6, |rng| one(rng, policies).id);
         resource.min_trust_level = maybe(rng, 0.3, |rng| one(rng, TrustLevel::ALL));
         resource.device =

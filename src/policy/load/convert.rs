@@ -91,6 +91,14 @@ pub(super) fn resource(raw: &raw::Resource, problems: &mut Vec<Problem>) -> Reso
     let mut hosts = Vec::new();
     for (i, host) in raw.matches.hosts.iter().enumerate() {
         match canonical_host(host) {
+            // Everything after the name, or after the brackets of an address.
+            Some(_) if host.rsplit(']').next().is_some_and(|rest| rest.contains(':')) => problems.push(
+                Problem::error(
+                    format!("match.hosts[{i}]"),
+                    format!("`{host}` names a port, and ports are not compared"),
+                )
+                .hint("write the name alone: it stands for every port"),
+            ),
             Some(host) => hosts.push(Arc::from(&*host)),
             None => problems.push(
                 Problem::error(format!("match.hosts[{i}]"), format!("`{host}` is no host name"))
@@ -134,7 +142,7 @@ pub(super) fn policy(raw: &raw::Policy, problems: &mut Vec<Problem>) -> Policy {
         require(&mut constraints, &action.requirements, &format!("actions[{i}].requirements"), problems);
     }
     let rate_limits = raw.rate_limits.iter().enumerate().map(|(i, limit)| {
-        rate_scope(limit, &raw.conditions.api_scopes, &format!("rate_limits[{i}].scope"), problems);
+        rate_scope(limit, raw.conditions.api_scopes.items(), &format!("rate_limits[{i}].scope"), problems);
         RateLimit { scope: RateScope::parse(&limit.scope), limit: limit.limit, window: limit.window.get() }
     });
     Policy {
@@ -160,11 +168,12 @@ fn rate_scope(limit: &raw::RateLimit, scopes: &[String], path: &str, problems: &
 }
 
 fn conditions(raw: &raw::Conditions, problems: &mut Vec<Problem>) -> Conditions {
+    empty_lists(raw, problems);
     let place =
         |(i, raw): (usize, &raw::Location)| location(raw, problems, &format!("conditions.allowed_locations[{i}]"));
-    let allowed_locations = raw.allowed_locations.iter().enumerate().map(place).collect();
+    let allowed_locations = raw.allowed_locations.items().iter().enumerate().map(place).collect();
     let mut device_requirements = Vec::new();
-    for (i, one) in raw.device_requirements.iter().enumerate() {
+    for (i, one) in raw.device_requirements.items().iter().enumerate() {
         let path = format!("conditions.device_requirements[{i}]");
         if let Some((key, value)) = single(one, &path, problems) {
             match requirement(key, value) {
@@ -177,12 +186,40 @@ fn conditions(raw: &raw::Conditions, problems: &mut Vec<Problem>) -> Conditions 
         min_trust_score: raw.min_trust_score,
         max_risk: raw.max_risk,
         min_trust_level: raw.min_trust_level,
-        required_auth_methods: raw.required_auth_methods.iter().copied().collect(),
+        required_auth_methods: raw.required_auth_methods.items().iter().copied().collect(),
         allowed_locations,
         device_requirements,
-        data_classification: raw.data_classification.clone(),
-        api_scopes: raw.api_scopes.iter().map(|scope| scope.as_str().into()).collect(),
-        without_restrictions: restrictions(&raw.without_restrictions, "conditions.without_restrictions", problems),
+        data_classification: raw.data_classification.items().to_vec(),
+        api_scopes: raw.api_scopes.items().iter().map(|scope| scope.as_str().into()).collect(),
+        without_restrictions: restrictions(
+            raw.without_restrictions.items(),
+            "conditions.without_restrictions",
+            problems,
+        ),
+    }
+}
+
+/// A condition that lists nothing reads like one that lets nobody through, and would let everybody through.
+fn empty_lists(raw: &raw::Conditions, problems: &mut Vec<Problem>) {
+    for (key, empty) in [
+        ("required_auth_methods", raw.required_auth_methods.stands_empty()),
+        ("allowed_locations", raw.allowed_locations.stands_empty()),
+        ("device_requirements", raw.device_requirements.stands_empty()),
+        ("data_classification", raw.data_classification.stands_empty()),
+        ("api_scopes", raw.api_scopes.stands_empty()),
+        ("without_restrictions", raw.without_restrictions.stands_empty()),
+    ] {
+        if empty {
+            let problem = Problem::error(format!("conditions.{key}"), "an empty list asks for nothing");
+            problems.push(problem.hint("leave it out; the action `deny` lets nobody through"));
+        }
+    }
+    for (i, scope) in raw.api_scopes.items().iter().enumerate() {
+        if scope.is_empty() || !scope.bytes().all(|c| c.is_ascii_graphic() && !matches!(c, b'"' | b'\\')) {
+            let message = format!("`{scope}` is no scope: no token holds it");
+            let problem = Problem::error(format!("conditions.api_scopes[{i}]"), message);
+            problems.push(problem.hint("a scope has no spaces: write each as an item of its own"));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::document::{Document, Entry, Node};
+use crate::document::{Diagnostic, Document, Entry, Mark, Node, Source};
 
 /// The keys of a file of cases, which `policy test` runs. Such files lie beside the rules that they test.
 pub const OF_CASES: [&str; 3] = ["cases", "given", "description"];
@@ -26,6 +26,17 @@ impl SourceFile {
 
     pub fn is_cedar(&self) -> bool {
         self.ends_in("cedar")
+    }
+
+    /// Without a single word. A file that is being written looks like this for a moment: it must not pass for one that
+    /// says nothing.
+    pub(super) fn is_blank(&self) -> bool {
+        (self.is_yaml() || self.is_cedar()) && self.text.trim().is_empty()
+    }
+
+    pub(super) fn blank(&self) -> Diagnostic {
+        let at = Mark::whole(Source::new(Arc::clone(&self.name), Arc::clone(&self.text)));
+        Diagnostic::error(at, "", "the file is empty").hint("remove it, or say in a comment why it holds nothing")
     }
 
     /// Whether it is a file of rules. One that cannot be read counts: what it says must not be lost without a word.

@@ -40,6 +40,7 @@ const SECTIONS: [&str; 7] = ["defaults", "guards", "sessions", "resources", "rol
 /// Every problem of every file, in the order a reader meets them.
 pub fn load(files: &[SourceFile], options: Options) -> Result<Loaded, Vec<Diagnostic>> {
     let mut loader = Loader::default();
+    loader.problems.extend(files.iter().filter(|file| file.is_blank()).map(SourceFile::blank));
     let documents: Vec<Document> = files.iter().filter_map(|file| loader.parse(file)).collect();
     for document in &documents {
         loader.document(document);
@@ -74,7 +75,7 @@ struct Loader<'d> {
 
 impl<'d> Loader<'d> {
     fn parse(&mut self, file: &SourceFile) -> Option<Document> {
-        if !file.is_yaml() {
+        if !file.is_yaml() || file.is_blank() {
             return None;
         }
         Document::parse(file.name.clone(), file.text.clone()).map_err(|problem| self.problems.push(problem)).ok()
@@ -154,10 +155,10 @@ impl<'d> Loader<'d> {
                     item(self, Origin { node, path: format!("{}[{i}]", origin.path) });
                 }
             }
-            Value::Null => {}
             _ => {
                 let message = format!("expected a list, found {}", origin.node.kind());
-                self.problems.push(Diagnostic::error(origin.node.at.clone(), origin.path.clone(), message));
+                let problem = Diagnostic::error(origin.node.at.clone(), origin.path.clone(), message);
+                self.problems.push(without_items(problem, &origin.node.value, "[]"));
             }
         }
     }
@@ -201,9 +202,10 @@ impl<'d> Loader<'d> {
     }
 
     fn role_map(&mut self, origin: &Origin<'d>) {
-        if !matches!(origin.node.value, Value::Map(_) | Value::Null) {
+        if !matches!(origin.node.value, Value::Map(_)) {
             let message = format!("expected a map of roles, found {}", origin.node.kind());
-            self.problems.push(Diagnostic::error(origin.node.at.clone(), "roles", message));
+            let problem = Diagnostic::error(origin.node.at.clone(), "roles", message);
+            self.problems.push(without_items(problem, &origin.node.value, "{}"));
         }
         for entry in origin.node.entries() {
             let origin = Origin { node: &entry.node, path: format!("roles.{}", entry.key) };
@@ -313,6 +315,16 @@ impl<'d> Loader<'d> {
             List::Policies => self.policies.get(part.position),
             List::Roles => self.roles.values().nth(part.position),
         }
+    }
+}
+
+/// A section whose items were all taken out, or turned into comments, may have been meant as empty or as not there: the
+/// difference is that of the default guards.
+fn without_items(problem: Diagnostic, value: &Value, empty: &str) -> Diagnostic {
+    if matches!(value, Value::Null) {
+        problem.hint(format!("write `{empty}` where nothing is meant, or leave the section out"))
+    } else {
+        problem
     }
 }
 

@@ -139,12 +139,38 @@ pub(super) struct Conditions {
     pub(super) min_trust_score: Option<f64>,
     pub(super) min_trust_level: Option<TrustLevel>,
     pub(super) max_risk: Option<f64>,
-    pub(super) required_auth_methods: Vec<AuthMethod>,
-    pub(super) allowed_locations: Vec<Location>,
-    pub(super) device_requirements: Vec<BTreeMap<String, serde_json::Value>>,
-    pub(super) data_classification: Vec<Classification>,
-    pub(super) api_scopes: Vec<String>,
-    pub(super) without_restrictions: Vec<String>,
+    pub(super) required_auth_methods: Listed<AuthMethod>,
+    pub(super) allowed_locations: Listed<Location>,
+    pub(super) device_requirements: Listed<BTreeMap<String, serde_json::Value>>,
+    pub(super) data_classification: Listed<Classification>,
+    pub(super) api_scopes: Listed<String>,
+    pub(super) without_restrictions: Listed<String>,
+}
+
+/// A list that may be left out, and is then none; one that stands there empty is told apart.
+#[derive(Debug)]
+pub(super) struct Listed<T>(Option<Vec<T>>);
+
+impl<T> Listed<T> {
+    pub(super) fn items(&self) -> &[T] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn stands_empty(&self) -> bool {
+        self.0.as_ref().is_some_and(Vec::is_empty)
+    }
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Listed<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(|items| Self(Some(items)))
+    }
 }
 
 /// `{type: country, countries: [DE]}`; the singular words hold one value.

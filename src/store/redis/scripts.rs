@@ -64,7 +64,7 @@ pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
         local following = arrival + interval * count
         local allowed = following <= now + window
         local spent = allowed and following or arrival
-        if allowed then
+        if allowed and count > 0 then
             redis.call('SET', KEYS[1], string.format('%.0f', following),
                 'PX', math.max(1, math.ceil((following - now) / 1000)))
         end
