@@ -194,6 +194,31 @@ fn a_file_that_is_broken_missing_or_of_another_kind_makes_places_unavailable_and
 }
 
 #[test]
+fn what_is_ours_needs_no_database() {
+    let folder = TempDir::new().unwrap();
+    let good = write_databases(folder.path());
+    let damaged = folder.path().join("damaged.mmdb");
+    let octets = fs::read(good.city.as_ref().unwrap()).unwrap();
+    fs::write(&damaged, &octets[octets.len() / 2..]).unwrap();
+    for city in [folder.path().join("none"), damaged] {
+        let locator = Locator::open(Settings {
+            databases: DatabaseSettings { city: Some(city), ..good.clone() },
+            corporate_networks: networks(&["192.0.2.0/28"], &[64501]),
+            allowed_countries: vec!["DE".to_owned()],
+            expected_countries: vec!["DE".to_owned()],
+            ..Settings::default()
+        });
+        for address in ["10.1.2.3", "::1", "192.0.2.1"] {
+            let place = place(&locator, address);
+            assert!(place.allowed && !place.unusual && place.country.is_none(), "{address}: {place:?}");
+        }
+        for address in ["192.0.2.77", "203.0.113.1"] {
+            assert_eq!(locate(&locator, address), Fact::Unavailable(Unavailable::Malformed), "{address}");
+        }
+    }
+}
+
+#[test]
 fn every_single_damaged_octet_of_a_database_is_a_fact_and_never_a_crash() {
     let folder = TempDir::new().unwrap();
     let good = fs::read(write_databases(folder.path()).city.unwrap()).unwrap();

@@ -115,7 +115,7 @@ fn identity_headers(headers: &mut Headers<'_, '_, '_>, facts: &Facts) {
 fn decision_headers(headers: &mut Headers<'_, '_, '_>, decision: &Decision, outcome: &Outcome) {
     let mut number = Number::default();
     if outcome.facts().caller().is_some() && was_judged(decision) {
-        headers.set(Name::RiskScore, number.format(decision.risk.score.get(), 1));
+        headers.set(Name::RiskScore, number.truncate(decision.risk.score.get(), 1));
         headers.set(Name::TrustScore, number.format(decision.trust.score.get(), 2));
         headers.set(Name::TrustLevel, decision.trust.level.as_str().as_bytes());
     }
@@ -267,6 +267,13 @@ impl Number {
         self.decimals((value * f64::from(scale)).round() as u64, decimals)
     }
 
+    /// Cut off, not rounded: a risk under a bound is never told as one that reaches it.
+    fn truncate(&mut self, value: f64, decimals: usize) -> &[u8] {
+        let scale = 10_u32.pow(decimals as u32);
+        // A sum of tenths may lie a trifle under the tenth that is meant.
+        self.decimals((value * f64::from(scale) + 1e-9) as u64, decimals)
+    }
+
     /// `value` with a point before its last `decimals` digits. The longest number has 20 digits.
     fn decimals(&mut self, mut value: u64, decimals: usize) -> &[u8] {
         let mut at = self.0.len();
@@ -297,6 +304,10 @@ mod tests {
         {
             assert_eq!(number.format(value, decimals), format!("{value:.decimals$}").as_bytes());
         }
+        for (value, told) in [(4.96, "4.9"), (4.999, "4.9"), (5.0, "5.0"), (0.1 + 0.2, "0.3"), (0.7 + 0.1, "0.8")] {
+            assert_eq!(number.truncate(value, 1), told.as_bytes(), "{value}");
+        }
+        assert_eq!(number.truncate(10.0, 1), b"10.0");
         for value in [0, 7, 10, 900, u64::MAX] {
             assert_eq!(number.integer(value), value.to_string().as_bytes());
         }

@@ -147,14 +147,21 @@ impl Locator {
 
     fn look_up(&self, address: IpAddr) -> Result<Place, Unavailable> {
         let sources = self.sources.load();
-        if !sources.is_complete() {
-            return Err(Unavailable::Malformed);
-        }
-        self.read(&sources, address).map_err(|error| {
+        let place = self.read(&sources, address).map_err(|error| {
             self.counters.damaged.increment();
             tracing::warn!(%error, "a location database is damaged");
             Unavailable::Malformed
-        })
+        });
+        match place {
+            Ok(place) if sources.is_complete() || is_ours(place.network) => Ok(place),
+            Ok(_) => Err(Unavailable::Malformed),
+            Err(why) => self.without_databases(address).ok_or(why),
+        }
+    }
+
+    /// An address that is ours whatever a database says of it.
+    fn without_databases(&self, address: IpAddr) -> Option<Place> {
+        self.read(&Sources::default(), address).ok().filter(|place| is_ours(place.network))
     }
 
     fn read(&self, sources: &Sources, address: IpAddr) -> Result<Place, MaxMindDbError> {
@@ -165,7 +172,7 @@ impl Locator {
         let asn = asn.and_then(|row| row.autonomous_system_number);
         let anonymous: Option<AnonymousRow> = row(&sources.anonymous).map_or(Ok(None), |rows| rows.look_up(address))?;
         let network = self.network(sources, address, asn, &anonymous.unwrap_or_default());
-        let ours = matches!(network, NetworkKind::Corporate | NetworkKind::Private);
+        let ours = is_ours(network);
         let country = city.country();
         let listed = |countries: &[Arc<str>]| {
             ours || countries.is_empty() || country.as_ref().is_some_and(|country| countries.contains(country))
@@ -226,6 +233,11 @@ impl Locator {
 /// The error says whether reading was cancelled, as at the end of the process, or panicked.
 fn not_read(error: &JoinError) -> String {
     format!("location files were not read, those read before stay in use: {error}")
+}
+
+/// Networks whose place needs no database: they are never out of place.
+const fn is_ours(network: NetworkKind) -> bool {
+    matches!(network, NetworkKind::Corporate | NetworkKind::Private)
 }
 
 /// Private, loopback, link-local, carrier-grade and unique-local addresses: no database knows them.

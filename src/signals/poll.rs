@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{
     receiver::{Receiver, Way},
-    set::Problem,
+    set::{Code, Problem},
     settings::PollSettings,
 };
 use crate::{
@@ -61,8 +61,9 @@ struct Told {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
+    /// Each is a token; what is none is no reason to lose the others.
     #[serde(default)]
-    sets: BTreeMap<String, String>,
+    sets: BTreeMap<String, Value>,
     #[serde(default)]
     more_available: bool,
 }
@@ -131,13 +132,17 @@ impl Poller {
     }
 
     /// Takes each; says what to tell of them, and whether any could not be written for now.
-    async fn take(&self, sets: BTreeMap<String, String>) -> (Told, bool) {
+    async fn take(&self, sets: BTreeMap<String, Value>) -> (Told, bool) {
         let (mut told, mut held_up) = (Told::default(), false);
         for (jti, token) in sets {
+            let Value::String(token) = token else {
+                told.refuse(jti, Code::InvalidRequest.as_str(), "not a string");
+                continue;
+            };
             match self.receiver.take(&token, Way::Poll(&self.issuer)).await {
                 Ok(_) => told.ack.push(jti),
                 Err(Problem::Refused(code, why)) => {
-                    told.set_errs.insert(jti, json!({"err": code.as_str(), "description": why}));
+                    told.refuse(jti, code.as_str(), &why);
                 }
                 Err(Problem::Later(_)) => held_up = true,
             }
@@ -147,6 +152,10 @@ impl Poller {
 }
 
 impl Told {
+    fn refuse(&mut self, jti: String, code: &str, why: &str) {
+        self.set_errs.insert(jti, json!({"err": code, "description": why}));
+    }
+
     fn is_empty(&self) -> bool {
         self.ack.is_empty() && self.set_errs.is_empty()
     }

@@ -100,6 +100,7 @@ fn a_stream_by_poll_is_made_verified_asked_and_acknowledged() {
     assert_eq!(transmitter.status()["streams"].as_array().map(Vec::len), Some(1));
     let token = Token::person("nina");
     assert_eq!(hello(&stack, &token).status, 200);
+    transmitter.ask(&json!({"junk": "no-token"}));
     let good = transmitter.send(&user("nina"), &json!({"event_timestamp": now()}));
     let answer = eventually("it bites", || Some(hello(&stack, &token)).filter(|answer| answer.status != 200));
     assert_eq!(answer.reason(), "subject_revoked");
@@ -111,7 +112,7 @@ fn a_stream_by_poll_is_made_verified_asked_and_acknowledged() {
         let done = status["acknowledged"].as_array()?.contains(&json!(good)) && status["errors"][&bad].is_object();
         done.then_some(status)
     });
-    for refused in [bad, critical] {
+    for refused in [bad, critical, "no-token".to_owned()] {
         assert_eq!(status["errors"][&refused]["err"], "invalid_request", "{status}");
     }
     assert!(stack.countersign.metric("countersign_signals_polls_total", "outcome=\"answered\"") >= 1.0);

@@ -175,6 +175,11 @@ def main():
         asked = json.loads(line)
         if "send" in asked:
             told = {"jti": transmitter.send(asked["send"], asked["subject"], asked["claims"])}
+        elif "junk" in asked:
+            # What some transmitters put among the tokens of an answer.
+            with transmitter.change:
+                transmitter.waiting[asked["junk"]] = {"not": "a token"}
+            told = {}
         else:
             told = {
                 "streams": list(transmitter.streams.values()),

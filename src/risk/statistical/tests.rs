@@ -163,6 +163,55 @@ fn nothing_known_is_nothing_held_against_anybody() {
     assert!(evidence.score() < engine.lines().step);
 }
 
+/// Somebody new on a network that no database knows, the device unnamed.
+fn newcomer(number: u32, strength: Strength) -> Event {
+    let subject = Key::of(&format!("newcomer-{number}"));
+    let device = Device { id: None, ..alice(0.0, "").device };
+    let address = "10.244.1.9".parse().ok();
+    let now = MONDAY + f64::from(number);
+    Event { subject, session: subject.within("s"), strength, device, address, place: None, asn: None, ..alice(now, "") }
+}
+
+#[test]
+fn without_databases_a_network_of_many_is_more_usual_not_less() {
+    for strength in [Strength::Service, Strength::Strong] {
+        let mut engine = Engine::new(Model::default(), Capacity { profiles: 1000, sessions: 5000 });
+        for number in 0..400 {
+            let event = newcomer(number, strength);
+            let evidence = engine.assess(&event).evidence;
+            assert!(evidence.nats(Term::Network) < 0.01, "{number}: {}", evidence.nats(Term::Network));
+            assert!(engine.lines().risk(evidence.score()) < 5.0, "{number}");
+            pass(&mut engine, &event, Outcome::Allowed);
+        }
+    }
+}
+
+#[test]
+fn without_databases_another_network_is_a_little_unusual_and_the_own_one_usual() {
+    let mut engine = Engine::new(Model::default(), Capacity { profiles: 1000, sessions: 5000 });
+    let at = |n: u32, address: &str| {
+        let event = newcomer(0, Strength::Strong);
+        let session = event.subject.within(&format!("s{n}"));
+        Event { session, address: address.parse().ok(), now: MONDAY + f64::from(n) * DAY, ..event }
+    };
+    for n in 0..100 {
+        pass(&mut engine, &at(n, "10.244.1.9"), Outcome::Allowed);
+    }
+    let nats = |address: &str| engine.clone().assess(&at(100, address)).evidence.nats(Term::Network);
+    assert!(nats("10.244.1.7") < 0.0, "{}", nats("10.244.1.7"));
+    assert!((0.5..2.0).contains(&nats("10.9.9.9")), "{}", nats("10.9.9.9"));
+}
+
+#[test]
+fn a_service_need_not_name_a_device() {
+    let engine = acquainted();
+    let nats = |strength| engine.clone().assess(&newcomer(1, strength)).evidence.nats(Term::DeviceMissing);
+    assert_eq!(nats(Strength::Service), 0.0);
+    assert!(nats(Strength::Strong) > 0.0);
+    let new = Event { strength: Strength::Service, ..thief(MONDAY, "x") };
+    assert!(engine.clone().assess(&new).evidence.nats(Term::Device) <= 0.0);
+}
+
 #[test]
 fn mapped_and_v6_addresses_have_networks() {
     let at = |text: &str| Event { address: text.parse().ok(), ..alice(MONDAY, "a") }.network();

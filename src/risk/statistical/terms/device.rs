@@ -2,7 +2,7 @@
 
 use super::View;
 use crate::risk::statistical::{
-    event::{Device, Event, Proof},
+    event::{Device, Event, Proof, Strength},
     globals::{Share, Total},
 };
 
@@ -17,9 +17,17 @@ pub struct Parts {
     pub mismatch: f64,
 }
 
-/// Nats for an attacker from the device of a request.
+/// Nats for an attacker from the device of a request. A service need not name one, and may come with a new one.
 #[must_use]
 pub fn parts(view: &View<'_>, event: &Event) -> Parts {
+    let parts = of_anybody(view, event);
+    if event.strength == Strength::Service {
+        return Parts { known: parts.known.min(0.0), missing: 0.0, ..parts };
+    }
+    parts
+}
+
+fn of_anybody(view: &View<'_>, event: &Event) -> Parts {
     let Some(id) = event.device.id else {
         return Parts { missing: view.trusting_the_new(missing(view, event)), ..Parts::default() };
     };

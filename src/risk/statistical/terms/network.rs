@@ -47,14 +47,15 @@ struct Step {
 }
 
 impl Step {
-    /// Share of users at this value, smoothed.
+    /// Share of users at this value, smoothed; never more than all.
     fn share(&self) -> f64 {
-        (self.users + 0.5) / (self.users_above + 0.5 * self.variety.min(self.users_above + 20.0) + 0.5)
+        let above = self.users_above + 0.5 * self.variety.min(self.users_above + 20.0) + 0.5;
+        ((self.users + 0.5) / above).min(1.0)
     }
 
     /// Probability that this user is here.
     fn user(&self) -> f64 {
-        (self.own + self.mass * self.share().min(1.0)) / (self.own_above + self.mass)
+        (self.own + self.mass * self.share()) / (self.own_above + self.mass)
     }
 }
 
@@ -101,16 +102,37 @@ fn system(view: &View<'_>, event: &Event, keys: Keys) -> f64 {
 }
 
 fn network(view: &View<'_>, keys: Keys) -> f64 {
-    let (Some(key), Some(above)) = (keys.network, keys.system.or(keys.network)) else { return 0.0 };
+    let Some(key) = keys.network else { return 0.0 };
+    let (own_above, users_above) = above_network(view, keys);
     let step = Step {
         own: view.count(view.profile.networks.units(hash::short(key))),
-        own_above: view.count(view.profile.systems.units(hash::short(above))),
+        own_above,
         users: view.globals.users_with(Share::Network, key),
-        users_above: view.globals.users_with(Share::System, above),
+        users_above,
         variety: 256.0,
         mass: view.model.network_mass,
     };
-    (step.share() / step.user()).ln()
+    let user = match keys.system {
+        Some(_) => step.user(),
+        None => (1.0 - WANDERING) * step.user() + WANDERING * step.share(),
+    };
+    (step.share() / user).ln()
+}
+
+/// How often somebody whose providers nobody knows is on a network like anyone's: another one is then no great surprise.
+const WANDERING: f64 = 0.2;
+
+/// The user's observations and everyone's users at the narrowest that is known above the network: its system, else its
+/// country, else everything.
+fn above_network(view: &View<'_>, keys: Keys) -> (f64, f64) {
+    let (profile, globals) = (view.profile, view.globals);
+    match (keys.system, keys.country) {
+        (Some(key), _) => (view.count(profile.systems.units(hash::short(key))), globals.users_with(Share::System, key)),
+        (None, Some(key)) => {
+            (view.count(profile.countries.units(hash::short(key))), globals.users_with(Share::Country, key))
+        }
+        (None, None) => (view.sessions, globals.total(Total::Users)),
+    }
 }
 
 /// A position to one degree, within its autonomous system: where a provider places this user.
