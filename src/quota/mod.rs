@@ -16,7 +16,7 @@ use crate::{
         metric::{Counter, Page, Source},
     },
     policy::{RateLimit, RateScope},
-    store::{Rate, Store, StoreError, StoreErrorKind, Taken},
+    store::{Rate, Store, StoreError, Taken},
 };
 
 /// Takes tokens from the limits that policies set.
@@ -117,11 +117,7 @@ fn counted(wanted: &QuotaWanted, facts: &Facts) -> Vec<Counted> {
 
 fn uncounted(error: &StoreError) -> Fact<Quota> {
     tracing::debug!(%error, "a rate limit could not be counted");
-    Fact::Unavailable(match error.kind {
-        StoreErrorKind::Malformed => Unavailable::Malformed,
-        StoreErrorKind::Timeout => Unavailable::Timeout,
-        StoreErrorKind::Unreachable | StoreErrorKind::Refused | StoreErrorKind::Cursor => Unavailable::Store,
-    })
+    Fact::Unavailable(error.unavailable())
 }
 
 impl Source for Counters {

@@ -10,7 +10,7 @@ mod anchors;
 mod figures;
 mod people;
 #[path = "../support/redis.rs"]
-#[allow(unreachable_pub, clippy::expect_used, clippy::panic, reason = "shared with other test programs")]
+#[allow(clippy::expect_used, clippy::panic, reason = "shared with other test programs")]
 mod redis;
 mod replay;
 mod replicas;
