@@ -45,6 +45,8 @@ pub struct HttpView<'a> {
     headers: SmallVec<[Header<'a>; 32]>,
     /// A bit for each [`tag`] there is: most of the names that are asked for are not there.
     seen: u64,
+    /// There is a `header_map`.
+    has_lines: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,7 +179,7 @@ impl<'a> HttpView<'a> {
     /// are no UTF-8 by `!`, which is another path.
     pub fn target(&self) -> &'a [u8] {
         const PATH: &str = ":path";
-        if !self.may_hold(PATH) {
+        if !self.has_lines {
             return self.path;
         }
         self.named(PATH).rfind(|header| header.line).map_or(self.path, |header| header.value)
@@ -232,6 +234,7 @@ impl<'a> HttpView<'a> {
             3 => set(&mut raw, content.bytes()?),
             _ => Ok(()),
         })?;
+        self.has_lines = true;
         self.push(name, if raw.is_empty() { value } else { raw }, true);
         Ok(())
     }
