@@ -171,6 +171,7 @@ fn hostile_paths_are_400_and_never_reach_the_upstream() {
     ] {
         let answer = stack.get(path).bearer(&token).send();
         assert_eq!(answer.status, 400, "{path}: {answer:?}");
+        assert!(challenge(&answer).contains("error=\"invalid_request\""), "{path}: {answer:?}");
         assert_eq!(answer.header("x-echo"), None, "{path} reached the upstream");
     }
 }

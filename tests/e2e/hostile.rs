@@ -188,6 +188,20 @@ fn p09_a_trailing_slash_another_case_and_a_longer_name_are_other_paths() {
 }
 
 #[test]
+fn p17_another_spelling_of_a_path_is_under_the_same_rule() {
+    let rules = "resources:\n  - { id: public, match: { paths: [\"/files/**\"] }, access: public }\n  \
+                 - { id: secret, match: { paths: [\"/files/@secret\"] }, permission: files:secret }\n  \
+                 - { id: star, match: { paths: [\"/files/%2A\"] }, permission: files:secret }\n";
+    let stack = Builder::with_rules(rules).both_envoys().start();
+    for (door, to) in stack.doors() {
+        for path in ["/files/@secret", "/files/%40secret", "/files/%40%73ecret", "/files/*", "/files/%2a"] {
+            assert_eq!(Request::new(to, "GET", path).send().status, 401, "{path} by {door}");
+        }
+        assert_eq!(Request::new(to, "GET", "/files/readme").send().status, 200, "by {door}");
+    }
+}
+
+#[test]
 fn p10_a_host_has_one_spelling_and_an_unknown_one_is_refused() {
     let rules = "resources:\n  - { id: h, match: { hosts: [shop.example], paths: [\"/hello\"], methods: [GET] }, \
                  access: authenticated, min_trust_level: untrusted }\n";

@@ -91,6 +91,7 @@ fn a_stream_is_told_when_it_must_end() {
         ("an upgrade", json!({"upgrade": "websocket", "connection": "upgrade"})),
         ("gRPC", json!({"content-type": "application/grpc"})),
         ("an event stream", json!({"accept": "text/event-stream"})),
+        ("an event stream among others", json!({"accept": "application/json, text/event-stream"})),
     ] {
         let left = ask(headers).unwrap_or_else(|| panic!("{what} has no end"));
         assert!((1..=100_000).contains(&left), "{what}: {left} ms");
