@@ -236,6 +236,6 @@ fn a_long_blindness_to_revocations_is_warned_of() {
 
 #[test]
 fn the_page_names_what_a_choice_holds() {
-    let page = super::reference::page();
+    let page = reference::page();
     assert!(page.contains("| `signals.transmitters[].stream.delivery.push.url` | text | **required** |"), "{page}");
 }
