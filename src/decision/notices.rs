@@ -24,7 +24,7 @@ pub(super) fn apply(scene: &Scene<'_>, findings: &mut Findings) {
     if notice.disabled {
         findings.push(Finding::new(Reason::AccountDisabled, None));
     }
-    if notice.ended {
+    if notice.ends(scene.identity) {
         findings.push(Finding::new(Reason::SessionEnded, None));
     }
     if let Some(after) = notice.strong_after

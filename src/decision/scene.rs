@@ -219,9 +219,17 @@ impl<'a> Scene<'a> {
         self.what_if.authenticated.is_some() || self.stepped_up() || answered
     }
 
-    /// Whether the authentication at hand is strong, and newer than the question.
+    /// Whether the authentication at hand is strong, newer than the question, and not known from another context.
     pub(super) fn answers_challenge(&self, session: &SessionState) -> bool {
-        self.methods.is_multi_factor() && self.authenticated_since_challenge(session)
+        self.methods.is_multi_factor()
+            && self.authenticated_since_challenge(session)
+            && !self.authenticated_elsewhere(session)
+    }
+
+    fn authenticated_elsewhere(&self, session: &SessionState) -> bool {
+        let elsewhere = session.authenticated_elsewhere.map(UnixTime::as_secs);
+        let authenticated = self.auth_time().map(UnixTime::as_secs);
+        elsewhere.zip(authenticated).is_some_and(|(elsewhere, authenticated)| authenticated <= elsewhere)
     }
 
     /// `auth_time` counts whole seconds, so the comparison does too.

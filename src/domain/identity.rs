@@ -53,6 +53,13 @@ impl Identity {
         self.auth_time.unwrap_or(self.issued_at)
     }
 
+    /// Whether its token belongs to a new session where the one of its name ended at `end`. Only where the token names no
+    /// session and no authentication: nothing but its issue then tells one login from the next.
+    pub fn begins_after(&self, end: UnixTime) -> bool {
+        let nameless = !self.session_claimed && self.auth_time.is_none() && !self.issue_unstated;
+        nameless && self.issued_at.as_secs() > end.as_secs()
+    }
+
     /// When what relies on it at `now` must end: at its expiry, and later only for what begins in the leeway after that.
     pub fn ends_at(&self, now: UnixTime) -> UnixTime {
         if now < self.expires_at { self.expires_at } else { self.valid_until.unwrap_or(self.expires_at) }

@@ -5,7 +5,7 @@ use std::ops::Not;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use super::UnixTime;
+use super::{Identity, UnixTime};
 
 /// Everything that is known of one request's subject, session and device together.
 #[skip_serializing_none]
@@ -21,6 +21,8 @@ pub struct Notice {
     /// The session was ended here.
     #[serde(skip_serializing_if = "Not::not")]
     pub ended: bool,
+    /// When; what does not say so counts for every token.
+    pub ended_at: Option<UnixTime>,
 }
 
 impl Notice {
@@ -32,7 +34,13 @@ impl Notice {
             strong_after: self.strong_after.max(other.strong_after),
             risk: self.risk.max(other.risk),
             ended: self.ended || other.ended,
+            ended_at: self.ended_at.max(other.ended_at),
         }
+    }
+
+    /// Whether the session of this token was ended, and the token does not begin the next one.
+    pub fn ends(&self, identity: &Identity) -> bool {
+        self.ended && !self.ended_at.is_some_and(|end| identity.begins_after(end))
     }
 }
 

@@ -27,6 +27,10 @@ pub struct SessionState {
     /// A strong authentication at or after this moment satisfies it.
     #[serde(default)]
     pub challenged_at: Option<UnixTime>,
+    /// The newest authentication of the session, where it was first seen in another context than the present one, in which
+    /// a challenge stands: neither it nor an older one is the answer.
+    #[serde(default)]
+    pub authenticated_elsewhere: Option<UnixTime>,
     /// The most risk that a session with its beginning may show.
     #[serde(default)]
     pub risk_ceiling: Option<RiskScore>,
@@ -63,6 +67,7 @@ impl SessionState {
             rising_since: None,
             stepped_up: None,
             challenged_at: None,
+            authenticated_elsewhere: None,
             risk_ceiling: None,
             start: SessionStart::default(),
             ended: false,

@@ -140,6 +140,7 @@ impl Word {
             strong_after: (self == Self::Strong).then_some(at),
             risk: if let Self::Risk(risk) = self { risk } else { None },
             ended: self == Self::Ended,
+            ended_at: (self == Self::Ended).then_some(at),
         }
     }
 }

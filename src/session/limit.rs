@@ -46,7 +46,7 @@ impl Sessions {
     /// Counts a session that begins, where there is a limit: refuses it in `facts`, or ends others and returns their
     /// names in notices. What cannot be counted is `Unavailable`.
     pub async fn admit(&self, visit: &mut Visit, facts: &mut Facts, deadline: Instant) -> Vec<String> {
-        match self.settings.max_concurrent.filter(|_| visit.live.is_none()) {
+        match self.settings.max_concurrent.filter(|_| visit.live.is_none() || visit.renews) {
             Some(limit) => Box::pin(self.admit_within(limit, visit, facts, deadline)).await,
             None => Vec::new(),
         }
@@ -54,15 +54,15 @@ impl Sessions {
 
     async fn admit_within(&self, limit: u32, visit: &Visit, facts: &mut Facts, deadline: Instant) -> Vec<String> {
         let clear = matches!(facts.revocation, Fact::Known { value: Revocation::Clear, .. });
-        let ended = facts.notice.value().is_some_and(|notice| notice.ended || notice.disabled);
         let begins = matches!(facts.session, Fact::Absent | Fact::Known { .. });
         let Some(identity) = facts.identity().filter(|identity| identity.kind == SubjectKind::Person).cloned() else {
             return Vec::new();
         };
+        let ended = facts.notice.value().is_some_and(|notice| notice.ends(&identity) || notice.disabled);
         if !clear || ended || !begins {
             return Vec::new();
         }
-        let counted = self.count(visit.key, limit as usize, facts.now);
+        let counted = self.count(visit, limit as usize, facts.now);
         match tokio::time::timeout_at(deadline, counted).await {
             Ok(Ok(Counted::Fits(ended))) => ended,
             Ok(Ok(Counted::Refused)) => {
@@ -80,13 +80,19 @@ impl Sessions {
         }
     }
 
-    async fn count(&self, key: SessionKey, limit: usize, now: UnixTime) -> Result<Counted, StoreError> {
+    async fn count(&self, visit: &Visit, limit: usize, now: UnixTime) -> Result<Counted, StoreError> {
+        let key = visit.key;
         let (index, own) = (keys::session_index(&key.subject_text()), key.session_text());
-        let (mut members, mut gone) = self.enter(&index, key, now).await?;
+        let (mut members, mut gone) = self.enter(&index, visit, now).await?;
         if gone.contains(&key) {
             // It was here long ago, and comes back as the newest.
             self.store.write_record(&index, &[], &[&own]).await?;
-            (members, gone) = self.enter(&index, key, now).await?;
+            (members, gone) = self.enter(&index, visit, now).await?;
+            // What is in the store of it is the one before.
+            if visit.renews && gone.contains(&key) {
+                gone.retain(|gone| *gone != key);
+                members.push(Member { key, place: Place { number: u64::MAX, began: now }, record: None });
+            }
         }
         members.sort_unstable_by_key(|member| (member.place, member.key));
         let mut leaving: Vec<String> = gone.iter().map(SessionKey::session_text).collect();
@@ -117,9 +123,10 @@ impl Sessions {
     async fn enter(
         &self,
         index: &str,
-        own: SessionKey,
+        visit: &Visit,
         now: UnixTime,
     ) -> Result<(Vec<Member>, Vec<SessionKey>), StoreError> {
+        let own = visit.key;
         let (field, began) = (own.session_text(), now.as_millis().to_string());
         self.store.enlist(index, &field, COUNT, &began, Some(self.settings.keep.get())).await?;
         let fields = self.store.whole_record(index).await?.unwrap_or_default();
@@ -152,7 +159,7 @@ impl Sessions {
         let live = self.known.get(&member.key).or_else(|| Some(Arc::new(Live::new(member.key, member.record?))));
         if let Some(live) = live {
             live.with(|held| {
-                let why = held.session.ended.get_or_insert_with(|| "max_concurrent".into()).clone();
+                let why = held.session.end(|| "max_concurrent".into(), self.clock.now());
                 self.ended(&held.session, &why, false);
             });
             self.write_at_once(&live);

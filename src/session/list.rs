@@ -80,7 +80,7 @@ impl Sessions {
     pub async fn end(&self, (key, session): Listed, why: &str) -> Result<(), StoreError> {
         let live = self.known.get(&key).unwrap_or_else(|| Arc::new(Live::new(key, session)));
         live.with(|held| {
-            let why = held.session.ended.get_or_insert_with(|| why.into()).clone();
+            let why = held.session.end(|| why.into(), self.clock.now());
             self.ended(&held.session, &why, true);
         });
         self.write_record(&live, true).await

@@ -10,7 +10,7 @@ use super::{
     record::Session,
     settings::Settings,
 };
-use crate::domain::{SessionState, SubjectKind, UnixTime};
+use crate::domain::{Identity, SessionState, SubjectKind, UnixTime};
 
 #[derive(Debug)]
 pub(super) struct Live {
@@ -46,17 +46,34 @@ impl Live {
     }
 
     /// `fresh`: the present connection of the feed; `None`: there is none that may be believed.
-    pub(super) fn look(&self, fresh: Option<u64>, context: &Context, settings: &Settings, now: UnixTime) -> Look {
+    pub(super) fn look(
+        &self,
+        fresh: Option<u64>,
+        (identity, context): (&Identity, &Context),
+        settings: &Settings,
+        now: UnixTime,
+    ) -> Look {
         let held = self.held.lock();
-        if fresh != Some(held.epoch) || held.suspect || held.is_idle(settings, now) {
+        let over = held.session.ended.is_some() && held.is_over_for(identity, settings, now);
+        if fresh != Some(held.epoch) || held.suspect || held.is_idle(settings, now) || over {
             return Look::Read;
         }
-        Look::Known(held.state(context, false))
+        Look::Known(held.state(identity, context, false))
     }
 
-    pub(super) fn state(&self, context: &Context, settings: &Settings, now: UnixTime) -> SessionState {
+    pub(super) fn state(
+        &self,
+        (identity, context): (&Identity, &Context),
+        settings: &Settings,
+        now: UnixTime,
+    ) -> SessionState {
         let held = self.held.lock();
-        held.state(context, held.is_idle(settings, now))
+        held.state(identity, context, held.is_idle(settings, now))
+    }
+
+    /// Whether it is over, and this token begins the next one.
+    pub(super) fn is_over_for(&self, identity: &Identity, settings: &Settings, now: UnixTime) -> bool {
+        self.held.lock().is_over_for(identity, settings, now)
     }
 
     pub(super) fn merge(&self, other: Session) {
@@ -89,9 +106,26 @@ impl Live {
 }
 
 impl Held {
-    fn state(&self, context: &Context, idle: bool) -> SessionState {
+    fn state(&self, identity: &Identity, context: &Context, idle: bool) -> SessionState {
         let mark = if self.session.contexts.is_empty() { None } else { self.session.mark(context.id()) };
-        self.session.state(mark, idle)
+        self.session.state(mark, idle || self.session.is_after(identity))
+    }
+
+    pub(super) fn is_over_for(&self, identity: &Identity, settings: &Settings, now: UnixTime) -> bool {
+        self.over_since(settings, now).is_some_and(|end| identity.begins_after(end))
+    }
+
+    fn over_since(&self, settings: &Settings, now: UnixTime) -> Option<UnixTime> {
+        match settings.idle.filter(|_| self.is_idle(settings, now)) {
+            Some(idle) => Some(self.session.seen_at.plus(idle.get())),
+            None => self.session.ended_at,
+        }
+    }
+
+    /// Puts the session that begins now in the place of the one of its name that is over.
+    pub(super) fn renew(&mut self, begun: Session, settings: &Settings, now: UnixTime) {
+        let over = self.over_since(settings, now);
+        self.session = self.session.next(begun, over);
     }
 
     /// A person's session that nobody has used for too long.

@@ -71,6 +71,8 @@ pub struct Visit {
     key: SessionKey,
     context: Context,
     live: Option<Arc<Live>>,
+    /// That one is over, and this request begins the next of its name.
+    renews: bool,
 }
 
 impl Sessions {
@@ -158,9 +160,11 @@ impl Sessions {
         now: UnixTime,
     ) -> (Option<Fact<SessionState>>, Visit) {
         let key = slot.key(identity);
-        let visit = Visit { key, context: Context::of(device, place, client), live: self.known.get(&key) };
+        let visit =
+            Visit { key, context: Context::of(device, place, client), live: self.known.get(&key), renews: false };
         let fresh = self.liveness.is_live().then(|| self.epoch());
-        match visit.live.as_ref().map(|live| live.look(fresh, &visit.context, &self.settings, now)) {
+        let of = (identity, &visit.context);
+        match visit.live.as_ref().map(|live| live.look(fresh, of, &self.settings, now)) {
             Some(Look::Known(state)) => (Some(Fact::known(state, now)), visit),
             Some(Look::Read) | None => (None, visit),
         }
@@ -175,16 +179,24 @@ impl Sessions {
         deadline: Instant,
     ) -> (Fact<SessionState>, Visit) {
         let fact = match tokio::time::timeout_at(deadline, self.read(&mut visit)).await {
-            Ok(Ok(())) => match (&visit.live, visit.context.carried) {
-                (Some(live), _) => Fact::known(live.state(&visit.context, &self.settings, now), now),
-                // A new session, and its subject was asked here before: it may hold the answer.
-                (None, Some(asked)) => Fact::known(asked_before(identity, asked, now), now),
-                (None, None) => Fact::Absent,
-            },
-            Ok(Err(why)) => self.unanswered(&visit, why, now),
-            Err(_) => self.unanswered(&visit, Unavailable::Timeout, now),
+            Ok(Ok(())) => {
+                visit.renews = self.may_renew(&visit, identity, now);
+                match (visit.live.as_ref().filter(|_| !visit.renews), visit.context.carried) {
+                    (Some(live), _) => Fact::known(live.state((identity, &visit.context), &self.settings, now), now),
+                    // A new session, and its subject was asked here before: it may hold the answer.
+                    (None, Some(asked)) => Fact::known(asked_before(identity, asked, now), now),
+                    (None, None) => Fact::Absent,
+                }
+            }
+            Ok(Err(why)) => self.unanswered(identity, &visit, why, now),
+            Err(_) => self.unanswered(identity, &visit, Unavailable::Timeout, now),
         };
         (fact, visit)
+    }
+
+    /// Whether the session that was found is over, and this token begins the next one.
+    fn may_renew(&self, visit: &Visit, identity: &Identity, now: UnixTime) -> bool {
+        visit.live.as_ref().is_some_and(|live| live.is_over_for(identity, &self.settings, now))
     }
 
     /// Reads the record, and takes it into memory unless a change was told of meanwhile.
@@ -236,12 +248,12 @@ impl Sessions {
     }
 
     /// The store does not answer: what was known a moment ago counts.
-    fn unanswered(&self, visit: &Visit, why: Unavailable, now: UnixTime) -> Fact<SessionState> {
+    fn unanswered(&self, identity: &Identity, visit: &Visit, why: Unavailable, now: UnixTime) -> Fact<SessionState> {
         let told = self.liveness.heard_within(self.max_staleness).then(|| self.epoch());
         match &visit.live {
             Some(live) if live.known_within(self.max_staleness, told) => {
                 self.counters.stale.increment();
-                Fact::known(live.state(&visit.context, &self.settings, now), now)
+                Fact::known(live.state((identity, &visit.context), &self.settings, now), now)
             }
             _ => {
                 self.counters.unanswered.increment();

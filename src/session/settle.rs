@@ -21,6 +21,8 @@ pub struct Settled {
     pub passed: bool,
     /// An authentication is asked for here, and has not been given.
     pub challenged: bool,
+    /// An authentication was seen here, before it was seen in any other context.
+    pub authenticated: bool,
 }
 
 /// How soon others must know.
@@ -47,13 +49,25 @@ impl Sessions {
             None => self.begin(visit, identity, facts, decision),
         };
         let (mut settled, urgency) = live.with(|held| {
+            let renewed = visit.renews && held.is_over_for(identity, &self.settings, facts.now);
+            if renewed {
+                held.renew(begun(identity, facts, decision), &self.settings, facts.now);
+                self.counters.begun.increment();
+            }
+            // What a token of the session before comes to is nothing to this one.
+            if held.session.is_after(identity) {
+                return (Settled::default(), Urgency::None);
+            }
             let before = held.session.ended.is_some();
             let mut settled = held.settle(visit, identity, facts, decision, ends);
             if let (false, Some(why)) = (before, &held.session.ended) {
                 settled.ended = Some((visit.key.text(), Arc::clone(why)));
                 self.ended(&held.session, why, false);
             }
-            let urgency = held.urgency(&settled, new, self.settings.write_interval.get(), facts.now);
+            let urgency = match held.urgency(&settled, new, self.settings.write_interval.get(), facts.now) {
+                _ if renewed => Urgency::AtOnce,
+                urgency => urgency,
+            };
             (settled, urgency)
         });
         if settled.challenged && visit.context.carried.is_none() && identity.kind == SubjectKind::Person {
@@ -78,8 +92,7 @@ impl Sessions {
         let mut new = false;
         let live = self.known.get_with(visit.key, || {
             new = true;
-            let judged = (decision.trust.raw_level, decision.trust.score, decision.risk.score);
-            let live = Live::new(visit.key, Session::begin(identity, start(facts), judged, facts.now));
+            let live = Live::new(visit.key, begun(identity, facts, decision));
             // The store was just asked: it has none.
             live.was_read(self.epoch(), tokio::time::Instant::now(), || true);
             Arc::new(live)
@@ -89,6 +102,11 @@ impl Sessions {
         }
         (live, new)
     }
+}
+
+fn begun(identity: &Identity, facts: &Facts, decision: &Decision) -> Session {
+    let judged = (decision.trust.raw_level, decision.trust.score, decision.risk.score);
+    Session::begin(identity, start(facts), judged, facts.now)
 }
 
 fn start(facts: &Facts) -> SessionStart {
@@ -123,13 +141,14 @@ impl Held {
                 Some(rule) if decision.session == SessionEffect::End => rule.as_str().into(),
                 _ => "idle".into(),
             };
-            session.ended.get_or_insert_with(why);
+            session.end(why, now);
             return settled;
         }
         session.seen_at = session.seen_at.max(now);
         session.verified_at = session.verified_at.max(identity.issued_at);
         session.auth_time = session.auth_time.max(identity.auth_time);
         session.methods = session.methods.union(identity.methods);
+        settled.authenticated = session.saw_authentication(identity.auth_time, &visit.context, now);
         (session.trust, session.risk) = (decision.trust.score, decision.risk.score);
         session.take_level(decision, now);
         if let Some(carried) = visit.context.carried {
@@ -152,7 +171,8 @@ impl Held {
     }
 
     fn urgency(&mut self, settled: &Settled, new: bool, interval: std::time::Duration, now: UnixTime) -> Urgency {
-        if settled.challenged || settled.passed || settled.ended.is_some() {
+        let renewed = settled.authenticated && !new;
+        if settled.challenged || settled.passed || settled.ended.is_some() || renewed {
             self.written = now;
             return Urgency::AtOnce;
         }

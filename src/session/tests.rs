@@ -165,6 +165,45 @@ async fn a_place_is_asked_about_once_and_a_new_login_is_the_answer_also_as_a_new
 }
 
 #[tokio::test]
+async fn an_authentication_made_at_home_is_no_answer_to_what_was_asked_elsewhere() {
+    let clock = Clock::manual(START);
+    let now = clock.clone();
+    let store: Arc<dyn Store> = Arc::new(Memory::new(move || now.now()));
+    let a = replica(&store, &clock, Settings::default(), rules(Vec::new())).await;
+    let b = replica(&store, &clock, Settings::default(), rules(Vec::new())).await;
+    let at_home = |person: &Person| Person { device: Some("laptop"), ..person.clone() }.from("NO", 1, false);
+    let abroad = |person: &Person| Person { device: Some("laptop"), ..person.clone() }.from("CL", 2, true);
+    let anew = || {
+        clock.advance(MINUTE);
+        Person::signed_in(clock.now())
+    };
+    let old = anew();
+    assert_eq!(a.told(&at_home(&old)).await, "allow");
+    clock.advance(MINUTE);
+    assert_eq!(a.told(&abroad(&old)).await, "step-up:location_step_up");
+    let home = anew();
+    assert_eq!(a.told(&at_home(&home)).await, "allow");
+    clock.advance(MINUTE);
+    assert_eq!(a.told(&abroad(&home)).await, "step-up:location_step_up");
+    a.written().await;
+    assert_eq!(b.told(&abroad(&home)).await, "step-up:location_step_up", "other replicas know where it was made");
+    let answer = anew();
+    assert_eq!(a.told(&abroad(&answer)).await, "allow");
+    assert_eq!(a.told(&at_home(&answer)).await, "allow");
+    assert_eq!(a.told(&abroad(&answer)).await, "allow", "then quiet");
+}
+
+#[test]
+fn a_record_that_does_not_say_where_an_authentication_was_made_is_read() {
+    let person = Person::signed_in(START);
+    let judged = (TrustLevel::Medium, Default::default(), Default::default());
+    let session = super::Session::begin(&person.identity, Default::default(), judged, START);
+    let mut record: serde_json::Value = serde_json::from_slice(&session.render()).unwrap();
+    record.as_object_mut().unwrap().remove("authentication").unwrap();
+    assert_eq!(super::Session::parse(record.to_string().as_bytes()), Some(session));
+}
+
+#[tokio::test]
 async fn each_outcome_of_a_rule() {
     let moved = SessionWhen { place_changed: true, ..SessionWhen::default() };
     let reduced = SessionOutcome::ReducePrivileges(crate::policy::Restrictions::READ_ONLY);
@@ -236,6 +275,71 @@ async fn a_session_that_nobody_uses_ends_and_services_have_no_such_limit() {
     assert_eq!(replica.told(&back).await, "deny:session_ended");
     assert_eq!(replica.told(&back).await, "deny:session_ended");
     assert_eq!(replica.told(&robot.refreshed(replica.clock.now())).await, "allow");
+}
+
+/// A token that names neither a session nor an authentication.
+fn nameless(now: UnixTime) -> Person {
+    let mut person = Person::signed_in(now);
+    (person.identity.session_claimed, person.identity.auth_time) = (false, None);
+    person
+}
+
+#[tokio::test]
+async fn after_an_end_a_token_that_names_no_session_begins_the_next_one() {
+    let clock = Clock::manual(START);
+    let now = clock.clone();
+    let store: Arc<dyn Store> = Arc::new(Memory::new(move || now.now()));
+    let moved = SessionWhen { device_changed: true, ..SessionWhen::default() };
+    let ends = || rules(rule(moved, SessionOutcome::EndSession));
+    let limited = || Settings { max_concurrent: Some(1), on_excess: OnExcess::Refuse, ..Settings::default() };
+    let a = replica(&store, &clock, limited(), ends()).await;
+    let b = replica(&store, &clock, limited(), ends()).await;
+    let on_laptop = |person: Person| Person { device: Some("laptop"), ..person };
+    let old = on_laptop(nameless(START));
+    assert_eq!(a.told(&old).await, "allow");
+    clock.advance(MINUTE);
+    assert_eq!(a.told(&Person { device: Some("other"), ..old.clone() }).await, "deny:session_ended");
+    a.written().await;
+    let same_second = on_laptop(nameless(clock.now()));
+    assert_eq!(a.told(&same_second).await, "deny:session_ended", "it may be from before");
+    clock.advance(MINUTE);
+    let new = on_laptop(nameless(clock.now()));
+    assert_eq!(a.told(&new).await, "allow");
+    a.written().await;
+    assert_eq!(b.told(&new).await, "allow", "the next one is known to all");
+    clock.advance(MINUTE);
+    assert_eq!(b.told(&Person { device: Some("other"), ..new.clone() }).await, "deny:session_ended");
+    b.written().await;
+    assert_eq!(a.told(&new).await, "deny:session_ended");
+}
+
+#[tokio::test]
+async fn a_token_from_before_the_end_stays_refused_where_the_next_session_has_not_begun() {
+    let settings = Settings { idle: Some(HOUR.into()), ..Settings::default() };
+    let replica = one(settings, rules(Vec::new())).await;
+    let mut old = nameless(START);
+    old.identity.expires_at = START.plus(9 * HOUR);
+    assert_eq!(replica.told(&old).await, "allow");
+    replica.clock.advance(HOUR + MINUTE);
+    assert_eq!(replica.told(&old).await, "deny:session_ended");
+    replica.clock.advance(MINUTE);
+    assert_eq!(replica.told(&old).await, "deny:session_ended");
+    let mut new = nameless(replica.clock.now());
+    new.identity.expires_at = START.plus(9 * HOUR);
+    assert_eq!(replica.told(&new).await, "allow");
+    replica.clock.advance(HOUR + MINUTE);
+    let next = nameless(replica.clock.now());
+    assert_eq!(replica.told(&next).await, "allow", "idle, and a new login is the first to come");
+    for before in [&old, &new] {
+        let before = before.clone();
+        assert_eq!(replica.told(&before).await, "deny:session_ended", "of the session before");
+    }
+    assert_eq!(replica.told(&next).await, "allow", "which is nothing to the next one");
+    let mut dated = Person::signed_in(replica.clock.now()).session("s1");
+    dated.identity.session_claimed = true;
+    replica.clock.advance(HOUR + MINUTE);
+    dated = dated.refreshed(replica.clock.now());
+    assert_eq!(replica.told(&dated).await, "deny:session_ended", "a session that is named stays ended");
 }
 
 #[tokio::test]

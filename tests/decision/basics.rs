@@ -349,6 +349,23 @@ fn a_refusal_without_facts_is_never_an_allow() {
 }
 
 #[test]
+fn the_end_of_a_session_is_for_its_own_tokens() {
+    let at = |claimed: bool, authenticated: Option<UnixTime>, issued: UnixTime| {
+        let ended = Notice { ended: true, ended_at: Some(ago(60)), ..Notice::default() };
+        let mut facts = Facts { notice: known(ended), ..facts("GET", "/me") };
+        with_identity(&mut facts, |identity| {
+            (identity.session_claimed, identity.auth_time, identity.issued_at) = (claimed, authenticated, issued);
+        });
+        told(&decided(&facts, shop()))
+    };
+    assert_eq!(at(false, None, ago(30)), "allow", "nothing else tells one login from the next");
+    assert_eq!(at(false, None, ago(60)), "deny:session_ended");
+    assert_eq!(at(false, None, ago(90)), "deny:session_ended");
+    assert_eq!(at(true, None, ago(30)), "deny:session_ended");
+    assert_eq!(at(false, Some(ago(90)), ago(30)), "deny:session_ended");
+}
+
+#[test]
 fn public_means_public_even_with_a_revoked_token() {
     let revoked = Facts { revocation: known(Revocation::Revoked(RevocationKind::Token)), ..facts("GET", "/public/a") };
     let decision = decided(&revoked, shop());
