@@ -89,7 +89,7 @@ pub fn learn(past: Past<'_>, lines: Lines, event: &Event, assessment: &Scored, o
     record::away(&mut shared, event, assessment);
     globals::list_action(&mut shared, event, previous, habit);
 
-    profile.pace = behaviour::settle(profile.pace, assessment.step.pace, event.strength, habit > 0.0);
+    profile.pace = behaviour::settle(assessment.step.pace, habit > 0.0);
     if weight > 0.0 {
         record::sighting(profile, event);
     }

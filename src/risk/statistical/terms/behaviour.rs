@@ -85,85 +85,15 @@ fn smooth(habit: Habit, wider: f64, mass: f64) -> f64 {
     (habit.count + mass * wider) / (habit.total + mass)
 }
 
-/// The pace to keep after `past`: high marks rise a little with every request that may teach, and never jump.
-///
-/// What a page asks for at once raises them request by request. Beyond that they rise with time, towards what a burst
-/// came to, so that no burst becomes its own reference. A service has no pages: its marks follow its requests.
+/// The pace to keep: high marks rise a little with every request that may teach, and never jump.
 #[must_use]
-pub fn settle(past: Pace, pace: Pace, strength: Strength, learning: bool) -> Pace {
+pub fn settle(pace: Pace, learning: bool) -> Pace {
     if !learning {
         return pace;
     }
-    let (fast_page, slow_page) = match strength {
-        Strength::Service => (f32::INFINITY, f32::INFINITY),
-        Strength::Weak | Strength::Strong => (FAST_PAGE, SLOW_PAGE),
-    };
-    let waited = ((pace.at - past.at) / FAST).clamp(0.0, 1.0) as f32;
-    let rise = |mark: f32, value: f32, burst: f32, page: f32| {
-        let within = RISE * (value.min(page) - mark).max(0.0);
-        let beyond = if burst > page { RISE * waited * (burst - mark).clamp(0.0, 4.0 * (mark + 4.0)) } else { 0.0 };
-        mark + within + beyond
-    };
-    Pace {
-        fast_mark: rise(pace.fast_mark, pace.fast, past.fast, fast_page),
-        slow_mark: rise(pace.slow_mark, pace.slow, past.slow, slow_page),
-        ..pace
-    }
+    let rise = |mark: f32, value: f32| if value > mark { mark + RISE * (value - mark) } else { mark };
+    Pace { fast_mark: rise(pace.fast_mark, pace.fast), slow_mark: rise(pace.slow_mark, pace.slow), ..pace }
 }
 
-/// Share of the way that a mark rises towards a higher count: per request, or per [`FAST`] of time.
+/// Share of the way that a mark rises towards a higher count, per request.
 const RISE: f32 = 0.15;
-/// Requests that pages of a person bring within half a minute, and within half an hour.
-const FAST_PAGE: f32 = 60.0;
-const SLOW_PAGE: f32 = 300.0;
-
-#[cfg(test)]
-mod tests {
-    use crate::risk::statistical::{
-        Action, Engine, Event, Term,
-        event::Strength,
-        fixture::{DAY, MONDAY, WORK, acquainted, alice, pass},
-        learn::Outcome,
-    };
-
-    /// The highest rate of so many requests of ordinary work with so many seconds between them.
-    fn peak(engine: &mut Engine, first: &Event, requests: u32, pause: f64) -> f64 {
-        let rate = |turn: u32| {
-            let action = Action::of("GET", WORK[turn as usize % WORK.len()]);
-            let event = Event { now: first.now + f64::from(turn) * pause, action, ..*first };
-            let rate = engine.assess(&event).evidence.nats(Term::Rate);
-            pass(engine, &event, Outcome::Allowed);
-            rate
-        };
-        (0..requests).map(rate).fold(0.0, f64::max)
-    }
-
-    #[test]
-    fn a_burst_of_a_strong_session_is_not_its_own_reference() {
-        assert!(peak(&mut acquainted(), &alice(MONDAY, "s"), 3000, 0.0006) > 2.0);
-    }
-
-    #[test]
-    fn pages_of_many_requests_are_no_burst() {
-        let mut engine = acquainted();
-        for page in 0..30 {
-            let event = alice(MONDAY + 20.0 * f64::from(page), "s");
-            assert!(peak(&mut engine, &event, 40, 0.01) < 1.0, "page {page}");
-        }
-    }
-
-    #[test]
-    fn somebody_who_is_always_fast_becomes_ordinary() {
-        let mut engine = acquainted();
-        for day in 0..30 {
-            peak(&mut engine, &alice(MONDAY + f64::from(day) * DAY, &format!("d{day}")), 200, 0.05);
-        }
-        assert!(peak(&mut engine, &alice(MONDAY + 31.0 * DAY, "last"), 200, 0.05) < 1.0);
-    }
-
-    #[test]
-    fn a_service_sets_its_own_pace() {
-        let service = Event { strength: Strength::Service, ..alice(MONDAY, "s") };
-        assert!(peak(&mut acquainted(), &service, 3000, 0.0006) < 1.0);
-    }
-}
