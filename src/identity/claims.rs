@@ -81,7 +81,7 @@ pub(super) fn read(
     let device = claims.text(&issuer.claims.device)?;
     // A time of authentication that has not come proves nothing: `iat` counts. Within the leeway it is now, at the latest:
     // nothing that is asked for later was answered before.
-    let claimed_time = claims.date("auth_time").ok().flatten().filter(|time| *time <= now.plus(issuer.leeway.get()));
+    let claimed_time = claims.auth_time()?.filter(|time| *time <= now.plus(issuer.leeway.get()));
     let claimed = claims.text(&issuer.claims.session)?;
     let session: Arc<str> = match claimed {
         Some(session) => session.into(),
@@ -161,6 +161,14 @@ impl<'p> Reader<'p> {
             None => Ok(None),
             Some(Value::String(text)) if is_clean(text) => Ok(Some(text)),
             Some(_) => Err(Detail::Claim),
+        }
+    }
+
+    /// When the person authenticated. Keycloak writes 0 for a service: nobody did.
+    fn auth_time(&self) -> Result<Option<UnixTime>, Detail> {
+        match self.members.get("auth_time") {
+            Some(Value::Number(number)) if number.as_f64() == Some(0.0) => Ok(None),
+            _ => self.date("auth_time"),
         }
     }
 

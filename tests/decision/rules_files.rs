@@ -57,9 +57,11 @@ fn the_shape_that_users_bring_loads_as_it_is() {
 fn page() -> Vec<SourceFile> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules.md")).unwrap();
     let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let mut files: Vec<_> =
-        blocks.enumerate().map(|(i, block)| SourceFile::new(format!("{i}.yaml"), block)).collect();
-    files.push(SourceFile::new("cedar/p.cedar", "forbid(principal, action, resource) when { context.encrypted == false };"));
+    let mut files: Vec<_> = blocks.enumerate().map(|(i, block)| SourceFile::new(format!("{i}.yaml"), block)).collect();
+    files.push(SourceFile::new(
+        "cedar/p.cedar",
+        "forbid(principal, action, resource) when { context.encrypted == false };",
+    ));
     files
 }
 
@@ -76,7 +78,8 @@ fn the_page_about_rules_loads_as_it_stands_and_leaves_no_key_out() {
     let raw = include_str!("../../src/policy/load/raw.rs");
     let fields = raw.lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(": "));
     // One value in place of a list, another word for a scope's list: said by their plurals.
-    let spared = ["_description", "kind", "matches", "value", "values", "name", "country", "cidr", "schema", "entities"];
+    let spared =
+        ["_description", "kind", "matches", "value", "values", "name", "country", "cidr", "schema", "entities"];
     let missing: Vec<_> =
         fields.map(|(name, _)| name).filter(|name| !spared.contains(name) && !keys.contains(name)).collect();
     assert_eq!(missing, [""; 0]);

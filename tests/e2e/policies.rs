@@ -426,7 +426,7 @@ fn a_policy_may_ask_for_a_step_up_or_a_token() {
 fn a_place_that_must_be_known_and_is_not_is_503() {
     // One database of two is not there: half an answer is none.
     let stack = run(with_places(rules()).set("/location/databases/asn", "nowhere.mmdb"));
-    let answer = Ask::new("/country").send(&stack);
+    let answer = Ask { from: "198.51.100.20", ..Ask::new("/country") }.send(&stack);
     assert_eq!((answer.status, answer.reason().as_str()), (503, "location_unknown"), "{answer:?}");
     assert_eq!(answer.json()["action_required"], "retry_later");
     let seconds = answer.header("retry-after").expect("Retry-After");
@@ -434,6 +434,7 @@ fn a_place_that_must_be_known_and_is_not_is_503() {
     let elsewhere: &[Row] = &[
         ("an address is no place", |ask| (ask.path, ask.from) = ("/network", "203.0.113.200"), 200, ""),
         ("nobody asks for the place", |ask| ask.path = "/managed", 200, ""),
+        ("a network of our own needs no database", |_| (), 200, ""),
     ];
     assert_rows(&stack, &Ask::new("/country"), elsewhere);
 }

@@ -263,6 +263,21 @@ async fn an_identity_says_what_the_token_says_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_time_of_authentication_is_a_number_or_refuses_the_token() {
+    let rig = Rig::new().await;
+    for (i, odd) in
+        [json!("1700000000"), json!([1]), json!(-5), json!(1e30), json!(null), json!(true)].iter().enumerate()
+    {
+        let claims = json!({ "jti": format!("odd-{i}"), "auth_time": odd });
+        // `null` takes a claim out of this rig's tokens.
+        let refused = rig.bearer(&rig.token_with(claims)).await.detail() == Some(Detail::Claim);
+        assert_eq!(refused, !odd.is_null(), "{odd}");
+    }
+    let service = rig.identity(&rig.token_with(json!({ "jti": "0", "auth_time": 0 }))).await;
+    assert_eq!(service.auth_time, None, "nobody authenticated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_authenticated_later_than_now() {
     let rig = Rig::new().await;
     let ahead = |jti: &str| json!({ "sid": null, "jti": jti, "auth_time": NOW + 20 });

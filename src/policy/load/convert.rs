@@ -92,13 +92,11 @@ pub(super) fn resource(raw: &raw::Resource, problems: &mut Vec<Problem>) -> Reso
     for (i, host) in raw.matches.hosts.iter().enumerate() {
         match canonical_host(host) {
             // Everything after the name, or after the brackets of an address.
-            Some(_) if host.rsplit(']').next().is_some_and(|rest| rest.contains(':')) => problems.push(
-                Problem::error(
-                    format!("match.hosts[{i}]"),
-                    format!("`{host}` names a port, and ports are not compared"),
-                )
-                .hint("write the name alone: it stands for every port"),
-            ),
+            Some(_) if host.rsplit(']').next().is_some_and(|rest| rest.contains(':')) => {
+                let message = format!("`{host}` names a port, and ports are not compared");
+                let problem = Problem::error(format!("match.hosts[{i}]"), message);
+                problems.push(problem.hint("write the name alone: it stands for every port"));
+            }
             Some(host) => hosts.push(Arc::from(&*host)),
             None => problems.push(
                 Problem::error(format!("match.hosts[{i}]"), format!("`{host}` is no host name"))
