@@ -257,7 +257,7 @@ fn a_reported_risk_counts_until_it_is_low_again() {
     accept(&stack, &caep("risk-level-change", &user("heidi"), risk("MEDIUM", now() - 9)));
     assert_refused(&hello(&stack, &token), 401, "mfa_required");
     // What is authenticated in the second of the question may have come before it.
-    std::thread::park_timeout(std::time::Duration::from_millis(1100));
+    std::thread::park_timeout(Duration::from_millis(1100));
     let anew = hello(&stack, &token.clone().claim("auth_time", now()));
     let seen = anew.upstream().expect("a strong authentication after the question is the answer");
     assert!((seen.header("x-zt-risk-score").parse::<f64>().expect("a number") - before - 3.0).abs() < 0.05);

@@ -80,12 +80,13 @@ impl Profile<'_> {
     fn time(&self, claims: &Json) -> Option<()> {
         let date = |name: &str| match claims.get(name) {
             None => Some(None),
-            Some(Json::Number(n)) if *n == 0.0 && name == "nbf" => Some(Some(0.0)),
+            Some(Json::Number(n)) if *n == 0.0 && matches!(name, "nbf" | "auth_time") => Some(Some(0.0)),
             // Kept to the millisecond, like the clock.
             Some(Json::Number(n)) if *n > 0.0 && *n < 1e12 => Some(Some((n * 1000.0).floor() / 1000.0)),
             Some(_) => None,
         };
         let (exp, iat, nbf) = (date("exp")??, date("iat")??, date("nbf")?);
+        date("auth_time")?;
         let right = self.now < exp + LEEWAY
             && iat <= self.now + LEEWAY
             && nbf.is_none_or(|nbf| nbf <= self.now + LEEWAY)
