@@ -132,8 +132,7 @@ impl Pattern {
         }
         let canonical = canonical_path(text).map_err(|problem| PatternProblem::NotCanonical(problem.to_string()))?;
         // Wildcards are what is written as such: `%2A` is a star and `%7B` a brace, in a rule as in a request.
-        let written = text[1..].split('?').next().unwrap_or_default().split('/').map(without_parameters);
-        let mut parts: Vec<_> = written.zip(canonical[1..].split('/')).collect();
+        let mut parts: Vec<_> = text[1..].split('/').zip(canonical[1..].split('/')).collect();
         let below = parts.last().is_some_and(|(written, _)| *written == "**");
         if below {
             parts.pop();
@@ -141,10 +140,6 @@ impl Pattern {
         let segments = parts.into_iter().map(|(written, canonical)| segment(written, canonical));
         Ok(Self { segments: segments.collect::<Result<_, _>>()?, below })
     }
-}
-
-fn without_parameters(segment: &str) -> &str {
-    segment.split(';').next().unwrap_or_default()
 }
 
 fn segment(written: &str, canonical: &str) -> Result<Segment, PatternProblem> {
