@@ -2,7 +2,7 @@
 #
 #   docker build -t countersign .
 #
-# Other base images: --build-arg BUILDER=… (Rust 1.95 or newer and a C compiler) and --build-arg RUNTIME=… (glibc).
+# Other base images: --build-arg BUILDER=… (Rust 1.95 or newer, a C compiler, CA certificates) and --build-arg RUNTIME=… (glibc).
 # checkov:skip=CKV_DOCKER_7:The tags stand in these two arguments, which checkov does not follow into FROM.
 ARG BUILDER=rust:1.95-bookworm
 ARG RUNTIME=debian:bookworm-slim
@@ -26,6 +26,8 @@ FROM ${RUNTIME} AS countersign
 # Its state (the admin token of a first start, a file store, keys of the demo issuer) when a volume is put there.
 RUN install -d -o 65532 -g 65532 -m 0700 /var/lib/countersign
 COPY --from=builder /out/countersign /usr/local/bin/countersign
+# The slim base has none, and without them no https issuer and no rediss:// can be reached.
+COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 USER 65532:65532
 EXPOSE 9191 9193
 # Bash's own sockets: the image has no curl, and needs none.

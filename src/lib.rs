@@ -11,7 +11,7 @@
 //!  4  pipeline
 //!  3  identity · revocation · device · notice · location · behavior · session · quota · assertion · telemetry
 //!  2  decision
-//!  1  risk · trust · policy · segment · store · clock
+//!  1  risk · trust · policy · segment · store · clock · tls
 //!  0  domain · document · wire
 //! ```
 
@@ -46,6 +46,7 @@ pub mod policy;
 pub mod risk;
 pub mod segment;
 pub mod store;
+pub mod tls;
 pub mod trust;
 
 pub mod document;

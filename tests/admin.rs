@@ -20,6 +20,7 @@ use countersign::{
     domain::{DecisionId, DeviceId, DeviceRecord, DeviceStatus, RevocationKind, Secret, UnixTime},
     store::{StoreError, StoreErrorKind},
     telemetry::audit::AdminRecord,
+    tls::{Files, Tls},
     wire::{
         admin::{
             DeleteDeviceRequest, Device, ExplainRequest, Explanation, GetDeviceRequest, Kind, ListDevicesRequest,
@@ -38,7 +39,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Request,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 const ADMIN: &str = "cst_test_admin_0123456789";
@@ -206,7 +207,7 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
     Settings { state_dir: None, tokens, clients }
 }
 
-async fn start(tls: Option<ServerTlsConfig>) -> Server {
+async fn start(tls: Option<Arc<Tls>>) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let access = Access::new(&settings(&folder), Some(&Secret::new(ADMIN))).unwrap();
     let world = Arc::new(World::default());
@@ -473,23 +474,24 @@ async fn it_does_not_listen_for_other_machines_without_a_guard() {
     assert!(matches!(error, Error::Unguarded(_)), "{error}");
 }
 
-#[tokio::test]
-async fn a_key_that_does_not_fit_its_certificate_is_found_before_anything_is_served() {
+#[test]
+fn a_key_that_does_not_fit_its_certificate_is_found_before_anything_is_served() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap().pem();
-    let port = async |key: &rcgen::KeyPair, ca: Option<&str>| {
-        let tls = ServerTlsConfig::new().identity(Identity::from_pem(&certificate, key.serialize_pem()));
-        let tls = ca.iter().fold(tls, |tls, ca| tls.client_ca_root(Certificate::from_pem(ca)));
-        Port::new(TcpListener::bind("127.0.0.1:0").await.unwrap(), Some(tls), true)
+    let open = |key: &rcgen::KeyPair, ca: Option<&str>| {
+        let files = tls_files(&folder, &certificate, &key.serialize_pem());
+        ca.iter().for_each(|ca| fs::write(files.client_ca.as_ref().unwrap(), ca).unwrap());
+        Tls::open("admin", Files { client_ca: files.client_ca.clone().filter(|_| ca.is_some()), ..files })
     };
-    assert!(port(&key, None).await.is_ok());
-    assert!(port(&key, Some(&certificate)).await.is_ok());
-    for refused in [port(&rcgen::KeyPair::generate().unwrap(), None).await, port(&key, Some("no PEM")).await] {
-        let error = refused.unwrap_err().to_string();
-        assert!(error.contains("`listen.admin_tls`") && !error.contains("transport error"), "{error}");
-    }
+    assert!(open(&key, None).is_ok());
+    assert!(open(&key, Some(&certificate)).is_ok());
+    let error = open(&rcgen::KeyPair::generate().unwrap(), None).unwrap_err();
+    assert!(error.file.is_none() && error.why.contains("do not fit together"), "{error}");
+    let error = open(&key, Some("no PEM")).unwrap_err();
+    assert!(error.file.is_some_and(|file| file.ends_with("ca.pem")));
 }
 
 #[tokio::test]
@@ -526,8 +528,8 @@ async fn it_stops_when_told() {
     tokio::time::timeout(Duration::from_secs(5), server.done).await.unwrap().unwrap().unwrap();
 }
 
-/// A certificate authority and a certificate of it with `uri`.
-fn certificates(uri: &str) -> (String, Identity) {
+/// A certificate authority, and a certificate of it with `uri` and its key.
+fn certificates(uri: &str) -> (String, String, String) {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -537,35 +539,56 @@ fn certificates(uri: &str) -> (String, Identity) {
     let mut leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     leaf.subject_alt_names.push(rcgen::SanType::URI(uri.try_into().unwrap()));
     let leaf = leaf.signed_by(&key, &issuer).unwrap();
-    (ca_pem, Identity::from_pem(leaf.pem(), key.serialize_pem()))
+    (ca_pem, leaf.pem(), key.serialize_pem())
+}
+
+/// Writes the files of a port, but for `ca.pem`.
+fn tls_files(folder: &tempfile::TempDir, certificate: &str, key: &str) -> Files {
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("tls.pem"), certificate).unwrap();
+    fs::write(path("tls.key"), key).unwrap();
+    Files { certificate: path("tls.pem"), key: path("tls.key"), client_ca: Some(path("ca.pem")) }
+}
+
+/// Whether somebody with this certificate, who trusts `server_ca`, is answered.
+async fn answered(server: &Server, server_ca: &str, identity: Option<&Identity>) -> bool {
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(server_ca)).domain_name("localhost");
+    let tls = identity.iter().fold(tls, |tls, identity| tls.identity((*identity).clone()));
+    let endpoint = Endpoint::from_shared(format!("https://{}", server.address)).unwrap().tls_config(tls).unwrap();
+    match endpoint.connect().await.map(AdminClient::new) {
+        Ok(mut client) => client.revoke(revoke("t")).await.is_ok(),
+        Err(_) => false,
+    }
 }
 
 #[tokio::test]
-async fn a_client_certificate_has_the_role_of_its_name() {
+async fn a_client_certificate_has_the_role_of_its_name_and_files_may_be_replaced() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let (server_ca, server_identity) = certificates("spiffe://example.org/countersign");
-    let (client_ca, ops) = certificates("spiffe://example.org/ops");
-    let tls = ServerTlsConfig::new().identity(server_identity).client_ca_root(Certificate::from_pem(&client_ca));
-    let server = start(Some(tls)).await;
-    let connect = async |identity: Option<Identity>| {
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&server_ca)).domain_name("localhost");
-        if let Some(identity) = identity {
-            tls = tls.identity(identity);
-        }
-        let endpoint = Endpoint::from_shared(format!("https://{}", server.address)).unwrap().tls_config(tls).unwrap();
-        endpoint.connect().await.map(AdminClient::new)
-    };
-    let mut client = connect(Some(ops)).await.unwrap();
-    client.revoke(revoke("t")).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (server_ca, certificate, key) = certificates("spiffe://example.org/countersign");
+    let identity = |(ca, certificate, key): (String, String, String)| (ca, Identity::from_pem(certificate, key));
+    let (client_ca, ops) = identity(certificates("spiffe://example.org/ops"));
+    let (other_ca, stranger) = identity(certificates("spiffe://example.org/ops"));
+    let ca = folder.path().join("ca.pem");
+    fs::write(&ca, &client_ca).unwrap();
+    let tls = Tls::open("admin", tls_files(&folder, &certificate, &key)).unwrap();
+    let server = start(Some(Arc::clone(&tls))).await;
+    assert!(answered(&server, &server_ca, Some(&ops)).await);
     assert!(server.world.told()[0].starts_with("spiffe://example.org/ops revoke "));
-    let (_, stranger) = certificates("spiffe://example.org/ops");
-    for identity in [None, Some(stranger)] {
-        let refused = match connect(identity).await {
-            Ok(mut client) => client.status(StatusRequest {}).await.is_err(),
-            Err(_) => true,
-        };
-        assert!(refused, "a certificate of another authority, or none");
-    }
+    assert!(!answered(&server, &server_ca, Some(&stranger)).await, "a certificate of another authority");
+    assert!(!answered(&server, &server_ca, None).await, "no certificate");
+
+    // Files that cannot be used change nothing.
+    fs::write(&ca, "no PEM").unwrap();
+    tls.reload();
+    assert!(answered(&server, &server_ca, Some(&ops)).await);
+    let (new_server_ca, certificate, key) = certificates("spiffe://example.org/countersign");
+    tls_files(&folder, &certificate, &key);
+    fs::write(&ca, &other_ca).unwrap();
+    tls.reload();
+    assert!(answered(&server, &new_server_ca, Some(&stranger)).await);
+    assert!(!answered(&server, &new_server_ca, Some(&ops)).await, "its authority is no longer trusted");
+    assert!(!answered(&server, &server_ca, Some(&stranger)).await, "the old certificate is no longer shown");
 }
 
 #[test]

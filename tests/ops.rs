@@ -152,6 +152,18 @@ async fn nothing_here_takes_a_write() {
     assert_eq!(server.get("/debug/pprof", &[]).await.0, 404);
 }
 
+#[tokio::test]
+async fn a_full_port_still_says_that_it_lives_and_nothing_else() {
+    let server = start(Settings { max_connections: 2, ..Settings::default() }).await;
+    let held: Vec<_> = (0..2).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    for _ in 0..40 {
+        assert_eq!(server.get("/healthz", &[]).await.0, 200);
+    }
+    assert_eq!(server.get("/readyz", &[]).await.0, 200);
+    assert_eq!(server.get("/metrics", &[]).await.0, 503);
+    drop(held);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rubbish_and_too_many_connections_do_not_end_the_listener() {
     let server = start(Settings { max_connections: 4, ..Settings::default() }).await;

@@ -99,6 +99,31 @@ resource "aws_network_acl" "private" {
     from_port  = 443
     to_port    = 65535
   }
+
+  # And with S3, where the layers of images are: see the gateway endpoint.
+  dynamic "egress" {
+    for_each = data.aws_prefix_list.s3.cidr_blocks
+    content {
+      rule_no    = 200 + egress.key
+      action     = "allow"
+      protocol   = "tcp"
+      cidr_block = egress.value
+      from_port  = 443
+      to_port    = 443
+    }
+  }
+
+  dynamic "ingress" {
+    for_each = data.aws_prefix_list.s3.cidr_blocks
+    content {
+      rule_no    = 200 + ingress.key
+      action     = "allow"
+      protocol   = "tcp"
+      cidr_block = ingress.value
+      from_port  = 32768
+      to_port    = 65535
+    }
+  }
 }
 
 # The load balancer's subnets: 443 in, the answers out, and the way to and from the edge.
@@ -145,6 +170,29 @@ resource "aws_vpc_endpoint" "interface" {
   subnet_ids          = [for key, subnet in aws_subnet.this : subnet.id if local.subnets[key].segment == "endpoints"]
   security_group_ids  = [aws_security_group.role["endpoints"].id]
   tags                = { Name = "${var.name}-${each.key}" }
+}
+
+# The layers of an image come from S3, to which ECR only points. Its gateway is a route, without an address of its own.
+data "aws_prefix_list" "s3" {
+  name = "com.amazonaws.${var.region}.s3"
+}
+
+resource "aws_vpc_endpoint" "s3" {
+  vpc_id            = aws_vpc.this.id
+  service_name      = "com.amazonaws.${var.region}.s3"
+  vpc_endpoint_type = "Gateway"
+  route_table_ids   = [aws_route_table.private.id]
+  # Reading layers of ECR's own bucket, and nothing else of S3.
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = "*"
+      Action    = "s3:GetObject"
+      Resource  = "arn:aws:s3:::prod-${var.region}-starport-layer-bucket/*"
+    }]
+  })
+  tags = { Name = "${var.name}-s3" }
 }
 
 # Every connection, taken or refused: what an investigation starts with.

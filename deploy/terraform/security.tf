@@ -55,6 +55,17 @@ resource "aws_vpc_security_group_ingress_rule" "flow" {
   description                  = each.value.why
 }
 
+# What runs from images fetches their layers from S3, by the gateway endpoint: AWS's own list of addresses, not one of ours.
+resource "aws_vpc_security_group_egress_rule" "layers" {
+  for_each          = toset(["edge", "app", "authz"])
+  security_group_id = aws_security_group.role[each.key].id
+  prefix_list_id    = aws_vpc_endpoint.s3.prefix_list_id
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  description       = "layers of images, from S3"
+}
+
 # The one exception: the listener. Anybody may knock at 443; the firewall and Countersign decide what comes of it.
 resource "aws_vpc_security_group_ingress_rule" "lb_from_anywhere" {
   security_group_id = aws_security_group.role["lb"].id

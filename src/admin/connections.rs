@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, future, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::tls::Tls;
 
 /// Octets by which HTTP/2 is told from anything else.
 const PREFACE: usize = 24;
@@ -42,6 +45,19 @@ pub(super) fn accepted(listener: TcpListener, limits: Limits) -> impl Stream<Ite
         let connection = next(&listener, &places, limits).await;
         Some((Ok(connection), (listener, places)))
     })
+}
+
+/// Those of `connections` that speak TLS with us. One that is slow to shake hands holds up none behind it.
+pub(super) fn encrypted(
+    connections: impl Stream<Item = io::Result<Connection>>,
+    tls: Arc<Tls>,
+    limits: Limits,
+) -> impl Stream<Item = io::Result<TlsStream<Connection>>> {
+    let shaken = connections.map(move |connection| {
+        let acceptor = TlsAcceptor::from(tls.config());
+        async move { tokio::time::timeout(limits.greeting, acceptor.accept(connection?)).await? }
+    });
+    shaken.buffer_unordered(limits.places).filter(|shaken| future::ready(shaken.is_ok()))
 }
 
 async fn next(listener: &TcpListener, places: &Arc<Semaphore>, limits: Limits) -> Connection {

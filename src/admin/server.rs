@@ -4,23 +4,26 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::ServerTlsConfig};
+use tonic::transport::Server;
 use tonic_health::pb::health_server::SERVICE_NAME as HEALTH_NAME;
 
 use super::{
     Administration,
     behavior::BehaviorService,
-    connections::{Limits, accepted},
+    connections::{Limits, accepted, encrypted},
     fleet::FleetService,
     sessions::SessionService,
 };
-use crate::wire::{
-    ADMIN_DESCRIPTORS,
-    admin::{
-        admin_server::{AdminServer, SERVICE_NAME},
-        behavior_server::{BehaviorServer, SERVICE_NAME as BEHAVIOR_NAME},
-        devices_server::{DevicesServer, SERVICE_NAME as FLEET_NAME},
-        sessions_server::{SERVICE_NAME as SESSIONS_NAME, SessionsServer},
+use crate::{
+    tls::Tls,
+    wire::{
+        ADMIN_DESCRIPTORS,
+        admin::{
+            admin_server::{AdminServer, SERVICE_NAME},
+            behavior_server::{BehaviorServer, SERVICE_NAME as BEHAVIOR_NAME},
+            devices_server::{DevicesServer, SERVICE_NAME as FLEET_NAME},
+            sessions_server::{SERVICE_NAME as SESSIONS_NAME, SessionsServer},
+        },
     },
 };
 
@@ -36,8 +39,6 @@ pub enum Error {
     Unguarded(SocketAddr),
     #[error("admin API: cannot listen")]
     Listen(#[source] std::io::Error),
-    #[error("admin API: certificate, key and `client_ca` of `listen.admin_tls` do not fit together: {0}")]
-    Tls(String),
     #[error("admin API: reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     #[error("admin API: {0}")]
@@ -48,31 +49,22 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Port {
     listener: TcpListener,
-    server: Server,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Port {
-    /// Whatever can be wrong with where it listens and with its certificates, is found here. `guarded`: client certificates or
+    /// Whatever can be wrong with where it listens is found here. `guarded`: client certificates or
     /// tokens with roles are configured.
     ///
     /// # Errors
     ///
-    /// When it may not listen there, or TLS cannot be spoken with what is configured.
-    pub fn new(listener: TcpListener, tls: Option<ServerTlsConfig>, guarded: bool) -> Result<Self, Error> {
+    /// When it may not listen there.
+    pub fn new(listener: TcpListener, tls: Option<Arc<Tls>>, guarded: bool) -> Result<Self, Error> {
         let address = listener.local_addr().map_err(Error::Listen)?;
         if !address.ip().is_loopback() && !guarded {
             return Err(Error::Unguarded(address));
         }
-        let mut server = Server::builder()
-            .timeout(Duration::from_secs(10))
-            .concurrency_limit_per_connection(64)
-            .max_concurrent_streams(64)
-            .http2_keepalive_interval(Some(Duration::from_secs(30)));
-        if let Some(tls) = tls {
-            let tls = tls.timeout(Limits::USUAL.greeting);
-            server = server.tls_config(tls).map_err(|error| Error::Tls(innermost(&error)))?;
-        }
-        Ok(Self { listener, server })
+        Ok(Self { listener, tls })
     }
 
     /// Serves until `stop`, then finishes what is under way.
@@ -81,7 +73,7 @@ impl Port {
     ///
     /// When the reflection service cannot be built, or serving fails.
     pub async fn serve(self, administration: Arc<Administration>, stop: CancellationToken) -> Result<(), Error> {
-        let Self { listener, mut server } = self;
+        let Self { listener, tls } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<AdminServer<Administration>>().await;
         let fleet =
@@ -93,16 +85,25 @@ impl Port {
             stop.cancelled().await;
             health.set_not_serving::<AdminServer<Administration>>().await;
         };
-        server
+        let routes = Server::builder()
+            .timeout(Duration::from_secs(10))
+            .concurrency_limit_per_connection(64)
+            .max_concurrent_streams(64)
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .add_service(service)
             .add_service(fleet)
             .add_service(behavior)
             .add_service(sessions)
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
-            .serve_with_incoming_shutdown(accepted(listener, Limits::USUAL), drained)
-            .await?;
+            .add_service(reflection().build_v1alpha()?);
+        let incoming = accepted(listener, Limits::USUAL);
+        match tls {
+            None => routes.serve_with_incoming_shutdown(incoming, drained).await?,
+            Some(tls) => {
+                routes.serve_with_incoming_shutdown(encrypted(incoming, tls, Limits::USUAL), drained).await?;
+            }
+        }
         Ok(())
     }
 }
@@ -116,13 +117,4 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .with_service_name(SESSIONS_NAME)
         .with_service_name(HEALTH_NAME)
         .with_service_name(BEHAVIOR_NAME)
-}
-
-/// What it began with: tonic says no more than "transport error".
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

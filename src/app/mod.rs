@@ -17,7 +17,6 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use self::{
     news::NewsDesk,
@@ -50,6 +49,7 @@ use crate::{
         log,
         trace::{self, Tracer},
     },
+    tls::{self, Files, Tls},
 };
 
 /// Why `serve` could not start, or ended.
@@ -87,8 +87,8 @@ pub enum Error {
     NoStateDir,
     #[error("admin: cannot make a token in {}: {source}", .folder.display())]
     Token { folder: PathBuf, source: io::Error },
-    #[error("cannot read {}: {source}", .path.display())]
-    Pem { path: PathBuf, source: io::Error },
+    #[error("TLS (`listen.{port}_tls`): {problem}")]
+    Tls { port: &'static str, problem: tls::Problem },
 }
 
 /// Longest time that background work may take to end after everything else has.
@@ -129,6 +129,7 @@ struct Opened {
     authz: extauthz::Server,
     admin: admin::Port,
     http: ops::Listener,
+    tls: Vec<Arc<Tls>>,
 }
 
 impl Opened {
@@ -137,12 +138,16 @@ impl Opened {
         for warning in &loaded.warnings {
             tracing::warn!("rules: {warning}");
         }
-        let authz = extauthz::Server::bind(place(config), config.check.clone(), config.answer.clone()).await?;
-        let admin = admin_port(config).await?;
+        let authz_tls = tls("authz", config.listen.authz_tls.as_ref())?;
+        let admin_tls = tls("admin", config.listen.admin_tls.as_ref())?;
+        let place = place(config, authz_tls.clone());
+        let authz = extauthz::Server::bind(place, config.check.clone(), config.answer.clone()).await?;
+        let admin = admin_port(config, admin_tls.clone()).await?;
         let http = ops::Listener::bind(config.listen.http, config.ops.max_connections)
             .await
             .map_err(|source| Error::Listen { what: "health and metrics", address: config.listen.http, source })?;
-        Ok(Self { rules: loaded.rules, files, authz, admin, http })
+        let tls = authz_tls.into_iter().chain(admin_tls).collect();
+        Ok(Self { rules: loaded.rules, files, authz, admin, http, tls })
     }
 }
 
@@ -155,7 +160,7 @@ async fn run(
 ) -> Result<(), Error> {
     let stop = CancellationToken::new();
     let background = CancellationToken::new();
-    let Opened { rules, files, authz, admin, http } = opened;
+    let Opened { rules, files, authz, admin, http, tls } = opened;
     let parts = Parts::start(&config, rules, clock, tracer, auditor, &background).await?;
     let in_force = Arc::clone(&parts.pipeline.rules);
     let apply = move |rules| in_force.store(Arc::new(rules));
@@ -165,6 +170,10 @@ async fn run(
     sources::of_teller(&mut sources, parts.teller.as_ref(), &parts.pipeline);
     sources.metrics.push(Arc::clone(&parts.watch) as Arc<dyn Source>);
     sources.metrics.extend(parts.shadow(&config, &background));
+    for tls in tls {
+        sources.metrics.push(Arc::clone(&tls) as Arc<dyn Source>);
+        tokio::spawn(reload::whenever(tls.paths(), move |_| tls.reload(), background.clone()));
+    }
     let mut router = ops::router(sources, config.ops.clone()).merge(parts.signals.router());
     if let Some(teller) = &parts.teller {
         router = router.merge(teller.router());
@@ -338,22 +347,11 @@ fn made_token(config: &Config) -> Result<Secret, Error> {
     Ok(made.token)
 }
 
-async fn admin_port(config: &Config) -> Result<admin::Port, Error> {
-    let tls = config.listen.admin_tls.as_ref().map(admin_tls).transpose()?;
+async fn admin_port(config: &Config, tls: Option<Arc<Tls>>) -> Result<admin::Port, Error> {
     let address = config.listen.admin;
     let listening = TcpListener::bind(address).await;
     let listener = listening.map_err(|source| Error::Listen { what: "the admin API", address, source })?;
     Ok(admin::Port::new(listener, tls, config.admin_is_guarded())?)
-}
-
-fn admin_tls(tls: &config::Tls) -> Result<ServerTlsConfig, Error> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Pem { path: path.clone(), source });
-    let identity = Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
-    let server = ServerTlsConfig::new().identity(identity);
-    Ok(match &tls.client_ca {
-        Some(path) => server.client_ca_root(Certificate::from_pem(read(path)?)),
-        None => server,
-    })
 }
 
 async fn serve_admin(port: admin::Port, administration: Arc<Administration>, stop: CancellationToken) {
@@ -362,13 +360,15 @@ async fn serve_admin(port: admin::Port, administration: Arc<Administration>, sto
     }
 }
 
-fn place(config: &Config) -> extauthz::Place {
+fn place(config: &Config, tls: Option<Arc<Tls>>) -> extauthz::Place {
     match &config.listen.authz {
         config::Address::Unix(path) => extauthz::Place::Unix(path.clone()),
-        config::Address::Tcp(address) => extauthz::Place::Tcp(*address, config.listen.authz_tls.as_ref().map(tls)),
+        config::Address::Tcp(address) => extauthz::Place::Tcp(*address, tls),
     }
 }
 
-fn tls(tls: &config::Tls) -> extauthz::Tls {
-    extauthz::Tls { certificate: tls.certificate.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() }
+fn tls(port: &'static str, files: Option<&config::Tls>) -> Result<Option<Arc<Tls>>, Error> {
+    let Some(config::Tls { certificate, key, client_ca }) = files.cloned() else { return Ok(None) };
+    let open = Tls::open(port, Files { certificate, key, client_ca });
+    open.map(Some).map_err(|problem| Error::Tls { port, problem })
 }

@@ -190,44 +190,7 @@ struct Reloader<A> {
 
 impl<A: Fn(Rules) + Send + Sync + 'static> Reloader<A> {
     async fn run(mut self, stop: CancellationToken) {
-        let (notices, mut changed) = mpsc::channel(1);
-        let mut watcher = start_watcher(&self.paths, notices);
-        let mut hangup = signal(SignalKind::hangup()).ok();
-        let mut anyway = interval_at(Instant::now() + ANYWAY, ANYWAY);
-        anyway.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let asked = tokio::select! {
-                () = stop.cancelled() => return,
-                Some(()) = changed.recv() => false,
-                () = hung_up(&mut hangup) => true,
-                _ = anyway.tick() => false,
-            };
-            // Until it is quiet, or for a second at the most.
-            let until = Instant::now() + 5 * QUIET;
-            while Instant::now() < until
-                && tokio::time::timeout(QUIET, changed.recv()).await.is_ok_and(|got| got.is_some())
-            {}
-            if stop.is_cancelled() {
-                return;
-            }
-            self = match tokio::task::spawn_blocking(move || {
-                self.reload(asked);
-                self
-            })
-            .await
-            {
-                Ok(reloader) => reloader,
-                Err(error) => {
-                    tracing::error!(%error, "reloading the rules failed: they are no longer watched, restart to change them");
-                    return;
-                }
-            };
-            // A replaced folder is a new folder: what was watched may be gone.
-            if let Some(watcher) = &mut watcher {
-                watch_all(watcher, &self.paths);
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
+        whenever(self.paths.clone(), move |asked| self.reload(asked), stop).await;
     }
 
     /// Rules that are gone altogether were moved, or not mounted yet: nobody empties a folder to have everything refused.
@@ -272,6 +235,47 @@ impl<A: Fn(Rules) + Send + Sync + 'static> Reloader<A> {
             // `loaded` is an error whenever `read` is.
             (Ok(_), Err(_)) => {}
         }
+    }
+}
+
+/// Calls `look` when something under `paths` has changed, on SIGHUP (then with `true`), and every 30 s anyway.
+pub async fn whenever(paths: Vec<PathBuf>, mut look: impl FnMut(bool) + Send + 'static, stop: CancellationToken) {
+    let (notices, mut changed) = mpsc::channel(1);
+    let mut watcher = start_watcher(&paths, notices);
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    let mut anyway = interval_at(Instant::now() + ANYWAY, ANYWAY);
+    anyway.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let asked = tokio::select! {
+            () = stop.cancelled() => return,
+            Some(()) = changed.recv() => false,
+            () = hung_up(&mut hangup) => true,
+            _ = anyway.tick() => false,
+        };
+        // Until it is quiet, or for a second at the most.
+        let until = Instant::now() + 5 * QUIET;
+        while Instant::now() < until && tokio::time::timeout(QUIET, changed.recv()).await.is_ok_and(|got| got.is_some())
+        {
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+        let looked = tokio::task::spawn_blocking(move || {
+            look(asked);
+            look
+        });
+        look = match looked.await {
+            Ok(look) => look,
+            Err(error) => {
+                tracing::error!(%error, ?paths, "reloading failed: these are no longer watched, restart to change them");
+                return;
+            }
+        };
+        // A replaced folder is a new folder: what was watched may be gone.
+        if let Some(watcher) = &mut watcher {
+            watch_all(watcher, &paths);
+        }
+        sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -320,7 +324,7 @@ fn start_watcher(paths: &[PathBuf], notices: mpsc::Sender<()>) -> Option<Recomme
             Some(watcher)
         }
         Err(error) => {
-            tracing::warn!(%error, "files cannot be watched: rules are looked at every {} s", ANYWAY.as_secs());
+            tracing::warn!(%error, "files cannot be watched: they are looked at every {} s", ANYWAY.as_secs());
             None
         }
     }

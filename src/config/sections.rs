@@ -47,7 +47,7 @@ impl Default for Listen {
     }
 }
 
-/// A server's certificate, and whom it lets in.
+/// A server's certificate, and whom it lets in. Read again when the files change, for new connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {

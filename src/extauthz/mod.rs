@@ -11,5 +11,5 @@ mod service;
 mod settings;
 mod worker;
 
-pub use server::{Error, Place, Server, Tls, TlsProblem};
+pub use server::{Error, Place, Server};
 pub use settings::{AnswerSettings, MetadataChoice, Settings};

@@ -13,11 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
-};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::{Semaphore, mpsc},
@@ -32,7 +27,7 @@ use super::{
     service::Checks,
     worker::{Dealt, Door},
 };
-use crate::{pipeline::Pipeline, wire::AUTHZ_DESCRIPTORS};
+use crate::{pipeline::Pipeline, tls::Tls, wire::AUTHZ_DESCRIPTORS};
 
 const SERVICE: &str = "envoy.service.auth.v3.Authorization";
 /// How often it is said that connections cannot be accepted.
@@ -43,12 +38,6 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 pub enum Error {
     #[error("cannot listen on {address} for Envoy: {source}")]
     Listen { address: String, source: io::Error },
-    #[error("cannot read {} for the Check port's TLS: {detail}", .path.display())]
-    Certificate { path: PathBuf, detail: String },
-    #[error("the Check port's TLS settings do not fit together: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error("the certificate authority for clients cannot be used: {0}")]
-    ClientAuthority(#[from] rustls::server::VerifierBuilderError),
     #[error("cannot start a thread for checks: {0}")]
     Thread(io::Error),
     #[error("the reflection service cannot be built: {0}")]
@@ -58,40 +47,8 @@ pub enum Error {
 /// Where Envoy asks.
 #[derive(Clone, Debug)]
 pub enum Place {
-    Tcp(SocketAddr, Option<Tls>),
+    Tcp(SocketAddr, Option<Arc<Tls>>),
     Unix(PathBuf),
-}
-
-/// PEM files of the Check port. With `client_ca`, an Envoy without a certificate of one of those is refused.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-    pub client_ca: Option<PathBuf>,
-}
-
-/// What is wrong with the files of a port's TLS, and with which, where it is one alone.
-#[derive(Debug)]
-pub struct TlsProblem {
-    pub file: Option<PathBuf>,
-    pub why: String,
-}
-
-impl Tls {
-    /// Reads the files and tries whether they fit, without a port. Needs the process' cryptography to be installed.
-    ///
-    /// # Errors
-    ///
-    /// What [`Server::bind`] would refuse.
-    pub fn check(&self) -> Result<(), TlsProblem> {
-        server_config(self).map(drop).map_err(|error| match error {
-            Error::Certificate { path, detail } => {
-                TlsProblem { why: format!("`{}` cannot be used: {detail}", path.display()), file: Some(path) }
-            }
-            Error::Tls(error) => TlsProblem { file: None, why: format!("the files do not fit together: {error}") },
-            error => TlsProblem { file: None, why: error.to_string() },
-        })
-    }
 }
 
 /// The Check port, bound and not yet serving.
@@ -104,20 +61,19 @@ pub struct Server {
 
 #[derive(Debug)]
 enum Listener {
-    Tcp(TcpListener, Option<Arc<ServerConfig>>),
+    Tcp(TcpListener, Option<Arc<Tls>>),
     Unix(UnixListener, PathBuf),
 }
 
 impl Server {
-    /// Binds the port or socket and reads the certificates: whatever can fail, fails here.
+    /// Binds the port or socket: whatever can fail, fails here.
     ///
     /// # Errors
     ///
-    /// One clear line for a taken port, an unreadable certificate, a key that does not fit.
+    /// One clear line for a taken port.
     pub async fn bind(place: Place, settings: Settings, answer: AnswerSettings) -> Result<Self, Error> {
         let listener = match place {
             Place::Tcp(address, tls) => {
-                let tls = tls.as_ref().map(server_config).transpose()?.map(Arc::new);
                 let listening = TcpListener::bind(address).await;
                 Listener::Tcp(listening.map_err(|source| Error::Listen { address: address.to_string(), source })?, tls)
             }
@@ -237,7 +193,7 @@ impl Listener {
             Self::Tcp(listener, tls) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream.into_std()?, tls.clone()))
+                Ok(Socket::Tcp(stream.into_std()?, tls.as_ref().map(|tls| tls.config())))
             }
             Self::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0.into_std()?)),
         }
@@ -268,32 +224,4 @@ fn bind_unix(path: &PathBuf) -> Result<UnixListener, Error> {
         std::fs::remove_file(path).map_err(failed)?;
     }
     UnixListener::bind(path).map_err(failed)
-}
-
-fn server_config(settings: &Tls) -> Result<ServerConfig, Error> {
-    let chain = certificates(&settings.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&settings.key)
-        .map_err(|error| Error::Certificate { path: settings.key.clone(), detail: error.to_string() })?;
-    let builder = ServerConfig::builder();
-    let builder = match &settings.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate)?;
-            }
-            builder.with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build()?)
-        }
-    };
-    let mut config = builder.with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
-}
-
-fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let unreadable = |detail: String| Error::Certificate { path: path.clone(), detail };
-    let found = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unreadable(error.to_string()))?;
-    if found.is_empty() { Err(unreadable("it holds no certificate".into())) } else { Ok(found) }
 }

@@ -2,7 +2,13 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Extension, Router};
+use axum::{
+    Extension, Router,
+    extract::Request,
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -15,6 +21,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a client may take to send a request's head; also how long a connection may idle.
 const HEAD: Duration = Duration::from_secs(15);
+/// Connections beyond the bound that are still heard, about health alone: whoever fills the port must not have us restarted.
+const RESERVE: usize = 16;
+/// How long one of those may take to say what it wants.
+const BRIEF: Duration = Duration::from_secs(1);
 /// How long open requests may take to end when the process does.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -27,6 +37,7 @@ pub struct Peer(pub SocketAddr);
 pub struct Listener {
     listener: TcpListener,
     connections: Arc<Semaphore>,
+    reserve: Arc<Semaphore>,
 }
 
 impl Listener {
@@ -35,7 +46,8 @@ impl Listener {
     /// Where the address is taken or is not ours.
     pub async fn bind(address: SocketAddr, max_connections: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, connections: Arc::new(Semaphore::new(max_connections)) })
+        let (connections, reserve) = (Semaphore::new(max_connections), Semaphore::new(RESERVE));
+        Ok(Self { listener, connections: Arc::new(connections), reserve: Arc::new(reserve) })
     }
 
     /// # Errors
@@ -49,6 +61,7 @@ impl Listener {
 /// Serves `router` until cancelled, then lets open requests end.
 pub async fn serve(listener: Listener, router: Router, cancel: CancellationToken) {
     let open = TaskTracker::new();
+    let health = router.clone().layer(from_fn(health_alone));
     while let Some(accepted) = cancel.run_until_cancelled(listener.listener.accept()).await {
         let Ok((stream, peer)) = accepted else {
             // Out of descriptors, or gone before it was taken: the loop must outlive both.
@@ -56,11 +69,17 @@ pub async fn serve(listener: Listener, router: Router, cancel: CancellationToken
             continue;
         };
         // Full: the newcomer is turned away at once rather than left to wait behind slow ones.
-        let Ok(place) = Arc::clone(&listener.connections).try_acquire_owned() else { continue };
+        let (place, router, patience) = match Arc::clone(&listener.connections).try_acquire_owned() {
+            Ok(place) => (place, &router, HEAD),
+            Err(_) => match Arc::clone(&listener.reserve).try_acquire_owned() {
+                Ok(place) => (place, &health, BRIEF),
+                Err(_) => continue,
+            },
+        };
         let service = router.clone().layer(Extension(Peer(peer)));
         let cancel = cancel.clone();
         open.spawn(async move {
-            connection(stream, service, cancel).await;
+            connection(stream, service, patience, cancel).await;
             drop(place);
         });
     }
@@ -70,10 +89,19 @@ pub async fn serve(listener: Listener, router: Router, cancel: CancellationToken
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, cancel: CancellationToken) {
+/// For a connection of the reserve: one question.
+async fn health_alone(request: Request, next: Next) -> Response {
+    match request.uri().path() {
+        "/healthz" | "/readyz" => next.run(request).await,
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, patience: Duration, cancel: CancellationToken) {
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .keep_alive(patience == HEAD)
+        .header_read_timeout(patience)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {

@@ -1,6 +1,7 @@
 //! The other ways to reach 9191: TLS that asks for a certificate, and a Unix socket.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
     time::Duration,
@@ -21,28 +22,53 @@ fn assert_it_decides(stack: &Stack) {
     assert_eq!((refused.status, refused.reason().as_str()), (401, "no_credentials"));
 }
 
-/// Whether somebody who shows this certificate, or none, gets a word of HTTP/2.
-fn is_heard(stack: &Stack, uri: Option<&str>) -> bool {
+/// The certificate that is shown to somebody who shows this one, or none, where he gets a word of HTTP/2.
+fn heard(stack: &Stack, identity: Option<&tls::ClientIdentity>) -> Option<Vec<u8>> {
     let stream = TcpStream::connect(stack.countersign.authz).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time limit");
-    let identity = uri.map(tls::ClientIdentity::named);
-    let mut client = tls::client(identity.as_ref(), stream);
-    let mut octets = [0; 9];
-    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").is_ok()
-        && client.read_exact(&mut octets).is_ok()
+    let mut client = tls::client(identity, stream);
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").ok()?;
+    client.read_exact(&mut [0; 9]).ok()?;
+    client.conn.peer_certificates().map(|chain| chain[0].to_vec())
 }
 
 #[test]
 fn with_mutual_tls_only_who_shows_a_certificate_is_heard() {
     let stack = Builder::new().both_envoys().mutual_tls(true).start();
     assert_it_decides(&stack);
-    assert!(is_heard(&stack, Some("spiffe://mesh.test/edge")));
-    assert!(!is_heard(&stack, None));
+    assert!(heard(&stack, Some(&tls::ClientIdentity::named("spiffe://mesh.test/edge"))).is_some());
+    assert!(heard(&stack, None).is_none());
     assert!(stack.countersign.check(&serde_json::json!({})).is_err(), "plaintext");
 
     let stack = Builder::new().mutual_tls(false).start();
     let answer = stack.get("/public/logo.svg").send();
     assert!(matches!(answer.status, 403 | 503) && answer.header("x-echo").is_none(), "{answer:?}");
+}
+
+#[test]
+fn a_port_shows_the_certificate_and_asks_for_the_authority_that_its_files_hold_now() {
+    let stack = Builder::new().mutual_tls(true).start();
+    let edge = tls::ClientIdentity::named("spiffe://mesh.test/edge");
+    let first = heard(&stack, Some(&edge)).expect("it is heard");
+    let failed = || stack.countersign.metric("countersign_tls_reloads_total", "port=\"authz\",outcome=\"failed\"");
+    let expiry = || stack.countersign.metric("countersign_tls_expiry_timestamp_seconds", "port=\"authz\"");
+    assert!(expiry() > 1.7e9);
+
+    // Half of a change: nothing changes, and it is told.
+    fs::write(stack.folder.join("tls-server.pem"), "no PEM").expect("the folder is writable");
+    eventually("it is told", || (failed() >= 1.0).then_some(()));
+    assert_eq!(heard(&stack, Some(&edge)).as_ref(), Some(&first));
+
+    tls::write_server(&stack.folder);
+    eventually("the new certificate is shown", || heard(&stack, Some(&edge)).filter(|new| *new != first));
+    assert_it_decides(&stack);
+
+    // Whom it lets in changes as well, for connections to come.
+    let key = rcgen::KeyPair::generate().expect("a key can be made");
+    let other = rcgen::CertificateParams::new(vec!["other.test".into()]).and_then(|params| params.self_signed(&key));
+    fs::write(stack.folder.join("tls-ca.pem"), other.expect("it signs itself").pem()).expect("the folder is writable");
+    stack.countersign.process.signal("HUP");
+    eventually("the old authority is not trusted", || heard(&stack, Some(&edge)).is_none().then_some(()));
 }
 
 #[test]

@@ -28,6 +28,29 @@ fn the_rules_of_the_demo_and_of_the_tests_load_without_a_warning() {
 }
 
 #[test]
+fn the_rules_of_the_deployments_load_and_every_alert_has_its_line() {
+    let samples = [
+        ("deploy/compose/rules.yaml", include_str!("../../deploy/compose/rules.yaml").to_owned()),
+        ("deploy/kubernetes/configmap.yaml", {
+            let map: serde_json::Value = serde_saphyr::from_str(include_str!("../../deploy/kubernetes/configmap.yaml"))
+                .expect("the sample is well-formed");
+            map["data"]["rules.yaml"].as_str().expect("rules").to_owned()
+        }),
+    ];
+    for (name, text) in samples {
+        match policy::load(&[SourceFile::new(name, text)], Options::default()) {
+            Ok(loaded) => assert!(loaded.warnings.is_empty(), "{name}: {:#?}", loaded.warnings),
+            Err(problems) => panic!("{name}: {problems:#?}"),
+        }
+    }
+    let page = include_str!("../../docs/operating.md");
+    let alerts = include_str!("../../deploy/compose/alerts.yml");
+    let named = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let missing: Vec<_> = named.filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
 fn envoy_accepts_every_sample_and_the_edge_fails_closed() {
     for version in [envoy::NEW, envoy::OLD] {
         support::tool(&format!("envoy-{version}/bin/envoy"));

@@ -4,6 +4,7 @@
 
 mod caches;
 mod headers;
+mod issuers;
 mod key_sets;
 mod log;
 mod opaque;

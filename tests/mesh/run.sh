@@ -72,7 +72,12 @@ said() {
 }
 # Of a warm mesh: the very first questions find cold caches and a busy machine.
 get() { curl -s -i --max-time 5 --path-as-is "$@" | tr -d '\r' | said; }
-inside() { local who=$1; shift; docker exec "$(container "$who")" curl -s -i --max-time 5 "$@" 2>/dev/null | tr -d '\r' | said; }
+# From within the network of a service, by a container that has what it takes: the public Envoy image has no curl.
+inside() {
+  local who=$1; shift
+  docker run -i --rm --network "container:$(container "$who")" --user 65532:65532 -v "${PROJECT}_certs-inventory:/certs:ro" \
+    --entrypoint /bin/bash countersign-certs:local -s -- "$@" <tests/mesh/ask.sh 2>/dev/null | tr -d '\r' | said
+}
 token() {
   curl -s --max-time 5 -X POST "$ISSUER/token" -H 'content-type: application/json' -d "{\"claims\":$1}" |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'
@@ -97,11 +102,14 @@ row client edge "x_zt_subject: admin" "400 " "$(get "$EDGE/public/logo" -H 'x_zt
 row client orders "x-zt-subject: admin, twice: what the service sees" "alice" "$(curl -s --max-time 5 "$EDGE/orders" -H "$(bearer "$clerk")" -H 'x-zt-subject: admin' -H 'X-ZT-Subject: root' | sed -n 's/.*\["x-zt-subject","\(.*\)"\].*/\1/p' | paste -sd' ')"
 row client orders "x-zt-roles: admin on a public path: what the service sees" "" "$(curl -s --max-time 5 "$EDGE/public/logo" -H 'x-zt-roles: admin' | sed -n 's/.*\["x-zt-roles","\(.*\)"\].*/\1/p')"
 row client inventory "through the edge: inventory is not for the edge" "403 rbac" "$(get "$EDGE/inventory" -H "$(bearer "$clerk")")"
-row orders inventory "with the clerk's token" "200 inventory" "$(inside orders-envoy http://127.0.0.1:15001/inventory -H "$(bearer "$clerk")")"
-row orders inventory "the right workload, nobody's permission" "403 permission_missing" "$(inside orders-envoy http://127.0.0.1:15001/inventory -H "$(bearer "$nobody")")"
-row inventory orders "the wrong direction" "403 rbac" "$(inside inventory-envoy http://127.0.0.1:15001/orders -H "$(bearer "$clerk")")"
-row inventory orders "straight to the sidecar, without a certificate" "none " "$(inside inventory-envoy -k https://orders:8443/orders -H "$(bearer "$clerk")")"
-row orders redis "another network: there is no way" "none " "$(inside orders-envoy http://redis:6379/)"
+row orders inventory "with the clerk's token" "200 inventory" "$(inside orders-envoy http://127.0.0.1:15001/inventory "$(bearer "$clerk")")"
+row orders inventory "the right workload, nobody's permission" "403 permission_missing" "$(inside orders-envoy http://127.0.0.1:15001/inventory "$(bearer "$nobody")")"
+row inventory orders "the wrong direction" "403 rbac" "$(inside inventory-envoy http://127.0.0.1:15001/orders "$(bearer "$clerk")")"
+# Each "none" beside the same question where there is an answer: else it may say that nobody was able to ask.
+row inventory orders "straight to the sidecar, with inventory's certificate" "403 rbac" "$(inside inventory-envoy https+cert://orders:8443/orders "$(bearer "$clerk")")"
+row inventory orders "straight to the sidecar, without a certificate" "none " "$(inside inventory-envoy https://orders:8443/orders "$(bearer "$clerk")")"
+row countersign-1 redis "its network: it is reached" "connected " "$(inside countersign-1 tcp://redis:6379)"
+row orders redis "another network: there is no way" "none " "$(inside orders-envoy tcp://redis:6379)"
 
 # ---- a revocation, by a plain SET, on both replicas ------------------------------------------------------------------
 jti=$(cut -d. -f2 <<<"$clerk" | tr '_-' '/+' | python3 -c 'import base64, json, sys; t = sys.stdin.read().strip(); print(json.loads(base64.b64decode(t + "=" * (-len(t) % 4)))["jti"])')
@@ -109,7 +117,7 @@ redis SET "cs:revoked:jti:$jti" "left the company" EX 600 >/dev/null
 sleep 0.2
 answers=$(for _ in $(seq 20); do get "$EDGE/orders" -H "$(bearer "$clerk")"; echo; done | sort | uniq -c | sed 's/^ *//' | paste -sd';')
 row client edge "revoked by redis-cli: 20 requests over both replicas" "20 401 token_revoked" "$answers"
-row orders inventory "the same token inside the mesh" "401 token_revoked" "$(inside orders-envoy http://127.0.0.1:15001/inventory -H "$(bearer "$clerk")")"
+row orders inventory "the same token inside the mesh" "401 token_revoked" "$(inside orders-envoy http://127.0.0.1:15001/inventory "$(bearer "$clerk")")"
 fresh=$(token '{"sub":"bob","roles":["clerk"]}')
 row client orders "somebody else's token goes on working" "200 orders" "$(get "$EDGE/orders" -H "$(bearer "$fresh")")"
 
@@ -132,6 +140,9 @@ for service in redis issuer countersign-1 edge orders-envoy orders; do
   row "" "$service" "not root, read-only root, no capabilities" "true [ALL] no" \
     "$(docker inspect -f '{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}' "$(container "$service")") $([[ $(docker exec "$(container "$service")" id -u) == 0 ]] && echo root || echo no)"
 done
+
+row "" countersign:local "the image holds CA certificates" "there" \
+  "$(docker run --rm --network none --entrypoint /bin/bash countersign:local -c '[[ $(</etc/ssl/certs/ca-certificates.crt) == *"BEGIN CERTIFICATE"* ]] && echo there' 2>&1)"
 
 if compose --profile observability config -q >"$ROOT/.tools/mesh/config.log"; then config=valid; else config=$(tail -n 1 "$ROOT/.tools/mesh/config.log"); fi
 row "" "" "the whole compose file, profile observability included" "valid" "$config"

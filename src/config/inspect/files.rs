@@ -10,8 +10,8 @@ use crate::{
     config::{Config, Tls, reason},
     device::{Certificates, enroll::Authority},
     document::Problem,
-    extauthz::{self, TlsProblem},
     store,
+    tls::{self, Files},
 };
 
 pub(super) fn unusable(config: &Config) -> Vec<Problem> {
@@ -46,7 +46,7 @@ fn certificate(path: &str, tls: &Tls) -> Vec<Problem> {
         return missing;
     }
     let Tls { certificate, key, client_ca } = tls.clone();
-    let Err(TlsProblem { file, why }) = (extauthz::Tls { certificate, key, client_ca }).check() else {
+    let Err(tls::Problem { file, why }) = (Files { certificate, key, client_ca }).check() else {
         return Vec::new();
     };
     let of = |file: &Path| named.iter().find(|(_, known)| known.as_path() == file);

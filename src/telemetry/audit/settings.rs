@@ -25,7 +25,8 @@ pub struct Settings {
     /// `audit-<instance>-<start>-<number>.jsonl`; no file is ever written to by two processes, or deleted by this one.
     pub directory: Option<PathBuf>,
     /// What this replica is called in its records and file names: letters, digits, `.`, `_`, `-`.
-    /// Default: the host's name and the process id.
+    /// Default: the host's name; where no files are written, with the process id. A start is chained to the files of the same name
+    /// before it: give processes that share a folder names of their own.
     pub instance: Option<String>,
     /// A file that grew to this many octets is closed and another begun.
     pub rotate_bytes: u64,
@@ -128,13 +129,15 @@ impl Settings {
         problems
     }
 
-    /// The configured name, else host name and process id.
+    /// The configured name, else the host's, so that a start finds the files of the one before. File names hold the start's
+    /// time as well; lines of standard output have nothing but the process id to tell two processes apart.
     pub(super) fn instance_name(&self) -> String {
         self.instance.clone().unwrap_or_else(|| {
             let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
             let host: String =
                 host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
-            format!("{}-{}", if host.is_empty() { "host" } else { &host }, std::process::id())
+            let host = if host.is_empty() { "host".to_owned() } else { host };
+            if self.sink == Sink::File { host } else { format!("{host}-{}", std::process::id()) }
         })
     }
 }

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::settings::{Settings, Sink as Kind};
+use super::{
+    line::Line,
+    settings::{Settings, Sink as Kind},
+};
 use crate::domain::UnixTime;
 
 pub(super) enum Sink {
@@ -151,20 +154,20 @@ fn create(stem: &Path, number: u32) -> io::Result<File> {
     OpenOptions::new().append(true).create_new(true).mode(0o640).open(path)
 }
 
-/// The end of the newest older chain in `directory` under this instance name: what the new chain says it follows.
+/// The end of the newest older chain in `directory` under this instance name: what the new chain says it follows. A file
+/// without a whole line is passed over: a process that was killed at once, or found the disk full, leaves one.
 pub(super) fn last_line(settings: &Settings, instance: &str) -> Option<String> {
     let directory = settings.directory.as_deref().filter(|_| settings.sink == Kind::File)?;
     let prefix = format!("audit-{instance}-");
-    let newest = fs::read_dir(directory)
-        .ok()?
-        .filter_map(Result::ok)
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let (start, number) = name.strip_prefix(&prefix)?.strip_suffix(".jsonl")?.split_once('-')?;
-            Some(((start.parse::<u64>().ok()?, number.parse::<u32>().ok()?), entry.path()))
-        })
-        .max()?;
-    last_whole_line(&newest.1).ok().flatten()
+    let found = fs::read_dir(directory).ok()?.filter_map(Result::ok).filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let (start, number) = name.strip_prefix(&prefix)?.strip_suffix(".jsonl")?.split_once('-')?;
+        Some(((start.parse::<u64>().ok()?, number.parse::<u32>().ok()?), entry.path()))
+    });
+    let mut files: Vec<_> = found.collect();
+    files.sort_unstable();
+    let mut lines = files.iter().rev().filter_map(|(_, path)| last_whole_line(path).ok().flatten());
+    lines.find(|line| Line::parse(line).is_some())
 }
 
 /// Reads no more than the last MiB.

@@ -163,6 +163,100 @@ fn the_next_chain_tells_that_the_one_before_was_cut_off() {
     assert_eq!((problem.seq, problem.kind), (8, ProblemKind::CutOff(14)));
 }
 
+/// Lines `from` to the end made anew without a key, and `added` more.
+fn forge(path: &PathBuf, from: usize, added: usize) {
+    let mut all = lines(path);
+    let template = all[1].clone();
+    all.extend(std::iter::repeat_n(template, added));
+    let mut before: serde_json::Value = serde_json::from_str(&all[from - 1]).unwrap();
+    for (index, line) in all.iter_mut().enumerate().skip(from) {
+        let is: serde_json::Value = serde_json::from_str(line).unwrap();
+        let content = line[..line.rfind(chain::HASH_MARK).unwrap()].replace("device:", "forged:");
+        let content = content.replace(is["prev"].as_str().unwrap(), before["hash"].as_str().unwrap());
+        let content = content.replace(&format!("\"seq\":{}", is["seq"]), &format!("\"seq\":{}", index + 1));
+        let hash = hex::encode(chain::hash_of(content.as_bytes()));
+        *line = format!("{content}{}{hash}\"}}", chain::HASH_MARK);
+        before = serde_json::from_str(line).unwrap();
+    }
+    rewrite(path, &all);
+}
+
+/// A chain killed at line 8 (signed to 6), and the one after it.
+fn killed_and_started_again(directory: &TempDir) -> (Settings, PathBuf) {
+    let settings = settings(directory);
+    let first = ten_writes(&settings)[0].clone();
+    rewrite(&first, &lines(&first)[..8]);
+    ten_writes(&settings);
+    (settings, first)
+}
+
+#[test]
+fn a_tail_made_anew_is_found_by_the_next_chain_also_when_lines_were_added() {
+    for added in 0..2 {
+        let directory = TempDir::new().unwrap();
+        let (settings, first) = killed_and_started_again(&directory);
+        let key = SigningKey::open(settings.key.as_ref().unwrap()).unwrap().public();
+        assert_eq!(verify(&files(&settings), Some(key)).unwrap().problem, None);
+        forge(&first, 6, added);
+        let problem = verify(&files(&settings), Some(key)).unwrap().problem.map(|problem| problem.kind);
+        assert_eq!(problem, Some(ProblemKind::MadeAnew { seq: 8 }), "{added} added");
+    }
+}
+
+#[test]
+fn lines_added_to_a_chain_that_had_ended_are_found() {
+    let directory = TempDir::new().unwrap();
+    let (settings, first) = killed_and_started_again(&directory);
+    forge(&first, 8, 1);
+    let problem = verify(&files(&settings), None).unwrap().problem.map(|problem| problem.kind);
+    assert_eq!(problem, Some(ProblemKind::Added { after: 8 }));
+    // In order or not: nothing comes after a stop.
+    let directory = TempDir::new().unwrap();
+    let stopped = ten_writes(&self::settings(&directory))[0].clone();
+    forge(&stopped, 14, 1);
+    let problem = verify(&[stopped], None).unwrap().problem.unwrap();
+    assert_eq!((problem.line, problem.kind), (15, ProblemKind::Added { after: 14 }));
+}
+
+#[test]
+fn processes_of_one_name_may_overlap() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(&directory);
+    let old = Auditor::start(&settings, clock()).unwrap();
+    old.admin(write(1));
+    assert!(old.flush());
+    let new = Auditor::start(&settings, clock()).unwrap();
+    (0..20).for_each(|number| old.admin(write(number)));
+    new.admin(write(2));
+    old.close();
+    new.close();
+    let report = verify(&files(&settings), None).unwrap();
+    assert_eq!((report.problem, report.chains.len()), (None, 2));
+}
+
+#[test]
+fn a_stop_in_a_full_file_is_its_last_line() {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { rotate_bytes: 1, ..settings(&directory) };
+    let auditor = Auditor::start(&settings, clock()).unwrap();
+    auditor.admin(write(1));
+    auditor.close();
+    assert!(verify(&files(&settings), None).unwrap().chains[0].stopped);
+}
+
+#[test]
+fn a_start_follows_the_newest_file_that_has_a_line_whatever_the_process() {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { instance: None, ..settings(&directory) };
+    let name = settings.instance_name();
+    assert!(!name.ends_with(&std::process::id().to_string()), "{name}");
+    ten_writes(&settings);
+    fs::write(directory.path().join(format!("audit-{name}-9999999999999-1.jsonl")), "").unwrap();
+    fs::write(directory.path().join(format!("audit-{name}-9999999999999-2.jsonl")), "{\"chain\":").unwrap();
+    let followed = sink::last_line(&settings, &name).unwrap();
+    assert!(followed.contains("\"kind\":\"stop\""), "{followed}");
+}
+
 #[test]
 fn a_chain_that_is_not_given_is_missed_by_the_one_that_follows_it() {
     let directory = TempDir::new().unwrap();

@@ -5,8 +5,10 @@
 //! signatures reach, and whether the chain ended in order; the next chain of the same instance names where it stood, so that
 //! it is seen when that one is cut short or not given.
 
+mod links;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
@@ -15,7 +17,7 @@ use std::{
 use flate2::bufread::MultiGzDecoder;
 
 use super::{
-    chain::{GENESIS, signed_text},
+    chain::{Digest, GENESIS, signed_text},
     key::PublicKey,
     line::{Follows, Line, is_of_log},
 };
@@ -82,6 +84,13 @@ pub enum ProblemKind {
     ForeignKey(String),
     #[error("removed: the chain after it says that this one went on to record {0}")]
     CutOff(u64),
+    #[error("altered: the chain after it knows another record {seq}; records since the last signature were made anew")]
+    MadeAnew { seq: u64 },
+    #[error(
+        "added: nothing signed comes after record {after}, with which the chain had ended (one that still runs signs within \
+         `checkpoint_every`)"
+    )]
+    Added { after: u64 },
     #[error("removed: it follows record {seq} of chain {chain}, which is not given")]
     NotGiven { chain: String, seq: u64 },
 }
@@ -165,7 +174,11 @@ struct State {
     report: ChainReport,
     key: Option<PublicKey>,
     hash: String,
+    /// Hashes of the last signed line and of those after it.
+    tail: Vec<Digest>,
     checkpoint_records: u64,
+    /// The number of its `stop`.
+    stop: Option<u64>,
     follows: Option<Follows>,
     first_place: (PathBuf, usize),
     /// Where the last line stands.
@@ -185,10 +198,11 @@ impl Verifier {
             let place = Place { file: path, line: number };
             let text = String::from_utf8_lossy(&octets);
             match Line::parse(&text) {
-                Some(line) => self.line(&line, place),
+                // A kill may leave out nothing but the end of the line: the next chain does not count it either.
+                Some(line) if whole || line.signature.is_some() => self.line(&line, place),
                 None if is_of_log(&text) => self.report.of_log += 1,
-                None if !whole => self.report.torn.push((path.into(), number)),
-                None => self.not_a_record(place),
+                _ if !whole => self.report.torn.push((path.into(), number)),
+                _ => self.not_a_record(place),
             }
             if self.report.problem.is_some() {
                 self.look_behind(&mut reader);
@@ -284,61 +298,6 @@ impl Verifier {
         self.report.chains = self.order.iter().filter_map(|id| chains.remove(id)).map(|state| state.report).collect();
         self.report
     }
-
-    /// A chain names the last line of the one before it: a shorter one was cut off.
-    fn check_followers(&mut self) {
-        for state in self.chains.values() {
-            let Some(follows) = &state.follows else { continue };
-            let Some(before) = self.chains.get(&follows.chain) else { continue };
-            if before.report.last < follows.seq || (before.report.last == follows.seq && before.hash != follows.hash) {
-                self.report.problem = Some(Problem {
-                    file: before.last_place.0.clone(),
-                    line: before.last_place.1,
-                    chain: follows.chain.clone(),
-                    seq: before.report.last,
-                    kind: ProblemKind::CutOff(follows.seq),
-                });
-                return;
-            }
-        }
-    }
-}
-
-impl Verifier {
-    /// A chain names the one before it: where that is not given, it was removed. Once for each instance that is how the
-    /// rest of files that were put away begins.
-    fn check_predecessors(&mut self) {
-        let missing = self.chains.values().find(|state| {
-            self.lacks_predecessor(state) && !(self.retired && self.beginnings(&state.report.instance) == 1)
-        });
-        let Some(state) = missing else { return };
-        let kind = match &state.follows {
-            Some(follows) => ProblemKind::NotGiven { chain: follows.chain.clone(), seq: follows.seq },
-            None => ProblemKind::Removed { first: 1, last: state.report.first - 1 },
-        };
-        self.report.problem = Some(Problem {
-            file: state.first_place.0.clone(),
-            line: state.first_place.1,
-            chain: state.report.id.clone(),
-            seq: state.report.first,
-            kind,
-        });
-    }
-
-    /// Its own beginning, or the chain before it, is not given.
-    fn lacks_predecessor(&self, state: &State) -> bool {
-        let unknown = |follows: &Follows| !self.chains.contains_key(&follows.chain);
-        state.report.first > 1 || state.follows.as_ref().is_some_and(unknown)
-    }
-
-    /// In how many places what is given of an instance begins: more than one, and something is missing between them.
-    fn beginnings(&self, instance: &str) -> usize {
-        let of_instance = self.chains.values().filter(|state| state.report.instance == instance);
-        let begins = of_instance.filter(|state| state.follows.is_none() || self.lacks_predecessor(state));
-        // Two may follow the same one, where processes under one name overlapped.
-        let named = begins.map(|state| state.follows.as_ref().map_or(&state.report.id, |follows| &follows.chain));
-        named.collect::<BTreeSet<_>>().len()
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -360,6 +319,8 @@ impl State {
             },
             key,
             hash: String::new(),
+            tail: Vec::new(),
+            stop: None,
             checkpoint_records: line.checkpoint_records().unwrap_or(1),
             follows: line.follows().cloned(),
             first_place: (place.file.into(), place.line),
@@ -378,7 +339,16 @@ impl State {
         self.report.lost += line.lost().unwrap_or(0);
         self.report.stopped = line.kind() == "stop";
         let must_sign = matches!(line.kind(), "start" | "file" | "checkpoint" | "gap" | "stop");
-        if must_sign || line.signature.is_some() {
+        let signs = must_sign || line.signature.is_some();
+        // A file that was full at the stop was closed after it, with signed lines.
+        if let Some(after) = self.stop.filter(|_| !signs) {
+            return Some(ProblemKind::Added { after });
+        }
+        if line.kind() == "stop" {
+            self.stop = Some(line.seq());
+        }
+        if signs {
+            self.tail.clear();
             let signed = line
                 .signature
                 .zip(self.key)
@@ -389,6 +359,7 @@ impl State {
             }
             self.report.signed_to = line.seq();
         }
+        self.tail.push(line.content_hash);
         let unsigned = line.seq() - self.report.signed_to;
         (unsigned > self.checkpoint_records).then_some(ProblemKind::NoCheckpoint(unsigned))
     }

@@ -241,7 +241,8 @@ impl Writer {
 
     fn finish(&mut self) {
         self.checkpoint("stop");
-        if let Err(error) = self.write().and_then(|()| self.sink.sync(true)) {
+        // Into a full file as well: nothing comes after this line.
+        if let Err(error) = self.sink.write(&mut self.pending).and_then(|()| self.sink.sync(true)) {
             tracing::error!(%error, octets = self.pending.len(), "the last audit records could not be written");
         }
     }

@@ -10,7 +10,7 @@ from . import yamls
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 # Words of PromQL, labels and what Prometheus makes itself.
-WORDS = set("sum rate by le max min topk increase histogram_quantile up job instance verdict reason stage state outcome".split())
+WORDS = set("sum rate by le max min topk increase histogram_quantile up job instance verdict reason stage state outcome issuer port time".split())
 SUFFIX = re.compile(r"_(total|bucket|sum|count)$")
 
 
