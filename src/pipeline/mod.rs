@@ -100,19 +100,23 @@ impl Pipeline {
         self.tracer.begin(parent, id).map(Box::new)
     }
 
-    /// What [`Pipeline::check`] would answer now, without taking quota, recording or counting anything. `client`: judged as the
-    /// client's address instead of the one that the message tells.
+    /// What [`Pipeline::check`] would answer now, and by which version of the rules, without taking quota, using up a proof of
+    /// possession, recording or counting anything. `client`: judged as the client's address instead of the one that the message
+    /// tells.
     pub async fn explain(
         &self,
         message: &[u8],
         client: Option<IpAddr>,
         deadline: Instant,
-    ) -> (Facts, decision::Decision) {
+    ) -> (Facts, decision::Decision, Arc<str>) {
         let now = self.clock.now();
         let id = decision_id(now);
         let rules = self.rules.load();
         let mut facts = nothing_known(now, request::unreadable(id));
-        if let Ok(Message { request, carried, .. }) = Message::read(message, id, self.trusted_hops) {
+        if let Ok(Message { request, mut carried, .. }) = Message::read(message, id, self.trusted_hops) {
+            if let Some(carried) = &mut carried {
+                carried.credentials.only_look = true;
+            }
             facts.request = request;
             facts.request.client = client.map(|client| client.to_canonical()).or(facts.request.client);
             if let Some(carried) = &carried {
@@ -121,7 +125,7 @@ impl Pipeline {
             }
         }
         let decision = decision::decide(&facts, &rules);
-        (*facts, decision)
+        (*facts, decision, Arc::clone(rules.version()))
     }
 
     /// The answer when too many checks are under way: refused without looking, 503.
