@@ -4,6 +4,7 @@
 //! `failure_mode_allow` can turn an error into an allow, an answer it cannot.
 
 mod connection;
+mod message;
 mod others;
 pub mod response;
 mod server;

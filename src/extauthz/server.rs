@@ -144,7 +144,7 @@ impl Server {
         health.set_service_status(SERVICE, ServingStatus::Serving).await;
         let goaway = CancellationToken::new();
         let workers = self.workers();
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let counts = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let others = Routes::new(health_service)
             .add_service(reflection()?.build_v1()?)
             .add_service(reflection()?.build_v1alpha()?)
@@ -154,8 +154,7 @@ impl Server {
         let mut threads = Vec::with_capacity(workers);
         for index in 0..workers {
             let (inbox, sockets) = mpsc::channel(64);
-            let checks =
-                Checks::new(Arc::clone(&pipeline), self.settings.clone(), self.answer.clone(), Arc::clone(&waiting));
+            let checks = Checks::new(Arc::clone(&pipeline), self.settings.clone(), self.answer.clone(), counts.clone());
             let door = Door { checks: Arc::new(checks), others: others.clone() };
             threads.push(door.open(index, sockets, goaway.clone()).map_err(Error::Thread)?);
             inboxes.push(inbox);

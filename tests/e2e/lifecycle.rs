@@ -207,6 +207,7 @@ fn an_envoy_whose_countersign_never_started_lets_nothing_through() {
             extensions: Vec::new(),
             authority: None,
             door: envoy::Door::Plain,
+            traces: None,
         };
         let envoy = Envoy::start(folder.path(), &setup);
         for to in [envoy.http, envoy.raw] {
