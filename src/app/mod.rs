@@ -163,7 +163,7 @@ async fn run(
     let mut tasks = JoinSet::new();
     let mut sources = sources::sources(&parts.pipeline, &parts.signals, parts.enrollment.as_ref(), &reloads, &stop);
     sources::of_teller(&mut sources, parts.teller.as_ref(), &parts.pipeline);
-    sources.metrics.push(Arc::clone(&parts.watch) as Arc<dyn Source>);
+    sources.metrics.extend([Arc::clone(&parts.watch) as Arc<dyn Source>, authz.metrics()]);
     sources.metrics.extend(parts.shadow(&config, &background));
     let mut router = ops::router(sources, config.ops.clone()).merge(parts.signals.router());
     if let Some(teller) = &parts.teller {
@@ -186,7 +186,7 @@ async fn run(
         env!("CARGO_PKG_VERSION"),
     );
     process::stop_on_signal(stop.clone());
-    let result = authz.serve(Arc::clone(&parts.pipeline), stop).await;
+    let result = authz.serve(Arc::clone(&parts.pipeline), sources::ready(&parts.pipeline), stop).await;
 
     if let Some(behaviors) = &parts.pipeline.behaviors {
         behaviors.close(LAST_WORDS).await;

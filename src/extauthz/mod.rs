@@ -6,6 +6,7 @@
 mod connection;
 mod message;
 mod others;
+mod places;
 pub mod response;
 mod server;
 mod service;
