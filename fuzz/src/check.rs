@@ -8,9 +8,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign::{
     app::probe::Probe,
     config,
-    domain::UnixTime,
+    domain::{Unavailable, UnixTime},
     identity::mint::key_set,
-    wire::check::{CheckView, HttpView},
+    wire::{
+        Malformed,
+        check::{CheckView, HttpView},
+    },
 };
 use envoy_types::pb::envoy::{
     config::core::v3::HeaderValueOption,
@@ -70,7 +73,16 @@ pub fn run(data: &[u8]) {
     let walked = CheckView::parse(data);
     let decoded = CheckRequest::decode(data);
     assert!(walked.is_ok() || decoded.is_err(), "prost reads what the walk does not");
-    let (permitted, answer) = service().probe.check(data);
+    let probe = &service().probe;
+    assert_answer(&walked, probe.check(data), "checked");
+    assert_answer(&walked, probe.shed(data), "one too many");
+    let (permitted, answer) = probe.refuse(Unavailable::Internal);
+    let answer = CheckResponse::decode(&*answer).expect("an answer that others can read");
+    let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else { panic!("no refusal: {answer:?}") };
+    assert!(!permitted && denied.status.is_some_and(|status| status.code == 503));
+}
+
+fn assert_answer(walked: &Result<CheckView<'_>, Malformed>, (permitted, answer): (bool, Vec<u8>), what: &str) {
     let answer = CheckResponse::decode(&*answer).expect("an answer that others can read");
     let code = answer.status.as_ref().map_or(0, |status| status.code);
     match answer.http_response.as_ref() {
@@ -80,10 +92,16 @@ pub fn run(data: &[u8]) {
             headers(&ok.headers, true);
             let set = |name: &String| ok.headers.iter().filter_map(|one| one.header.as_ref()).any(|h| h.key == *name);
             assert!(!ok.headers_to_remove.iter().any(set), "set and removed: {ok:?}");
-            let view = walked.expect("read");
+            let view = walked.as_ref().expect("read");
             let http = view.http().expect("an HTTP request");
             let public = http.path.starts_with(b"/public/") && [&b"GET"[..], b"HEAD"].contains(&http.method);
             assert!(public || carries_signed_token(http), "allowed for nothing");
+            for header in http.headers() {
+                let Ok(name) = std::str::from_utf8(header.name) else { continue };
+                let name = name.to_ascii_lowercase();
+                let ours = name.replace('_', "-").starts_with("x-zt-") || name == "x-original-url";
+                assert!(!ours || set(&name) || ok.headers_to_remove.contains(&name), "{what}: {name} is let through");
+            }
         }
         Some(HttpResponse::DeniedResponse(denied)) => {
             assert!(!permitted && code != 0, "denied with code {code}");

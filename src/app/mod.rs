@@ -168,7 +168,7 @@ async fn run(
     let mut tasks = JoinSet::new();
     let mut sources = sources::sources(&parts.pipeline, &parts.signals, parts.enrollment.as_ref(), &reloads, &stop);
     sources::of_teller(&mut sources, parts.teller.as_ref(), &parts.pipeline);
-    sources.metrics.push(Arc::clone(&parts.watch) as Arc<dyn Source>);
+    sources.metrics.extend([Arc::clone(&parts.watch) as Arc<dyn Source>, authz.metrics()]);
     sources.metrics.extend(parts.shadow(&config, &background));
     for tls in tls {
         sources.metrics.push(Arc::clone(&tls) as Arc<dyn Source>);
@@ -195,7 +195,7 @@ async fn run(
         env!("CARGO_PKG_VERSION"),
     );
     process::stop_on_signal(stop.clone());
-    let result = authz.serve(Arc::clone(&parts.pipeline), stop).await;
+    let result = authz.serve(Arc::clone(&parts.pipeline), sources::ready(&parts.pipeline), stop).await;
 
     if let Some(behaviors) = &parts.pipeline.behaviors {
         behaviors.close(LAST_WORDS).await;

@@ -119,8 +119,8 @@ pub(super) struct ExplainPort(pub(super) Arc<Pipeline>);
 #[async_trait]
 impl ports::Explainer for ExplainPort {
     async fn explain(&self, request: &[u8], client: Option<IpAddr>) -> wire::Explanation {
-        let (facts, decision) = self.0.explain(request, client, Instant::now() + PATIENCE).await;
-        explanation(&facts, &decision, self.0.rules.load().version(), false)
+        let (facts, decision, rules) = self.0.explain(request, client, Instant::now() + PATIENCE).await;
+        explanation(&facts, &decision, &rules, false)
     }
 
     async fn recorded(&self, id: DecisionId) -> Option<wire::Explanation> {

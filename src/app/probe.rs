@@ -11,7 +11,12 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Auditor, Config, Error, Parts, Pipeline, Tracer};
-use crate::{clock::Clock, domain::UnixTime, extauthz::response};
+use crate::{
+    clock::Clock,
+    domain::{Unavailable, UnixTime},
+    extauthz::response,
+    pipeline::Outcome,
+};
 
 /// A service that is asked by calling it. Its clock stands still until it is moved.
 #[derive(Debug)]
@@ -48,7 +53,21 @@ impl Probe {
     pub fn check(&self, message: &[u8]) -> (bool, Vec<u8>) {
         let asked = Instant::now();
         let deadline = asked + self.config.check.deadline.get();
-        let outcome = self.runtime.block_on(self.pipeline.check(message, asked, deadline));
+        let outcome = self.runtime.block_on(self.pipeline.check(message, None, asked, deadline));
+        self.answer(outcome)
+    }
+
+    /// As [`Self::check`], with more checks under way than there may be.
+    pub fn shed(&self, message: &[u8]) -> (bool, Vec<u8>) {
+        self.answer(self.runtime.block_on(self.pipeline.shed(message)))
+    }
+
+    /// What is answered where no message can be had, or a check panicked.
+    pub fn refuse(&self, why: Unavailable) -> (bool, Vec<u8>) {
+        self.answer(self.pipeline.refuse(why))
+    }
+
+    fn answer(&self, outcome: Outcome) -> (bool, Vec<u8>) {
         let mut answer = Vec::new();
         let challenges = self.pipeline.authenticator.challenges();
         response::write(&outcome, &self.config.answer, challenges, &mut answer);

@@ -1,6 +1,6 @@
 //! What the operations port shows of the parts: numbers, readiness, a status page.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,9 @@ use crate::{
     pipeline::Pipeline,
     signals::{Signals, Teller},
 };
+
+/// How often a start looks whether it has what it needs.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// `stop` is cancelled when draining begins: from then on we are not ready.
 pub(super) fn sources(
@@ -46,6 +49,14 @@ pub(super) fn sources(
 
     status::fill(&mut sources, pipeline);
     sources
+}
+
+/// Resolves when all that readiness asks for has been had once. Health over gRPC stays with that: a replica that Envoy looks
+/// away from for what all of them lack answers nobody.
+pub(super) async fn ready(pipeline: &Pipeline) {
+    while !pipeline.authenticator.ready() || pipeline.revocations.not_ready().is_some() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// What telling others counts, and the keys they verify with beside those of assertions.

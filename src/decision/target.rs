@@ -187,7 +187,8 @@ impl<'r> Target<'r> {
 /// What must be gathered before a request can be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// Anything at all: false for public resources and where nothing can be reached anyhow.
+    /// Anything at all: false for public resources. Where there is nothing to reach it is true: the refusal tells revoked
+    /// tokens apart, and stands in the record and in the subject's past with all that is known, like any other.
     pub identity: bool,
     pub device: bool,
     /// The workload that hands the request on: it must be one, so it must not be revoked either.

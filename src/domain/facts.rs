@@ -54,9 +54,10 @@ impl Facts {
     /// Elsewhere a decision has seen to that. On a public resource nobody is refused, and a token that was revoked, or
     /// whose revocation cannot be known, is nobody's, like any bad token.
     pub fn caller(&self) -> Option<&Arc<Identity>> {
+        let identity = self.identity()?;
         let clear = matches!(self.revocation, Fact::Known { value: Revocation::Clear, .. });
         let enabled = match &self.notice {
-            Fact::Known { value, .. } => !value.disabled,
+            Fact::Known { value, .. } => !value.disabled && !value.ends(identity),
             Fact::Absent | Fact::NotAsked => true,
             Fact::Unavailable(_) => false,
         };
@@ -65,7 +66,7 @@ impl Facts {
             Fact::Absent | Fact::NotAsked => false,
             Fact::Unavailable(_) => true,
         };
-        self.identity().filter(|_| clear && enabled && !ended)
+        (clear && enabled && !ended).then_some(identity)
     }
 }
 

@@ -4,7 +4,9 @@
 //! `failure_mode_allow` can turn an error into an allow, an answer it cannot.
 
 mod connection;
+mod message;
 mod others;
+mod places;
 pub mod response;
 mod server;
 mod service;

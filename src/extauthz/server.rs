@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -24,14 +24,15 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use super::{
     AnswerSettings, Settings,
     connection::Socket,
+    places::Places,
     service::Checks,
     worker::{Dealt, Door},
 };
-use crate::{pipeline::Pipeline, tls::Tls, wire::AUTHZ_DESCRIPTORS};
+use crate::{domain::metric::Source, pipeline::Pipeline, tls::Tls, wire::AUTHZ_DESCRIPTORS};
 
 const SERVICE: &str = "envoy.service.auth.v3.Authorization";
-/// How often it is said that connections cannot be accepted.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+/// How often it is said that connections cannot be accepted, at most.
+pub(super) const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the Check port cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,7 @@ pub struct Server {
     listener: Listener,
     settings: Settings,
     answer: AnswerSettings,
+    places: Arc<Places>,
 }
 
 #[derive(Debug)]
@@ -79,7 +81,13 @@ impl Server {
             }
             Place::Unix(path) => Listener::Unix(bind_unix(&path)?, path),
         };
-        Ok(Self { listener, settings, answer })
+        let places = Places::new(settings.max_connections);
+        Ok(Self { listener, settings, answer, places })
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.places) as Arc<dyn Source>
     }
 
     /// The TCP port that was bound, also where 0 was asked for.
@@ -90,17 +98,23 @@ impl Server {
         }
     }
 
-    /// Serves until `stop`, then drains: health NOT_SERVING, a wait, GOAWAY, and time to finish.
+    /// Serves until `stop`, then drains: health NOT_SERVING, a wait, GOAWAY, and time to finish. Checks are answered from the
+    /// start, and health says SERVING from when `ready` resolves.
     ///
     /// # Errors
     ///
     /// Where threads or the reflection service cannot be made; nothing is served then.
-    pub async fn serve(self, pipeline: Arc<Pipeline>, stop: CancellationToken) -> Result<(), Error> {
+    pub async fn serve(
+        self,
+        pipeline: Arc<Pipeline>,
+        ready: impl Future<Output = ()>,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
         let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_service_status(SERVICE, ServingStatus::Serving).await;
+        say(&health, ServingStatus::NotServing).await;
         let goaway = CancellationToken::new();
         let workers = self.workers();
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let counts = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let others = Routes::new(health_service)
             .add_service(reflection()?.build_v1()?)
             .add_service(reflection()?.build_v1alpha()?)
@@ -110,8 +124,7 @@ impl Server {
         let mut threads = Vec::with_capacity(workers);
         for index in 0..workers {
             let (inbox, sockets) = mpsc::channel(64);
-            let checks =
-                Checks::new(Arc::clone(&pipeline), self.settings.clone(), self.answer.clone(), Arc::clone(&waiting));
+            let checks = Checks::new(Arc::clone(&pipeline), self.settings.clone(), self.answer.clone(), counts.clone());
             let door = Door { checks: Arc::new(checks), others: others.clone() };
             threads.push(door.open(index, sockets, goaway.clone()).map_err(Error::Thread)?);
             inboxes.push(inbox);
@@ -122,8 +135,11 @@ impl Server {
             Listener::Unix(_, path) => Some(path.clone()),
             Listener::Tcp(..) => None,
         };
-        let acceptor = tokio::spawn(accept(self.listener, self.settings.max_connections, inboxes, accepting.clone()));
-        stop.cancelled().await;
+        let acceptor = tokio::spawn(accept(self.listener, self.places, inboxes, accepting.clone()));
+        if stop.run_until_cancelled(ready).await.is_some() {
+            say(&health, ServingStatus::Serving).await;
+            stop.cancelled().await;
+        }
         drain(&health, &self.settings, &goaway).await;
         accepting.cancel();
         let _ = acceptor.await;
@@ -149,21 +165,15 @@ fn reflection() -> Result<tonic_reflection::server::Builder<'static>, Error> {
 }
 
 /// Accepts until cancelled, and deals what it accepts to the workers in turn. An accept error ends nothing.
-async fn accept(
-    listener: Listener,
-    max_connections: usize,
-    inboxes: Vec<mpsc::Sender<Dealt>>,
-    stop: CancellationToken,
-) {
-    let places = Arc::new(Semaphore::new(max_connections));
-    let mut said = None;
+async fn accept(listener: Listener, places: Arc<Places>, inboxes: Vec<mpsc::Sender<Dealt>>, stop: CancellationToken) {
+    let (mut said_full, mut said_failed) = (None, None);
     for inbox in inboxes.iter().cycle() {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let socket = tokio::select! {
-            () = stop.cancelled() => return,
-            socket = listener.next(&mut said) => socket,
+        let next = async {
+            let permit = places.reserve(&mut said_full).await?;
+            Some((listener.next(&mut said_failed).await, places.take(permit)))
         };
-        if inbox.send((socket, place)).await.is_err() {
+        let Some(Some(dealt)) = stop.run_until_cancelled(next).await else { return };
+        if inbox.send(dealt).await.is_err() {
             tracing::error!("a worker of the Check port is gone");
             return;
         }
@@ -200,9 +210,14 @@ impl Listener {
     }
 }
 
+/// Says so of the Check and, under the empty name, of the whole.
+async fn say(health: &HealthReporter, status: ServingStatus) {
+    health.set_service_status("", status).await;
+    health.set_service_status(SERVICE, status).await;
+}
+
 async fn drain(health: &HealthReporter, settings: &Settings, goaway: &CancellationToken) {
-    health.set_service_status("", ServingStatus::NotServing).await;
-    health.set_service_status(SERVICE, ServingStatus::NotServing).await;
+    say(health, ServingStatus::NotServing).await;
     tracing::info!(delay = %settings.drain_delay, "draining: health says NOT_SERVING");
     tokio::time::sleep(settings.drain_delay.get()).await;
     goaway.cancel();

@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
         Arc,
@@ -11,27 +11,28 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::{AnswerSettings, Settings, others::unless_reset, response};
-use crate::pipeline::{Outcome, Pipeline};
+use super::{
+    AnswerSettings, Settings,
+    message::{self, Room, Unread},
+    others::unless_reset,
+    response,
+};
+use crate::{
+    domain::Unavailable,
+    pipeline::{Outcome, Pipeline},
+};
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
-/// Largest CheckRequest that is looked at.
-const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-
-/// How much more of a larger one is taken off the connection before it is answered: some clients read no answer before they have
-/// said everything.
-const MAX_DISCARDED: usize = 64 * 1024 * 1024;
-
-/// In place of a larger one: no CheckRequest, hence the answer to a malformed request. A gRPC error instead would be an allow
-/// where Envoy has `failure_mode_allow`.
-const UNREADABLE: &[u8] = &[0xff];
+/// The answer where even a refusal ends in a panic: UNAVAILABLE, 503, and nothing that could fail. A gRPC error instead would be
+/// an allow where Envoy has `failure_mode_allow`.
+const LAST_RESORT: &[u8] = &[0, 0, 0, 0, 11, 0x0a, 2, 0x08, 14, 0x12, 5, 0x0a, 3, 0x08, 0xf7, 0x03];
 
 /// Longest DATA frame that h2 copies into its buffer, to send it together with others; a longer one costs a system call.
 const LARGEST_BATCHED: usize = 1023;
@@ -43,10 +44,7 @@ const LARGEST_USUAL: usize = 4096;
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
-/// gRPC status codes that this file answers by itself.
-const UNIMPLEMENTED: &str = "12";
-const INTERNAL: &str = "13";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Answers checks. One for each worker, so that no two of them write to one line of the cache.
 #[derive(Debug)]
@@ -56,6 +54,8 @@ pub(super) struct Checks {
     answer: AnswerSettings,
     /// Checks of all workers that wait for something; one that does not wait is over before anybody could count it.
     waiting: Arc<AtomicUsize>,
+    /// Octets of messages that all workers hold; see [`Room`].
+    held: Arc<AtomicUsize>,
     /// Octets that an answer takes here, as far as there has been one: at most [`LARGEST_USUAL`].
     usual: AtomicUsize,
 }
@@ -65,9 +65,9 @@ impl Checks {
         pipeline: Arc<Pipeline>,
         settings: Settings,
         answer: AnswerSettings,
-        waiting: Arc<AtomicUsize>,
+        (waiting, held): (Arc<AtomicUsize>, Arc<AtomicUsize>),
     ) -> Self {
-        Self { pipeline, settings, answer, waiting, usual: AtomicUsize::new(SMALLEST_USUAL) }
+        Self { pipeline, settings, answer, waiting, held, usual: AtomicUsize::new(SMALLEST_USUAL) }
     }
 
     pub(super) fn are_asked_by<B>(request: &Request<B>) -> bool {
@@ -86,25 +86,34 @@ impl Checks {
     async fn judge(&self, request: Request<RecvStream>) -> Result<Bytes, &'static str> {
         let asked = Instant::now();
         let deadline = asked + self.time_allowed(request.headers());
-        let message = read_message(request.into_body(), deadline).await?;
+        // Envoy's span of this question, which it tells as any client does: beside the message.
+        let traced = self.pipeline.tracer.is_on();
+        let parent = if traced { request.headers().get(TRACEPARENT).cloned() } else { None };
+        let mut room = Room::of(&self.held);
+        let message = match message::read(request.into_body(), deadline, &mut room).await {
+            Ok(message) => message,
+            Err(Unread::Broken(status)) => return Err(status),
+            Err(Unread::Late) => return Ok(self.refuse(Unavailable::Timeout)),
+            Err(Unread::Crowded) => return Ok(self.refuse(Unavailable::Overloaded)),
+        };
         let overloaded = self.waiting.load(Ordering::Relaxed) >= self.settings.max_in_flight;
 
         let check = pin!(async {
             let outcome = if overloaded {
                 Box::pin(self.pipeline.shed(&message)).await
             } else {
-                self.pipeline.check(&message, asked, deadline).await
+                self.pipeline.check(&message, parent.as_ref().map(HeaderValue::as_bytes), asked, deadline).await
             };
             self.conclude(outcome)
         });
         // A panic is a bug of ours; the caller is refused and the process lives.
-        match self.counted(AssertUnwindSafe(check).catch_unwind()).await {
-            Ok(answer) => Ok(answer),
-            Err(_) => {
-                let refused = AssertUnwindSafe(Box::pin(self.pipeline.panicked(&message))).catch_unwind().await;
-                refused.map(|outcome| self.conclude(outcome)).map_err(|_| INTERNAL)
-            }
-        }
+        let checked = self.counted(AssertUnwindSafe(check).catch_unwind()).await;
+        Ok(checked.unwrap_or_else(|_| self.refuse(Unavailable::Internal)))
+    }
+
+    /// Answers what was not checked, or could not be.
+    fn refuse(&self, why: Unavailable) -> Bytes {
+        whatever_happens(|| self.conclude(self.pipeline.refuse(why)))
     }
 
     /// Counts a check among those that wait, from when it first has to.
@@ -147,6 +156,11 @@ impl Checks {
     }
 }
 
+/// A refusal that nothing can make a gRPC error.
+fn whatever_happens(refuse: impl FnOnce() -> Bytes) -> Bytes {
+    catch_unwind(AssertUnwindSafe(refuse)).unwrap_or_else(|_| Bytes::from_static(LAST_RESORT))
+}
+
 /// One of the checks that wait.
 struct Place<'a>(&'a AtomicUsize);
 
@@ -160,50 +174,6 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The one message of a unary call, without its five octets of prefix; else the gRPC status to refuse with. [`UNREADABLE`] where
-/// it is too large.
-async fn read_message(mut body: RecvStream, deadline: Instant) -> Result<Bytes, &'static str> {
-    let mut collected = BytesMut::new();
-    loop {
-        let Some(data) = body.data().await else { return unframe(collected.freeze()) };
-        let data = data.map_err(|_| INTERNAL)?;
-        // What a stream has received and not released is released with it.
-        if collected.is_empty() && body.is_end_stream() {
-            return unframe(data);
-        }
-        body.flow_control().release_capacity(data.len()).map_err(|_| INTERNAL)?;
-        if collected.len() + data.len() > MAX_MESSAGE + 5 {
-            drop((collected, data));
-            // Late or endless: answered all the same.
-            let _ = Box::pin(timeout_at(deadline, discard(body))).await;
-            return Ok(Bytes::from_static(UNREADABLE));
-        }
-        collected.put(data);
-    }
-}
-
-/// Reads a body to its end and keeps nothing of it.
-async fn discard(mut body: RecvStream) {
-    let mut left = MAX_DISCARDED;
-    while let Some(Ok(data)) = body.data().await {
-        let Some(rest) = left.checked_sub(data.len()) else { return };
-        left = rest;
-        if body.flow_control().release_capacity(data.len()).is_err() {
-            return;
-        }
-    }
-}
-
-fn unframe(mut framed: Bytes) -> Result<Bytes, &'static str> {
-    match framed.first_chunk::<5>() {
-        Some([0, a, b, c, d]) if u32::from_be_bytes([*a, *b, *c, *d]) as usize == framed.len() - 5 => {
-            Ok(framed.split_off(5))
-        }
-        Some([1, ..]) => Err(UNIMPLEMENTED),
-        _ => Err(INTERNAL),
     }
 }
 
@@ -247,6 +217,9 @@ fn send(answer: Result<Bytes, &'static str>, respond: &mut SendResponse<Bytes>) 
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, check_response::HttpResponse};
+    use prost::Message as _;
+
     use super::*;
 
     #[test]
@@ -259,45 +232,15 @@ mod tests {
         }
     }
 
-    /// What is read of a call that sends so many octets, and then ends or goes on for ever; and what the caller is answered.
-    async fn read_of(octets: usize, ends: bool) -> Result<Bytes, &'static str> {
-        let (near, far) = tokio::io::duplex(64 * 1024);
-        let caller = tokio::spawn(async move {
-            let (mut requests, connection) = h2::client::handshake(far).await.unwrap();
-            let connection = tokio::spawn(connection);
-            let (answer, mut stream) =
-                requests.send_request(Request::post("http://localhost").body(()).unwrap(), false).unwrap();
-            let length = u32::try_from(octets).unwrap().to_be_bytes();
-            let framed = [&[0], &length[..], &vec![7; octets]].concat();
-            stream.send_data(framed.into(), ends).unwrap();
-            assert_eq!(answer.await.unwrap().status(), 200);
-            connection.abort();
-        });
-        let mut connection = h2::server::handshake(near).await.unwrap();
-        let (request, mut respond) = connection.accept().await.unwrap().unwrap();
-        let serving = tokio::spawn(async move { while connection.accept().await.is_some() {} });
-        let read = read_message(request.into_body(), Instant::now() + Duration::from_millis(500)).await;
-        send(Ok(Bytes::from_static(b"answer")), &mut respond).unwrap();
-        caller.await.unwrap();
-        serving.abort();
-        read
-    }
-
-    #[tokio::test]
-    async fn a_message_that_is_too_large_is_read_away_and_answered_as_malformed() {
-        assert_eq!(read_of(MAX_MESSAGE, true).await.map(|read| read.len()), Ok(MAX_MESSAGE));
-        for (octets, ends) in
-            [(MAX_MESSAGE + 1, true), (9 << 20, true), (5 << 20, false), (MAX_DISCARDED + (6 << 20), true)]
-        {
-            assert_eq!(read_of(octets, ends).await, Ok(Bytes::from_static(UNREADABLE)), "{octets} octets");
-        }
-    }
-
     #[test]
-    fn a_frame_that_lies_about_its_length_is_refused() {
-        assert_eq!(unframe(Bytes::from_static(&[0, 0, 0, 0, 2, 7, 7])).unwrap(), &[7, 7][..]);
-        assert_eq!(unframe(Bytes::from_static(&[0, 0, 0, 0, 3, 7, 7])), Err(INTERNAL));
-        assert_eq!(unframe(Bytes::from_static(&[1, 0, 0, 0, 2, 7, 7])), Err(UNIMPLEMENTED));
-        assert_eq!(unframe(Bytes::from_static(&[0, 0])), Err(INTERNAL));
+    fn a_refusal_that_panics_is_a_refusal_all_the_same() {
+        assert_eq!(whatever_happens(|| Bytes::from_static(b"refused")), "refused");
+        let answer = whatever_happens(|| panic!("on purpose"));
+        let (prefix, message) = answer.split_at(5);
+        assert_eq!(prefix, [&[0], &u32::try_from(message.len()).unwrap().to_be_bytes()[..]].concat());
+        let answer = CheckResponse::decode(message).unwrap();
+        assert_eq!(answer.status.unwrap().code, 14);
+        let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else { panic!("not a refusal") };
+        assert_eq!(denied.status.unwrap().code, 503);
     }
 }

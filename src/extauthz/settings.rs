@@ -22,7 +22,7 @@ pub struct Settings {
     pub deadline: Span,
     /// Runtimes that answer checks, one thread each. 0: one per core.
     pub workers: usize,
-    /// Connections at a time; more wait to be accepted.
+    /// Connections at a time, counted by `countersign_connections`; more wait to be accepted, and the log says so.
     pub max_connections: usize,
     /// Checks at a time that wait for something: a store, a key, a signature; more are answered 503 at once.
     pub max_in_flight: usize,

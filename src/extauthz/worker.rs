@@ -23,14 +23,14 @@ use h2::{
 };
 use http::Request;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::mpsc,
     task::coop,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
-use super::{connection::Socket, others, service::Checks};
+use super::{connection::Socket, others, places::Place, service::Checks};
 
 /// Streams on one connection; Envoy opens another connection when it needs more.
 const MAX_STREAMS: u32 = 2048;
@@ -48,7 +48,7 @@ const PREFACE: Duration = Duration::from_secs(10);
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 /// A connection and its place among `max_connections`.
-pub(super) type Dealt = (Socket, OwnedSemaphorePermit);
+pub(super) type Dealt = (Socket, Place);
 
 /// A call that a connection has read, and the way back.
 type Call = (Request<RecvStream>, SendResponse<Bytes>);

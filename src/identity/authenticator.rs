@@ -279,7 +279,7 @@ impl Authenticator {
             }
             (Scheme::Dpop, Some(Confirmation::KeyThumbprint(thumbprint))) => {
                 let request = self.proven_request(presented, &entry, thumbprint)?;
-                Some(Box::pin(self.prove(request, deadline)).await?)
+                Some(Box::pin(self.prove(request, presented.credentials.only_look, deadline)).await?)
             }
             (Scheme::Dpop, _) => return Err(Detail::ProofKeyMismatch.into()),
         };

@@ -59,6 +59,8 @@ pub struct Credentials<'a> {
     pub principal: &'a [u8],
     /// `source.certificate`: URL-encoded PEM; empty: none.
     pub certificate: &'a [u8],
+    /// Somebody asks what would be answered: a proof of possession is not used up by that.
+    pub only_look: bool,
 }
 
 /// How a token was presented.

@@ -15,6 +15,7 @@ use std::{hash::BuildHasher as _, net::IpAddr, sync::Arc, time::Instant as Stopw
 use arc_swap::ArcSwap;
 use foldhash::quality::FixedState;
 use rand::Rng as _;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub use self::{counters::Counters, outcome::Outcome};
@@ -66,16 +67,18 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Answers one CheckRequest that was asked at `started`. Never fails: what goes wrong is a fact, and facts are decided on.
-    pub async fn check(&self, message: &[u8], started: Instant, deadline: Instant) -> Outcome {
+    /// `parent`: the `traceparent` of the call itself, where traces are on.
+    pub async fn check(&self, message: &[u8], parent: Option<&[u8]>, started: Instant, deadline: Instant) -> Outcome {
         let started = started.into_std();
         let now = self.clock.now();
         let id = decision_id(now);
         let rules = self.rules.load();
         let Ok(Message { request, carried, remove, traceparent }) = Message::read(message, id, self.trusted_hops)
         else {
-            return Box::pin(self.judge_unlooked(nothing_known(now, request::unreadable(id)), &rules, started)).await;
+            let facts = nothing_known(now, request::unreadable(id));
+            return Box::pin(self.judge_unlooked(facts, Beside::default(), &rules, started)).await;
         };
-        let span = self.span(traceparent, id);
+        let span = self.span(parent, traceparent, id);
         let mut beside = Beside { trace: span.as_deref().map(Span::trace_id), span, remove, ..Beside::default() };
         let mut facts = nothing_known(now, request);
         let target = Target::of(&facts.request, &rules);
@@ -92,27 +95,34 @@ impl Pipeline {
         outcome
     }
 
-    fn span(&self, traceparent: Option<&[u8]>, id: DecisionId) -> Option<Box<Span>> {
+    /// The call's own `traceparent` is Envoy's span of this very question. The request's is whatever stood in it before Envoy's
+    /// router writes its own: the client's, where no proxy before has put one there.
+    fn span(&self, call: Option<&[u8]>, request: Option<&[u8]>, id: DecisionId) -> Option<Box<Span>> {
         if !self.tracer.is_on() {
             return None;
         }
-        let parent = traceparent.and_then(|text| std::str::from_utf8(text).ok()).and_then(TraceParent::parse);
-        self.tracer.begin(parent, id).map(Box::new)
+        let parse =
+            |text: Option<&[u8]>| text.and_then(|text| std::str::from_utf8(text).ok()).and_then(TraceParent::parse);
+        self.tracer.begin(parse(call).or_else(|| parse(request)), id).map(Box::new)
     }
 
-    /// What [`Pipeline::check`] would answer now, without taking quota, recording or counting anything. `client`: judged as the
-    /// client's address instead of the one that the message tells.
+    /// What [`Pipeline::check`] would answer now, and by which version of the rules, without taking quota, using up a proof of
+    /// possession, recording or counting anything. `client`: judged as the client's address instead of the one that the message
+    /// tells.
     pub async fn explain(
         &self,
         message: &[u8],
         client: Option<IpAddr>,
         deadline: Instant,
-    ) -> (Facts, decision::Decision) {
+    ) -> (Facts, decision::Decision, Arc<str>) {
         let now = self.clock.now();
         let id = decision_id(now);
         let rules = self.rules.load();
         let mut facts = nothing_known(now, request::unreadable(id));
-        if let Ok(Message { request, carried, .. }) = Message::read(message, id, self.trusted_hops) {
+        if let Ok(Message { request, mut carried, .. }) = Message::read(message, id, self.trusted_hops) {
+            if let Some(carried) = &mut carried {
+                carried.credentials.only_look = true;
+            }
             facts.request = request;
             facts.request.client = client.map(|client| client.to_canonical()).or(facts.request.client);
             if let Some(carried) = &carried {
@@ -121,19 +131,40 @@ impl Pipeline {
             }
         }
         let decision = decision::decide(&facts, &rules);
-        (*facts, decision)
+        (*facts, decision, Arc::clone(rules.version()))
     }
 
-    /// The answer when too many checks are under way: refused without looking, 503.
+    /// The answer when too many checks are under way: nothing is looked up, so that only what is public is let through; else 503.
     pub async fn shed(&self, message: &[u8]) -> Outcome {
         self.counters.shed();
-        self.refuse_unlooked(message, Unavailable::Overloaded).await
+        let now = self.clock.now();
+        let id = decision_id(now);
+        let (request, remove) = Message::read(message, id, self.trusted_hops)
+            .map_or_else(|_| (request::unreadable(id), SmallVec::new()), |message| (message.request, message.remove));
+        let mut facts = nothing_known(now, request);
+        facts.credential = Fact::Unavailable(Unavailable::Overloaded);
+        let beside = Beside { remove, ..Beside::default() };
+        self.judge_unlooked(facts, beside, &self.rules.load(), Stopwatch::now()).await
     }
 
-    /// The answer after a panic in a check: refused, 503.
-    pub async fn panicked(&self, message: &[u8]) -> Outcome {
-        self.counters.panicked();
-        self.refuse_unlooked(message, Unavailable::Internal).await
+    /// The answer to a call whose message cannot be had, or whose check has ended in a panic: 503. No message is read and nothing
+    /// is judged, so that what went wrong does not go wrong again.
+    pub fn refuse(&self, why: Unavailable) -> Outcome {
+        match why {
+            Unavailable::Internal => self.counters.panicked(),
+            Unavailable::Overloaded => self.counters.shed(),
+            _ => {}
+        }
+        let now = self.clock.now();
+        let mut facts = nothing_known(now, request::unreadable(decision_id(now)));
+        facts.credential = Fact::Unavailable(why);
+        Outcome {
+            facts,
+            ending: Err(decision::Decision::refusal(decision::Reason::CredentialsUnknown)),
+            rules: Arc::clone(self.rules.load().version()),
+            beside: Beside::default(),
+            started: Stopwatch::now(),
+        }
     }
 
     /// Counts an outcome and hands its record to the audit. The answer has been written from it by now.
@@ -159,21 +190,17 @@ impl Pipeline {
         });
     }
 
-    async fn refuse_unlooked(&self, message: &[u8], why: Unavailable) -> Outcome {
-        let now = self.clock.now();
-        let id = decision_id(now);
-        let request = Message::read(message, id, self.trusted_hops)
-            .map_or_else(|_| request::unreadable(id), |message| message.request);
-        let mut facts = nothing_known(now, request);
-        facts.credential = Fact::Unavailable(why);
-        self.judge_unlooked(facts, &self.rules.load(), Stopwatch::now()).await
-    }
-
     /// Of facts that hold no identity: nothing is taken for them, so nothing is waited for.
-    async fn judge_unlooked(&self, mut facts: Box<Facts>, rules: &Rules, started: Stopwatch) -> Outcome {
+    async fn judge_unlooked(
+        &self,
+        mut facts: Box<Facts>,
+        beside: Beside,
+        rules: &Rules,
+        started: Stopwatch,
+    ) -> Outcome {
         let target = Target::of(&facts.request, rules);
-        let ending = self.decide(&mut facts, target, &Beside::default(), Instant::now()).await;
-        self.conclude(facts, ending, rules, Beside::default(), started)
+        let ending = self.decide(&mut facts, target, &beside, Instant::now()).await;
+        self.conclude(facts, ending, rules, beside, started)
     }
 
     /// Decides on live facts, and takes the quota where only that is missing.

@@ -99,6 +99,7 @@ impl<'a> Carried<'a> {
                 host: http.host,
                 principal: view.source.principal,
                 certificate: view.source.certificate,
+                only_look: false,
             },
             device: joined(http, "x-device-id"),
             fingerprint: joined(http, "x-device-fingerprint"),

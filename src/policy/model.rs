@@ -324,9 +324,9 @@ pub enum RateScope {
     User,
     Session,
     Device,
-    /// `client_id`.
+    /// `client_id`; where the token has none, its subject.
     Client,
-    /// The client's address.
+    /// The client's address; of IPv6, its /64.
     Ip,
     /// Everybody together.
     Global,

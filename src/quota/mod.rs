@@ -3,7 +3,11 @@
 //! The store counts, so that replicas count together (generic cell rate algorithm, one atomic step a limit). What
 //! cannot be counted is `Unavailable`, never "allowed".
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use futures_util::future::try_join_all;
@@ -147,6 +151,15 @@ fn whole_seconds(span: Duration) -> u32 {
     u32::try_from(span.as_secs() + up).unwrap_or(u32::MAX)
 }
 
+/// What one line has: an IPv4 address, the /64 of an IPv6 address. (Where somebody usually is, which sessions and the risk model
+/// ask, is a /48: a site, or all that a provider gives one customer. Counted together they would pay for one another.)
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 /// `cs:rate:<policy>:<digest>`: who is counted stays unreadable in the store.
 fn key(policy: &str, limit: &RateLimit, facts: &Facts) -> String {
     let identity = facts.identity();
@@ -159,8 +172,12 @@ fn key(policy: &str, limit: &RateLimit, facts: &Facts) -> String {
             Some(device) => ("device", Some(device.id.to_string())),
             None => ("no device", identity.map(|identity| identity.subject.to_string())),
         },
-        RateScope::Client => ("client", identity.and_then(|identity| identity.client_id.as_deref()).map(str::to_owned)),
-        RateScope::Ip => ("ip", facts.request.client.map(|address| address.to_string())),
+        // Those who name no client are not one client.
+        RateScope::Client => match identity.and_then(|identity| identity.client_id.as_deref()) {
+            Some(client) => ("client", Some(client.to_owned())),
+            None => ("no client", identity.map(|identity| identity.subject.to_string())),
+        },
+        RateScope::Ip => ("ip", facts.request.client.map(|address| neighbourhood(address).to_string())),
         RateScope::Global => ("global", None),
     };
     let anywhere = matches!(limit.scope, RateScope::Ip | RateScope::Global);
@@ -174,4 +191,17 @@ fn key(policy: &str, limit: &RateLimit, facts: &Facts) -> String {
     digest.update(&limit.limit.to_be_bytes());
     digest.update(&limit.window.as_millis().to_be_bytes());
     format!("cs:rate:{policy}:{}", hex::encode(&digest.finish().as_ref()[..16]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_is_counted_with_its_64() {
+        let of = |text: &str| neighbourhood(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(of("2001:db8:1:3:3:4:5:6"), "2001:db8:1:3::");
+        assert_eq!(of("192.0.2.7"), "192.0.2.7");
+    }
 }

@@ -43,8 +43,9 @@ pub struct TraceSettings {
     pub service_name: String,
     /// Share of checks without a `traceparent` that are traced: 0 to 1.
     pub ratio: f64,
-    /// Whether a `traceparent` that says "sampled" is followed, so that Envoy's trace holds our part. A client can send one
-    /// too where the edge does not replace it: `max_per_second` bounds what that costs.
+    /// Whether a `traceparent` that says "sampled" is followed, so that Envoy's trace holds our part. An Envoy that traces tells
+    /// its own with each question. Where it does not, the request's counts, which is the client's unless a proxy before has
+    /// replaced it: `max_per_second` bounds what that costs.
     pub follow_parent: bool,
     /// At most so many checks are traced each second.
     pub max_per_second: u32,

@@ -19,6 +19,7 @@ use crate::{
     domain::{
         Fact, Facts,
         metric::{Counter, Page, Source},
+        path::PathProblem,
     },
     policy::Rules,
 };
@@ -61,7 +62,7 @@ impl Shadows {
         let rules = self.rules.load();
         let rules = rules.as_ref()?;
         // Refused before the rules were asked, or although they allowed it: no judgement of rules to compare with.
-        if record.decision.reason == Some(Reason::AuditUnavailable) {
+        if record.decision.reason == Some(Reason::AuditUnavailable) || is_unread(record) {
             return None;
         }
         // A panic would end the audit's writer, and with it the audit of the live decisions.
@@ -96,6 +97,12 @@ impl Shadows {
             })
         })
     }
+}
+
+/// Whether nobody read the request: late, one too many, or a check that panicked.
+fn is_unread(record: &AuditRecord) -> bool {
+    record.decision.reason == Some(Reason::CredentialsUnknown)
+        && record.facts.request.path == Err(PathProblem::Unreadable)
 }
 
 /// Whether the shadow reads a fact that was not looked up because the live rules read none: it would refuse for want of

@@ -17,7 +17,6 @@ pub struct CheckView<'a> {
     is_http: bool,
     /// `context_extensions` of the route, in the order of the wire.
     pub extensions: SmallVec<[(&'a [u8], &'a [u8]); 4]>,
-    pub sni: &'a [u8],
 }
 
 /// One end of the connection.
@@ -25,7 +24,6 @@ pub struct CheckView<'a> {
 pub struct PeerView<'a> {
     /// An IP address as text; empty for a Unix socket.
     pub address: &'a [u8],
-    pub port: u32,
     /// URI SAN, else DNS SAN, else subject of the peer certificate.
     pub principal: &'a [u8],
     /// URL-encoded PEM.
@@ -34,13 +32,11 @@ pub struct PeerView<'a> {
 
 #[derive(Clone, Debug, Default)]
 pub struct HttpView<'a> {
-    pub id: &'a [u8],
     pub method: &'a [u8],
     /// With its query, undecoded, and as text: see [`HttpView::target`].
     pub path: &'a [u8],
     pub host: &'a [u8],
     pub scheme: &'a [u8],
-    pub protocol: &'a [u8],
     /// Names and values; a map entry that is written twice stands here twice, the later one counting.
     headers: SmallVec<[Header<'a>; 32]>,
     /// A bit for each [`tag`] there is: most of the names that are asked for are not there.
@@ -100,12 +96,6 @@ impl<'a> CheckView<'a> {
                 self.extensions.push(entry(value.bytes()?)?);
                 Ok(())
             }
-            12 => walk(value.bytes()?, |field, value| {
-                if field == 1 {
-                    self.sni = value.bytes()?;
-                }
-                Ok(())
-            }),
             _ => Ok(()),
         })
     }
@@ -137,10 +127,6 @@ impl<'a> PeerView<'a> {
     fn socket_address(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         walk(message, |field, value| match field {
             2 => set(&mut self.address, value.bytes()?),
-            3 => {
-                self.port = value.varint()? as u32;
-                Ok(())
-            }
             _ => Ok(()),
         })
     }
@@ -206,7 +192,6 @@ impl<'a> HttpView<'a> {
 
     fn read(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         walk(message, |field, value| match field {
-            1 => set(&mut self.id, value.bytes()?),
             2 => set(&mut self.method, value.bytes()?),
             3 => {
                 let (name, value) = entry(value.bytes()?)?;
@@ -216,7 +201,6 @@ impl<'a> HttpView<'a> {
             4 => set(&mut self.path, value.bytes()?),
             5 => set(&mut self.host, value.bytes()?),
             6 => set(&mut self.scheme, value.bytes()?),
-            10 => set(&mut self.protocol, value.bytes()?),
             13 => walk(value.bytes()?, |field, value| match field {
                 1 => self.line(value.bytes()?),
                 _ => Ok(()),

@@ -11,9 +11,8 @@ pub struct Malformed;
 /// One field's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value<'a> {
-    Varint(u64),
     Bytes(&'a [u8]),
-    /// A fixed-width number or a group: nothing that is read here has one.
+    /// A number or a group: nothing that is read here has one.
     Skipped,
 }
 
@@ -21,14 +20,7 @@ impl<'a> Value<'a> {
     pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Varint(_) | Self::Skipped => Err(Malformed),
-        }
-    }
-
-    pub(super) fn varint(self) -> Result<u64, Malformed> {
-        match self {
-            Self::Varint(number) => Ok(number),
-            Self::Bytes(_) | Self::Skipped => Err(Malformed),
+            Self::Skipped => Err(Malformed),
         }
     }
 }
@@ -70,7 +62,7 @@ fn tag(rest: &mut &[u8]) -> Result<(u32, u8), Malformed> {
 
 fn value<'a>(rest: &mut &'a [u8], number: u32, wire_type: u8, depth: usize) -> Result<Value<'a>, Malformed> {
     match wire_type {
-        0 => Ok(Value::Varint(varint(rest)?)),
+        0 => varint(rest).map(|_| Value::Skipped),
         1 => take(rest, 8).map(|_| Value::Skipped),
         2 => {
             let length = usize::try_from(varint(rest)?).map_err(|_| Malformed)?;

@@ -376,10 +376,19 @@ fn public_means_public_even_with_a_revoked_token() {
         Facts { revocation: Fact::Unavailable(Unavailable::Store), ..facts("GET", "/public/a") },
         Facts { notice: Fact::Unavailable(Unavailable::Store), ..facts("GET", "/public/a") },
         Facts { notice: known(Notice { disabled: true, ..Notice::default() }), ..facts("GET", "/public/a") },
+        Facts { notice: known(Notice { ended: true, ..Notice::default() }), ..facts("GET", "/public/a") },
         Facts { session: Fact::Unavailable(Unavailable::Store), ..facts("GET", "/public/a") },
     ] {
         assert!(unknown.caller().is_none());
     }
+    // The session of this name had ended before: this token begins the next.
+    let ended = Notice { ended: true, ended_at: Some(ago(60)), ..Notice::default() };
+    let mut next = Facts { notice: known(ended), ..facts("GET", "/public/a") };
+    assert!(next.caller().is_none());
+    with_identity(&mut next, |identity| {
+        (identity.session_claimed, identity.auth_time, identity.issued_at) = (false, None, ago(30));
+    });
+    assert!(next.caller().is_some());
     let mut set = shop();
     set.resources.push(Resource { access: Access::Public, ..Resource::new("x", "/x") });
     assert_eq!(told(&decided(&facts("GET", "/x"), set)), "allow");

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{
     stack::{Builder, Stack},
-    tokens::Token,
+    tokens::{Token, proof},
 };
 
 #[test]
@@ -80,6 +80,25 @@ fn a_check_can_be_asked_and_explained_by_hand() {
     assert_eq!((&explained["verdict"], &explained["reason"]), (&json!("deny"), &json!("permission_missing")));
     assert!(explained["why"].as_str().is_some_and(|why| why.contains("permission")), "{explained}");
     assert!(!explained.to_string().contains(&token), "the token itself is not in the explanation");
+}
+
+#[test]
+fn an_explanation_uses_up_no_proof_of_possession() {
+    let stack = Stack::start();
+    let token = Token::person("bob").bound().mint();
+    let proof = proof(&token, "GET", "http://shop.example/hello");
+    let request = json!({"attributes": {"request": {"http": {
+        "method": "GET", "scheme": "http", "host": "shop.example", "path": "/hello",
+        "headers": {"authorization": format!("DPoP {token}"), "dpop": proof},
+    }}}});
+    let explained = || stack.countersign.admin_as_nobody("Explain", &json!({ "request": request })).expect("explained");
+    for _ in 0..2 {
+        assert_eq!(explained()["verdict"], "allow", "{}", explained());
+    }
+    let asked = || stack.countersign.check(&request).expect("answered");
+    assert!(asked().get("okResponse").is_some());
+    assert_eq!(asked()["deniedResponse"]["status"]["code"], 401, "once is enough");
+    assert_eq!(explained()["reason"], "proof_invalid", "and the explanation knows");
 }
 
 #[test]

@@ -33,7 +33,10 @@ const GROWTH: u64 = 200 * 1024 * 1024;
 
 #[test]
 fn d01_connections_that_say_nothing_hold_up_nobody() {
-    let stack = Stack::start();
+    let stack = Builder::new().set("/check", json!({"deadline": "1s", "max_connections": 64})).start();
+    assert_well(&stack, "nothing");
+    let open = || stack.countersign.metric("countersign_connections", "");
+    assert!(open() >= 1.0, "Envoy's own");
     let silent: Vec<TcpStream> = (0..300).filter_map(|_| TcpStream::connect(stack.countersign.authz).ok()).collect();
     let mut slow: Vec<TcpStream> = (0..100).filter_map(|_| TcpStream::connect(stack.countersign.authz).ok()).collect();
     for octet in b"PRI * HTTP/2.0\r\n" {
@@ -43,6 +46,29 @@ fn d01_connections_that_say_nothing_hold_up_nobody() {
         assert_well(&stack, "a slow octet");
     }
     assert!(silent.len() + slow.len() > 200);
+    assert!(open() <= 64.0, "{}", open());
+    let log = stack.countersign.process.stderr();
+    assert!(log.lines().any(|line| line.contains("\"max_connections\":64")), "{log}");
+    drop((silent, slow));
+    let question =
+        json!({"attributes": {"request": {"http": {"method": "GET", "host": "shop.example", "path": "/hello"}}}});
+    let answer = stack.countersign.check(&question).expect("there is room for a new connection again");
+    assert_eq!(answer["deniedResponse"]["status"]["code"], 401);
+    eventually("their places are free", || (open() < 60.0).then_some(()));
+}
+
+#[test]
+fn d02_a_message_that_never_comes_is_refused_by_the_deadline() {
+    let stack = Stack::start();
+    // Ten octets of a message of a hundred; and none at all.
+    for begun in [&b"\0\0\0\0\x64\x0a\x60\x22\x5e\x12"[..], b""] {
+        let mut slow = Http2::connect(stack.countersign.authz);
+        assert!(slow.frame(HEADERS, 4, 1, &check_headers()));
+        assert!(begun.is_empty() || slow.frame(DATA, 0, 1, begun));
+        let answer = slow.read_until(b"credentials_unknown");
+        assert!(answer.contains("retry-after"), "a CheckResponse, no gRPC error: {answer}");
+    }
+    assert_well(&stack, "a slow message");
 }
 
 #[test]
@@ -85,6 +111,18 @@ impl Http2 {
         self.0.write_all(&[&head, payload].concat()).is_ok()
     }
 
+    /// What the other side says, up to such a word.
+    fn read_until(&mut self, word: &[u8]) -> String {
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        while !answer.windows(word.len()).any(|part| part == word) {
+            let read = self.0.read(&mut buffer).expect("it answers");
+            assert!(read > 0, "it hung up: {}", answer.escape_ascii());
+            answer.extend_from_slice(&buffer[..read]);
+        }
+        answer.escape_ascii().to_string()
+    }
+
     /// Whether the other side ended the connection, by GOAWAY or by closing, before the time limit.
     fn was_ended(mut self) -> bool {
         let mut answer = Vec::new();
@@ -101,6 +139,7 @@ impl Http2 {
     }
 }
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;

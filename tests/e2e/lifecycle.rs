@@ -12,6 +12,7 @@ use crate::support::{
     countersign::binary,
     envoy::{self, Envoy},
     http::Request,
+    key_sets::KeySets,
     ports,
     process::{Process, eventually, pause},
     stack::{Builder, RULES, Stack},
@@ -35,8 +36,12 @@ fn with_countersign_dead_nothing_is_let_through() {
 
 #[test]
 fn sigterm_finishes_what_is_under_way_and_ends_with_zero() {
-    let mut stack = Stack::start();
-    let token = Token::person("alice").mint();
+    let keys = KeySets::start();
+    let check = serde_json::json!({"deadline": "4s", "drain_delay": "200ms"});
+    let mut stack = Builder::new().set("/identity/issuers/0/jwks", keys.url()).set("/check", check).start();
+    let token = Token::person("alice").algorithm("RS256").mint();
+    // By a key that nobody has yet: its check waits for it.
+    let held = Token::person("bob").algorithm("ES256").mint();
     let (stop, answered) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         let client = scope.spawn(|| {
@@ -51,10 +56,18 @@ fn sigterm_finishes_what_is_under_way_and_ends_with_zero() {
             }
         });
         eventually("requests flow", || (answered.load(Ordering::Acquire) > 20).then_some(()));
+        let slow = scope.spawn(|| stack.get("/hello").bearer(&held).send());
+        eventually("a check waits for a key", || keys.is_awaited().then_some(()));
         stack.countersign.process.signal("TERM");
         eventually("it says that it is not ready, or is gone", || {
             (stack.countersign.ready() != Some(200)).then_some(())
         });
+        // Until connections have been asked to end.
+        pause(Duration::from_millis(500));
+        assert!(!slow.is_finished(), "it was held up when draining began");
+        keys.let_go();
+        let answer = slow.join().expect("it is answered");
+        assert_eq!((answer.status, answer.header("x-echo").is_some()), (200, true), "{answer:?}");
         eventually("it ends", || {
             fs::read_to_string(format!("/proc/{}/stat", stack.countersign.process.id()))
                 .map_or(Some(()), |stat| stat.contains(") Z ").then_some(()))
@@ -101,7 +114,7 @@ fn a_taken_port_is_one_clear_line_and_exit_1() {
         let (code, output) = serve_to_its_end(builder.folder(), &config.to_string());
         assert_eq!(code, Some(1), "{name}: {output}");
         let lines: Vec<_> = output.lines().filter(|line| line.contains(&address)).collect();
-        assert!(!lines.is_empty(), "{name}: no line names {address}: {output}");
+        assert_eq!(lines.len(), 1, "{name}: one line names {address}: {output}");
         assert!(!output.contains(r#""kind":"start""#), "{name}: an audit of a start that was none: {output}");
         assert!(!output.contains("panicked"), "{output}");
     }
@@ -148,8 +161,13 @@ fn with_its_key_set_out_of_reach_it_is_not_ready_and_recovers() {
     let token = Token::person("alice").mint();
     eventually("it answers, not ready", || (stack.countersign.ready()? == 503).then_some(()));
     let answer = stack.get("/hello").bearer(&token).send();
-    assert!(matches!(answer.status, 401 | 503), "never an allow without keys: {answer:?}");
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "credentials_unknown"), "{answer:?}");
     assert_eq!(answer.header("x-echo"), None);
+    assert_eq!(
+        stack.countersign.health().as_deref(),
+        Some("NOT_SERVING"),
+        "Envoys that ask after its health look away"
+    );
 
     let server = TcpListener::bind(ports::local(port)).expect("the port is still free");
     std::thread::spawn(move || {
@@ -162,6 +180,7 @@ fn with_its_key_set_out_of_reach_it_is_not_ready_and_recovers() {
         }
     });
     stack.countersign.wait_ready();
+    eventually("Envoys are told", || (stack.countersign.health()? == "SERVING").then_some(()));
     eventually("the token is accepted", || (stack.get("/hello").bearer(&token).send().status == 200).then_some(()));
 }
 
@@ -207,6 +226,7 @@ fn an_envoy_whose_countersign_never_started_lets_nothing_through() {
             extensions: Vec::new(),
             authority: None,
             door: envoy::Door::Plain,
+            traces: None,
         };
         let envoy = Envoy::start(folder.path(), &setup);
         for to in [envoy.http, envoy.raw] {

@@ -38,4 +38,5 @@ mod status;
 mod streams;
 mod tcp;
 mod telling;
+mod traces;
 mod transmitter;

@@ -75,6 +75,25 @@ fn each_scope_counts_together_what_it_names() {
         let expected = if path == "/ip" { 429 } else { 200 };
         assert_eq!(ask(&stack, path, &other, other_device).status, expected, "{path}: another");
     }
+    // Without a client id each subject is counted.
+    let nameless = |name: &str| person(name).without("client_id");
+    assert_eq!(ask(&stack, "/client", &nameless("ada"), None).status, 200);
+    assert_eq!(ask(&stack, "/client", &nameless("ada"), None).status, 429);
+    assert_eq!(ask(&stack, "/client", &nameless("bob"), None).status, 200);
+    // Of an IPv6 address the half that a client cannot choose.
+    let from = |address: &str| {
+        let bearer = format!("Bearer {}", ada().mint());
+        let answer = stack.countersign.check(&serde_json::json!({"attributes": {
+            "source": {"address": {"socketAddress": {"address": address, "portValue": 4711}}},
+            "request": {"http": {"method": "GET", "scheme": "http", "host": "shop.example", "path": "/ip",
+                                 "headers": {"authorization": bearer}}},
+        }}));
+        answer.expect("answered")["deniedResponse"]["status"]["code"].as_u64()
+    };
+    assert_eq!(from("2001:db8:1:2::3"), None);
+    assert_eq!(from("2001:db8:1:2:ffff::4"), Some(429));
+    assert_eq!(from("2001:db8:1:3::3"), None);
+
     assert_eq!(ask(&stack, "/global", &ada(), None).status, 200);
     assert_eq!(ask(&stack, "/global", &person("bob"), Some("d9")).status, 429);
 

@@ -4,6 +4,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::support::{
     http::{Request, Upstream},
+    key_sets::KeySets,
+    process::eventually,
     stack::{Builder, Stack},
     tokens::{self, Token},
 };
@@ -27,7 +29,13 @@ const OURS: &[&str] = &[
 ];
 
 /// Names that proxies and frameworks read as another path or method.
-const OVERRIDES: &[&str] = &["x-original-url", "x-rewrite-url", "x-forwarded-uri", "x-http-method-override"];
+const OVERRIDES: &[&str] = &[
+    "x-original-url",
+    "x-rewrite-url",
+    "x-forwarded-uri",
+    "x-http-method-override",
+    "x-envoy-upstream-stream-duration-ms",
+];
 
 const SPOOFED: &str = "spoofed";
 
@@ -102,6 +110,60 @@ fn no_spoofed_header_reaches_the_upstream_on_a_public_route() {
             assert_eq!(upstream.all(name), Vec::<&str>::new(), "{what}: {name} of nobody");
         }
     });
+}
+
+#[test]
+fn no_spoofed_header_reaches_the_upstream_on_a_public_route_under_overload() {
+    let keys = KeySets::start();
+    let check = serde_json::json!({"deadline": "20s", "max_in_flight": 1});
+    let builder = Builder::new().set("/identity/issuers/0/jwks", keys.url()).set("/check", check).both_envoys();
+    let stack = builder.set("/identity/key_sets", serde_json::json!({"timeout": "20s"})).start();
+    // Asked without an Envoy, which would not wait so long: the one check that may be under way.
+    let held = format!("Bearer {}", Token::person("bob").algorithm("ES256").mint());
+    let question = serde_json::json!({"attributes": {"request": {"http": {"method": "GET", "scheme": "http",
+        "host": "shop.example", "path": "/hello", "headers": {"authorization": held}}}}});
+    let shed = || stack.countersign.metric("countersign_shed_total", "");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| stack.countersign.check(&question).expect("answered"));
+        eventually("it waits for a key", || keys.is_awaited().then_some(()));
+        eventually("others are shed", || {
+            stack.get("/public/logo.svg").send();
+            (shed() > 0.0).then_some(())
+        });
+        let before = shed();
+        let token = Token::person("alice").algorithm("RS256").mint();
+        on_every_door(&stack, "/public/logo.svg", Some(&token), |upstream, what| {
+            for name in ["x-zt-subject", "x-zt-roles", "x-zt-assertion"] {
+                assert_eq!(upstream.all(name), Vec::<&str>::new(), "{what}: {name} of nobody");
+            }
+        });
+        assert!(shed() >= before + 8.0, "each was shed: {before}, {}", shed());
+        keys.let_go();
+        assert!(waiting.join().expect("it was held").get("okResponse").is_some());
+    });
+}
+
+#[test]
+fn a_session_that_was_ended_on_a_public_route_is_nobody_either() {
+    let stack = Stack::start();
+    let token = Token::person(&tokens::unique("guest"));
+    let (sid, minted) = (token.value("sid").to_owned(), token.mint());
+    let seen = || {
+        let answer = stack.get("/public/logo.svg").bearer(&minted).send();
+        answer.upstream().expect("a public route lets it through")
+    };
+    // A session is one that was seen where somebody asks who it is.
+    assert_eq!(stack.get("/hello").bearer(&minted).send().status, 200);
+    assert_eq!(seen().header("x-zt-subject"), token.value("sub"));
+    eventually("it is ended", || {
+        let end = ["session", "end", &sid, "--reason", "test", "--config", "countersign.yaml"];
+        (stack.countersign.command(&end).0 == Some(0)).then_some(())
+    });
+    eventually("it is refused", || (stack.get("/hello").bearer(&minted).send().status == 401).then_some(()));
+    let ended = seen();
+    for name in ["x-zt-subject", "x-zt-session", "x-zt-roles", "x-zt-assertion"] {
+        assert_eq!(ended.all(name), Vec::<&str>::new(), "{name}");
+    }
 }
 
 #[test]

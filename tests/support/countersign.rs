@@ -105,6 +105,12 @@ impl Countersign {
         Request::new(self.http, "GET", "/readyz").try_send().ok().map(|answer| answer.status)
     }
 
+    /// What gRPC health says of the whole on the Check port.
+    pub fn health(&self) -> Option<String> {
+        let answer = grpcurl(&[], self.authz, "grpc.health.v1.Health/Check", &json!({})).ok()?;
+        answer["status"].as_str().map(str::to_owned)
+    }
+
     pub fn get(&self, path: &str) -> Response {
         Request::new(self.http, "GET", path).send()
     }

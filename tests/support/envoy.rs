@@ -44,6 +44,8 @@ pub struct Setup {
     /// `:authority` of the calls to Countersign, where it is not the cluster's name.
     pub authority: Option<String>,
     pub door: Door,
+    /// A collector over OTLP/gRPC that every request is told to.
+    pub traces: Option<SocketAddr>,
 }
 
 /// A running Envoy.
@@ -123,13 +125,30 @@ fn configuration(setup: &Setup, ports: &[u16], access_log: &Path) -> Value {
                 tcp_listener(ports[2], setup),
                 tls_listener(ports[4], setup, access_log),
             ],
-            "clusters": [authz_cluster(setup, access_log), cluster("upstream", setup.upstream, false)],
+            "clusters": clusters(setup, access_log),
         },
     })
 }
 
+fn clusters(setup: &Setup, access_log: &Path) -> Vec<Value> {
+    let collector = setup.traces.map(|to| cluster("collector", to, true));
+    let others = [authz_cluster(setup, access_log), cluster("upstream", setup.upstream, false)];
+    others.into_iter().chain(collector).collect()
+}
+
+fn tracing() -> Value {
+    json!({
+        "random_sampling": {"value": 100.0},
+        "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": {
+            "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+            "grpc_service": {"envoy_grpc": {"cluster_name": "collector"}, "timeout": "1s"},
+            "service_name": "edge",
+        }},
+    })
+}
+
 fn http_listener(name: &str, port: u16, raw: bool, setup: &Setup, access_log: &Path) -> Value {
-    let manager = json!({
+    let mut manager = json!({
         "@type": format!("{PREFIX}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": name,
         "use_remote_address": true,
@@ -159,6 +178,9 @@ fn http_listener(name: &str, port: u16, raw: bool, setup: &Setup, access_log: &P
         ],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes(setup)}]},
     });
+    if setup.traces.is_some() {
+        manager["tracing"] = tracing();
+    }
     json!({
         "name": name,
         "address": address(ports::local(port)),

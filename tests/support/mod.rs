@@ -4,6 +4,7 @@ pub mod browser;
 pub mod countersign;
 pub mod envoy;
 pub mod http;
+pub mod key_sets;
 pub mod otlp;
 pub mod ports;
 pub mod process;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -28,6 +29,7 @@ pub struct Builder {
     extensions: Vec<(String, Value)>,
     authority: Option<String>,
     door: envoy::Door,
+    traces: Option<SocketAddr>,
     pub countersign: countersign::Setup,
 }
 
@@ -45,6 +47,7 @@ impl Builder {
             extensions: Vec::new(),
             authority: None,
             door: envoy::Door::Plain,
+            traces: None,
             countersign,
         }
     }
@@ -74,6 +77,12 @@ impl Builder {
     /// Gives routes under `prefix` these `context_extensions`.
     pub fn extensions(mut self, prefix: &str, extensions: Value) -> Self {
         self.extensions.push((prefix.to_owned(), extensions));
+        self
+    }
+
+    /// Envoy traces every request and tells this collector.
+    pub fn traced(mut self, collector: SocketAddr) -> Self {
+        self.traces = Some(collector);
         self
     }
 
@@ -142,6 +151,7 @@ impl Builder {
                 extensions: self.extensions.clone(),
                 authority: self.authority.clone(),
                 door: self.door.clone(),
+                traces: self.traces,
             };
             Envoy::start(&folder, &setup)
         });
@@ -186,7 +196,7 @@ impl Stack {
     }
 
     /// Every way in: each Envoy, with each encoding of headers.
-    pub fn doors(&self) -> Vec<(String, std::net::SocketAddr)> {
+    pub fn doors(&self) -> Vec<(String, SocketAddr)> {
         let name = |envoy: &Envoy, door: &str| format!("{door} of the Envoy at {}", envoy.http);
         self.envoys
             .iter()

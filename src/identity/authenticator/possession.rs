@@ -20,8 +20,13 @@ use crate::{
 };
 
 impl Authenticator {
-    /// RFC 9449: exactly one proof, checked on a verifier thread, never seen before.
-    pub(super) async fn prove(&self, request: ProvenRequest, deadline: Instant) -> Result<Possession, Miss> {
+    /// RFC 9449: exactly one proof, checked on a verifier thread, never seen before. `only_look`: nor now.
+    pub(super) async fn prove(
+        &self,
+        request: ProvenRequest,
+        only_look: bool,
+        deadline: Instant,
+    ) -> Result<Possession, Miss> {
         let (settings, nonces) = (self.settings.dpop.clone(), self.nonces.clone());
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let queued = self.pool.submit(move || {
@@ -32,7 +37,7 @@ impl Authenticator {
         }
         let checked = timeout_at(deadline, receiver).await.map_err(|_| Unavailable::Timeout)?;
         let id = checked.map_err(|_| Unavailable::Internal)??;
-        self.first_use(&id, deadline).await?;
+        self.first_use(&id, only_look, deadline).await?;
         self.counters.proofs.increment();
         Ok(Possession::Dpop)
     }
@@ -63,11 +68,17 @@ impl Authenticator {
     }
 
     /// One atomic step at the store, so that no two replicas accept the same proof.
-    async fn first_use(&self, id: &[u8; 32], deadline: Instant) -> Result<(), Miss> {
+    async fn first_use(&self, id: &[u8; 32], only_look: bool, deadline: Instant) -> Result<(), Miss> {
         let key = keys::dpop_proof(id);
         let life = self.settings.dpop.window.get() + self.settings.dpop.skew.get();
-        let created = timeout_at(deadline, self.store.create(&key, b"1", Some(life))).await;
-        match created.map_err(|_| Unavailable::Timeout)? {
+        let first = async {
+            if !only_look {
+                return self.store.create(&key, b"1", Some(life)).await;
+            }
+            let held = self.store.read(std::slice::from_ref(&key)).await?;
+            held.into_iter().next().unwrap_or(Ok(None)).map(|held| held.is_none())
+        };
+        match timeout_at(deadline, first).await.map_err(|_| Unavailable::Timeout)? {
             Ok(true) => Ok(()),
             Ok(false) => Err(Detail::ProofReplayed.into()),
             Err(error) if error.kind == StoreErrorKind::Timeout => Err(Unavailable::Timeout.into()),

@@ -22,7 +22,7 @@ pub struct AuditRecord {
     pub rules: Arc<str>,
     /// From the first octet of the request to the answer.
     pub latency: Duration,
-    /// Of Envoy's `traceparent`.
+    /// Of the trace that the check is part of: Envoy's, where it traces.
     pub trace_id: Option<u128>,
     /// What was wrong with the credentials, in a word of a closed list.
     pub detail: Option<&'static str>,
