@@ -16,7 +16,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use self::{
@@ -324,6 +324,7 @@ impl Parts {
             }),
             fleet: Some(admin::Fleet { registry: Arc::clone(devices), enrollment: self.enrollment.clone() }),
             behaviors: self.pipeline.behaviors.clone(),
+            writes: TaskTracker::new(),
         }))
     }
 }
