@@ -203,13 +203,14 @@ impl Receiver {
         }
         let now = clock.now();
         if let Some(state) = event.text("state") {
-            let held = store.read(&[keys::signal_state(issuer)]).await.map_err(|error| later(&error))?.pop();
-            let held = held.and_then(Result::ok).flatten();
-            let text = held.map(|held| String::from_utf8_lossy(&held.value).into_owned()).unwrap_or_default();
-            let Some((asked, _)) = text.split_once(' ').filter(|(_, wanted)| *wanted == state) else {
-                return refused(Code::InvalidState, "the state is not the one that was asked for");
+            let held = match is_word(state) {
+                true => store.read(&[keys::signal_state(issuer, state)]).await.map_err(|error| later(&error))?.pop(),
+                false => None,
             };
-            let asked = asked.parse().map(UnixTime::from_millis).unwrap_or(now);
+            let Some(held) = held.and_then(Result::ok).flatten() else {
+                return refused(Code::InvalidState, "the state is none that was asked for");
+            };
+            let asked = String::from_utf8_lossy(&held.value).parse().map(UnixTime::from_millis).unwrap_or(now);
             verified.lag.set(now.since(asked).as_secs_f64());
         }
         verified.at.set(now.as_secs() as f64);
@@ -374,6 +375,11 @@ fn target(who: &Who) -> String {
         Who { device: Some(device), .. } => format!("device:{}", cut(device)),
         Who { .. } => "nobody".to_owned(),
     }
+}
+
+/// What [`super::stream`] asks a verification event to carry.
+fn is_word(state: &str) -> bool {
+    state.len() == 32 && state.bytes().all(|octet| octet.is_ascii_hexdigit())
 }
 
 /// A store that does not answer may do so later.
