@@ -273,6 +273,7 @@ impl Parts {
         let teller = events::teller(config, &pipeline, Arc::clone(&store), background)?;
         if teller.is_some() {
             let desk = NewsDesk { teller: teller.clone(), clock: pipeline.clock.clone() };
+            pipeline.devices.tell(Arc::new(desk.clone()));
             tokio::spawn(desk.sessions(pipeline.sessions.ends()));
         }
         let signals = events::start(config, &pipeline, store, background);
