@@ -35,8 +35,9 @@ use prost::Message as _;
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Code, Request,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -54,6 +55,14 @@ struct World {
     records: Mutex<Vec<AdminRecord>>,
     explained: Mutex<Vec<(Vec<u8>, Option<IpAddr>)>>,
     down: Mutex<bool>,
+    gate: Mutex<Option<Arc<Gate>>>,
+}
+
+/// What holds revocations up.
+#[derive(Debug, Default)]
+struct Gate {
+    reached: Notify,
+    opened: Notify,
 }
 
 impl World {
@@ -82,6 +91,11 @@ impl Revocations for World {
         life: Option<Duration>,
     ) -> Result<RevocationEntry, StoreError> {
         self.up()?;
+        let gate = self.gate.lock().clone();
+        if let Some(gate) = gate {
+            gate.reached.notify_one();
+            gate.opened.notified().await;
+        }
         let expires = life.map(|life| UnixTime::from_secs(1000).plus(life));
         let entry = RevocationEntry { kind, id: id.into(), reason: reason.into(), issued_until: None, expires };
         self.revoked.lock().insert((kind, id.into()), entry.clone());
@@ -222,6 +236,7 @@ async fn start(tls: Option<Arc<Tls>>) -> Server {
         fleet: None,
         behaviors: None,
         sessions: None,
+        writes: TaskTracker::new(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -518,6 +533,29 @@ async fn connections_that_say_nothing_take_a_bounded_number_of_places() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), newcomer).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_hangs_up_is_done_and_recorded_all_the_same() {
+    let server = start(None).await;
+    let gate = Arc::<Gate>::default();
+    *server.world.gate.lock() = Some(Arc::clone(&gate));
+    let mut client = server.client().await;
+    let mut caller = client.clone();
+    let call = tokio::spawn(async move { caller.revoke(with(ADMIN, revoke("t1"))).await });
+    gate.reached.notified().await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    // Behind the reset of that stream, on the same connection.
+    assert!(client.status(StatusRequest {}).await.unwrap().get_ref().ready);
+    drop(client);
+    // What nobody waits for any more is waited for at the end.
+    server.stop.cancel();
+    gate.opened.notify_one();
+    tokio::time::timeout(Duration::from_secs(5), server.done).await.unwrap().unwrap().unwrap();
+    let told = server.world.told();
+    assert!(matches!(&told[..], [one] if one.ends_with(" done stolen")), "{told:?}");
+    assert_eq!(server.world.revoked.lock().len(), 1);
 }
 
 #[tokio::test]

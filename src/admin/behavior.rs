@@ -22,10 +22,10 @@ const MAX_NAME: usize = 512;
 #[derive(Clone, Debug)]
 pub(super) struct BehaviorService(pub(super) Arc<Administration>);
 
-impl BehaviorService {
+impl Administration {
     fn behaviors(&self) -> Result<&Behaviors, Status> {
         let off = || Status::failed_precondition("behaviour is not looked at: `risk.model` is `none`");
-        self.0.behaviors.as_deref().ok_or_else(off)
+        self.behaviors.as_deref().ok_or_else(off)
     }
 }
 
@@ -37,13 +37,15 @@ impl Behavior for BehaviorService {
     ) -> Result<Response<wire::Profile>, Status> {
         let what = Write { action: "profile.export", target: format!("subject:{}", cut(&request.get_ref().subject)) };
         self.0
-            .write(request, Role::Reader, what, async |asked, detail| {
-                *detail = format!("of {}", cut(&asked.issuer));
-                let (issuer, subject) = subject(&asked.issuer, &asked.subject)?;
-                let now = self.0.clock.now().as_secs() as f64;
-                let found = self.behaviors()?.export(&issuer, &subject, now).await;
-                let found = found.map_err(|error| failure(&error))?;
-                found.map(answer).ok_or_else(|| Status::not_found("nothing is remembered of this subject"))
+            .write(request, Role::Reader, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    *detail = format!("of {}", cut(&asked.issuer));
+                    let (issuer, subject) = subject(&asked.issuer, &asked.subject)?;
+                    let now = desk.clock.now().as_secs() as f64;
+                    let found = desk.behaviors()?.export(&issuer, &subject, now).await;
+                    let found = found.map_err(|error| failure(&error))?;
+                    found.map(answer).ok_or_else(|| Status::not_found("nothing is remembered of this subject"))
+                })
             })
             .await
     }
@@ -54,12 +56,14 @@ impl Behavior for BehaviorService {
     ) -> Result<Response<wire::ForgetProfileResponse>, Status> {
         let what = Write { action: "profile.forget", target: format!("subject:{}", cut(&request.get_ref().subject)) };
         self.0
-            .write(request, Role::Operator, what, async |asked, detail| {
-                *detail = format!("of {}", cut(&asked.issuer));
-                let (issuer, subject) = subject(&asked.issuer, &asked.subject)?;
-                let was_known = self.behaviors()?.forget(&issuer, &subject).await;
-                let was_known = was_known.map_err(|error| failure(&error))?;
-                Ok(wire::ForgetProfileResponse { was_known })
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    *detail = format!("of {}", cut(&asked.issuer));
+                    let (issuer, subject) = subject(&asked.issuer, &asked.subject)?;
+                    let was_known = desk.behaviors()?.forget(&issuer, &subject).await;
+                    let was_known = was_known.map_err(|error| failure(&error))?;
+                    Ok(wire::ForgetProfileResponse { was_known })
+                })
             })
             .await
     }

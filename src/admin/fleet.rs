@@ -38,9 +38,9 @@ pub struct Fleet {
 #[derive(Clone, Debug)]
 pub(super) struct FleetService(pub(super) Arc<Administration>);
 
-impl FleetService {
+impl Administration {
     fn fleet(&self) -> Result<&Fleet, Status> {
-        self.0.fleet.as_ref().ok_or_else(|| Status::unimplemented("this process has no registry of devices"))
+        self.fleet.as_ref().ok_or_else(|| Status::unimplemented("this process has no registry of devices"))
     }
 
     fn enrollment(&self) -> Result<&Enrollment, Status> {
@@ -61,13 +61,15 @@ impl Devices for FleetService {
     ) -> Result<Response<wire::EnrollmentCode>, Status> {
         let what = Write { action: "device.code", target: format!("user:{}", cut(&request.get_ref().user)) };
         self.0
-            .write(request, Role::Operator, what, async |asked, detail| {
-                let device_id = named(&asked.device_id);
-                detail.push_str(device_id.unwrap_or_default());
-                let life = asked.life.map(life).transpose()?;
-                let made = self.enrollment()?.invite(&asked.user, device_id, life).await;
-                let (code, expires) = made.map_err(|error| refused(&error))?;
-                Ok(wire::EnrollmentCode { code: code.expose().to_owned(), expires: Some(timestamp(expires)) })
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    let device_id = named(&asked.device_id);
+                    detail.push_str(device_id.unwrap_or_default());
+                    let life = asked.life.map(life).transpose()?;
+                    let made = desk.enrollment()?.invite(&asked.user, device_id, life).await;
+                    let (code, expires) = made.map_err(|error| refused(&error))?;
+                    Ok(wire::EnrollmentCode { code: code.expose().to_owned(), expires: Some(timestamp(expires)) })
+                })
             })
             .await
     }
@@ -75,14 +77,16 @@ impl Devices for FleetService {
     async fn enroll(&self, request: Request<wire::EnrollRequest>) -> Result<Response<wire::Enrolled>, Status> {
         let what = Write { action: "device.enroll", target: device(&request.get_ref().device_id) };
         self.0
-            .write(request, Role::Operator, what, async |asked, detail| {
-                let posture = posture(asked.posture);
-                let enrollment = self.enrollment()?;
-                let enrolled =
-                    enrollment.enroll_as_operator(&asked.user, named(&asked.device_id), &asked.csr, &posture).await;
-                let enrolled = enrolled.map_err(|error| refused(&error))?;
-                *detail = format!("{} of {}", enrolled.id, cut(&asked.user));
-                Ok(granted(enrolled, enrollment))
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    let posture = posture(asked.posture);
+                    let enrollment = desk.enrollment()?;
+                    let enrolled =
+                        enrollment.enroll_as_operator(&asked.user, named(&asked.device_id), &asked.csr, &posture).await;
+                    let enrolled = enrolled.map_err(|error| refused(&error))?;
+                    *detail = format!("{} of {}", enrolled.id, cut(&asked.user));
+                    Ok(granted(enrolled, enrollment))
+                })
             })
             .await
     }
@@ -90,11 +94,13 @@ impl Devices for FleetService {
     async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::Enrolled>, Status> {
         let what = Write { action: "device.renew", target: device(&request.get_ref().device_id) };
         self.0
-            .write(request, Role::Operator, what, async |asked, _| {
-                let (id, posture) = (DeviceId::from(id(&asked.device_id)?), posture(asked.posture));
-                let enrollment = self.enrollment()?;
-                let renewed = enrollment.renew_as_operator(&id, &asked.csr, &posture).await;
-                Ok(granted(renewed.map_err(|error| refused(&error))?, enrollment))
+            .write(request, Role::Operator, what, |desk, asked, _| {
+                Box::pin(async move {
+                    let (id, posture) = (DeviceId::from(id(&asked.device_id)?), posture(asked.posture));
+                    let enrollment = desk.enrollment()?;
+                    let renewed = enrollment.renew_as_operator(&id, &asked.csr, &posture).await;
+                    Ok(granted(renewed.map_err(|error| refused(&error))?, enrollment))
+                })
             })
             .await
     }
@@ -105,18 +111,20 @@ impl Devices for FleetService {
     ) -> Result<Response<wire::PostureResult>, Status> {
         let what = Write { action: "device.posture", target: device(&request.get_ref().device_id) };
         self.0
-            .write(request, Role::Operator, what, async |asked, detail| {
-                let id = DeviceId::from(id(&asked.device_id)?);
-                let posture = posture(asked.posture);
-                if let Some(field) = posture.malformed() {
-                    return Err(Status::invalid_argument(format!("`{field}` cannot be read")));
-                }
-                let updated = self.fleet()?.registry.update_posture(&id, posture).await;
-                let (record, issues) = updated.map_err(|error| failure(&error))?.ok_or_else(|| unknown(&id))?;
-                let codes: Vec<&str> = issues.iter().map(|issue| issue.code).collect();
-                *detail = if codes.is_empty() { "compliant".to_owned() } else { codes.join(", ") };
-                let issues = issues.into_iter().map(spoken).collect();
-                Ok(wire::PostureResult { device: Some(answer(&id, &record)), issues })
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    let id = DeviceId::from(id(&asked.device_id)?);
+                    let posture = posture(asked.posture);
+                    if let Some(field) = posture.malformed() {
+                        return Err(Status::invalid_argument(format!("`{field}` cannot be read")));
+                    }
+                    let updated = desk.fleet()?.registry.update_posture(&id, posture).await;
+                    let (record, issues) = updated.map_err(|error| failure(&error))?.ok_or_else(|| unknown(&id))?;
+                    let codes: Vec<&str> = issues.iter().map(|issue| issue.code).collect();
+                    *detail = if codes.is_empty() { "compliant".to_owned() } else { codes.join(", ") };
+                    let issues = issues.into_iter().map(spoken).collect();
+                    Ok(wire::PostureResult { device: Some(answer(&id, &record)), issues })
+                })
             })
             .await
     }
@@ -127,13 +135,15 @@ impl Devices for FleetService {
         let ends = ends.map(|(first, last)| format!("{}..{}", cut(&first.id), cut(&last.id))).unwrap_or_default();
         let what = Write { action: "device.import", target: format!("devices:{ends}") };
         self.0
-            .write(request, Role::Operator, what, async |asked, detail| {
-                if asked.devices.len() > MAX_IMPORT {
-                    return Err(Status::invalid_argument(format!("at most {MAX_IMPORT} devices in one call")));
-                }
-                let answer = import(&self.fleet()?.registry, asked.devices).await?;
-                *detail = format!("{} written, {} refused", answer.written, answer.refused.len());
-                Ok(answer)
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    if asked.devices.len() > MAX_IMPORT {
+                        return Err(Status::invalid_argument(format!("at most {MAX_IMPORT} devices in one call")));
+                    }
+                    let answer = import(&desk.fleet()?.registry, asked.devices).await?;
+                    *detail = format!("{} written, {} refused", answer.written, answer.refused.len());
+                    Ok(answer)
+                })
             })
             .await
     }
@@ -155,7 +165,7 @@ impl Devices for FleetService {
             seen_before: asked.seen_before.map(time),
             seen_after: asked.seen_after.map(time),
         };
-        let registry = &self.fleet()?.registry;
+        let registry = &self.0.fleet()?.registry;
         let found = registry.search(&filter, &asked.page_token, page_size(asked.page_size)).await;
         let (found, next) = found.map_err(|error| failure(&error))?;
         let devices = found.iter().map(shown).collect();
@@ -164,7 +174,7 @@ impl Devices for FleetService {
 
     async fn summary(&self, request: Request<wire::SummaryRequest>) -> Result<Response<wire::SummaryResponse>, Status> {
         self.0.reader(&request)?;
-        let Some(census) = self.fleet()?.registry.census() else {
+        let Some(census) = self.0.fleet()?.registry.census() else {
             return Ok(Response::new(wire::SummaryResponse::default()));
         };
         let census = census.as_ref().clone();
@@ -183,13 +193,15 @@ impl Devices for FleetService {
     ) -> Result<Response<wire::Device>, Status> {
         let what = Write { action: "device.revoke", target: device(&request.get_ref().id) };
         self.0
-            .write(request, Role::Operator, what, async |asked, detail| {
-                let (id, reason) = (id(&asked.id)?, reason(&asked.reason)?);
-                reason.clone_into(detail);
-                // The revocation first: it holds without a record, and where the second step fails.
-                let revoked = self.0.revocations.revoke(RevocationKind::Device, id, reason, None).await;
-                revoked.map_err(|error| failure(&error))?;
-                self.set_status(&DeviceId::from(id), "revoked", reason).await
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    let (id, reason) = (id(&asked.id)?, reason(&asked.reason)?);
+                    reason.clone_into(detail);
+                    // The revocation first: it holds without a record, and where the second step fails.
+                    let revoked = desk.revocations.revoke(RevocationKind::Device, id, reason, None).await;
+                    revoked.map_err(|error| failure(&error))?;
+                    desk.set_status(&DeviceId::from(id), "revoked", reason).await
+                })
             })
             .await
     }
@@ -200,19 +212,21 @@ impl Devices for FleetService {
     ) -> Result<Response<wire::Device>, Status> {
         let what = Write { action: "device.activate", target: device(&request.get_ref().id) };
         self.0
-            .write(request, Role::Operator, what, async |asked, detail| {
-                let (id, reason) = (id(&asked.id)?, reason(&asked.reason)?);
-                reason.clone_into(detail);
-                let written = self.set_status(&DeviceId::from(id), "active", reason).await?;
-                let undone = self.0.revocations.reinstate(RevocationKind::Device, id, reason).await;
-                undone.map_err(|error| failure(&error))?;
-                Ok(written)
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    let (id, reason) = (id(&asked.id)?, reason(&asked.reason)?);
+                    reason.clone_into(detail);
+                    let written = desk.set_status(&DeviceId::from(id), "active", reason).await?;
+                    let undone = desk.revocations.reinstate(RevocationKind::Device, id, reason).await;
+                    undone.map_err(|error| failure(&error))?;
+                    Ok(written)
+                })
             })
             .await
     }
 }
 
-impl FleetService {
+impl Administration {
     /// Of a device that is registered; one that is not stays so.
     async fn set_status(&self, id: &DeviceId, status: &str, reason: &str) -> Result<wire::Device, Status> {
         let registry = &self.fleet()?.registry;
@@ -265,7 +279,7 @@ async fn import(registry: &Registry, devices: Vec<wire::Device>) -> Result<wire:
 
 async fn put(registry: &Registry, index: u32, id: DeviceId, changes: DeviceChanges) -> (u32, Result<(), StoreError>) {
     let set: Vec<(&str, &str)> = changes.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    (index, registry.put(&id, &set, &[]).await)
+    (index, registry.import(&id, &set).await)
 }
 
 fn named(text: &str) -> Option<&str> {

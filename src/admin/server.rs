@@ -12,6 +12,7 @@ use super::{
     behavior::BehaviorService,
     connections::{Limits, accepted, encrypted},
     fleet::FleetService,
+    service::AdminService,
     sessions::SessionService,
 };
 use crate::{
@@ -67,7 +68,7 @@ impl Port {
         Ok(Self { listener, tls })
     }
 
-    /// Serves until `stop`, then finishes what is under way.
+    /// Serves until `stop`, then finishes what is under way, also what its caller has given up.
     ///
     /// # Errors
     ///
@@ -75,15 +76,16 @@ impl Port {
     pub async fn serve(self, administration: Arc<Administration>, stop: CancellationToken) -> Result<(), Error> {
         let Self { listener, tls } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_serving::<AdminServer<Administration>>().await;
+        health.set_serving::<AdminServer<AdminService>>().await;
+        let writes = administration.writes.clone();
         let fleet =
             DevicesServer::new(FleetService(Arc::clone(&administration))).max_decoding_message_size(MAX_MESSAGE);
         let behavior = BehaviorServer::new(BehaviorService(Arc::clone(&administration)));
         let sessions = SessionsServer::new(SessionService(Arc::clone(&administration)));
-        let service = AdminServer::from_arc(administration).max_decoding_message_size(MAX_MESSAGE);
+        let service = AdminServer::new(AdminService(administration)).max_decoding_message_size(MAX_MESSAGE);
         let drained = async move {
             stop.cancelled().await;
-            health.set_not_serving::<AdminServer<Administration>>().await;
+            health.set_not_serving::<AdminServer<AdminService>>().await;
         };
         let routes = Server::builder()
             .timeout(Duration::from_secs(10))
@@ -104,6 +106,9 @@ impl Port {
                 routes.serve_with_incoming_shutdown(encrypted(incoming, tls, Limits::USUAL), drained).await?;
             }
         }
+        // Those that nobody waits for any more: each ends with the store's own patience.
+        writes.close();
+        writes.wait().await;
         Ok(())
     }
 }

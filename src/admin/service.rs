@@ -1,8 +1,10 @@
 //! The calls: who may, what is asked, what is done, what is told of it.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use prost::Message as _;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -47,47 +49,70 @@ pub struct Administration {
     pub behaviors: Option<Arc<Behaviors>>,
     /// Sessions, likewise.
     pub sessions: Option<SessionDesk>,
+    /// Writes that are under way, whether or not anybody still waits for their answer.
+    pub writes: TaskTracker,
 }
+
+/// The service; a name of its own, since one process serves several on one port.
+#[derive(Clone, Debug)]
+pub(super) struct AdminService(pub(super) Arc<Administration>);
 
 impl Administration {
     pub(super) fn reader<T>(&self, request: &Request<T>) -> Result<Actor, Status> {
         self.access.admit(request, Role::Reader).map_err(|denied| denied.status)
     }
 
-    /// Admits a write, does it, and tells of it: done, refused or failed.
-    pub(super) async fn write<T, R>(
-        &self,
+    /// Admits a write, does it, and tells of it: done, refused or failed. Once it has begun it goes on to its end and its record,
+    /// also when the caller has hung up or his time is over.
+    pub(super) async fn write<T, R, W>(
+        self: &Arc<Self>,
         request: Request<T>,
         needed: Role,
         what: Write,
-        work: impl AsyncFnOnce(T, &mut String) -> Result<R, Status>,
-    ) -> Result<Response<R>, Status> {
-        let record = |actor: Arc<str>, peer: Option<IpAddr>, outcome: &str, detail: Option<String>| AdminRecord {
-            at: self.clock.now(),
-            actor,
-            peer: peer.map(|peer| peer.to_string()),
-            action: what.action.to_owned(),
-            target: what.target.clone(),
-            outcome: outcome.to_owned(),
-            detail,
-        };
+        work: W,
+    ) -> Result<Response<R>, Status>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        W: for<'w> FnOnce(&'w Self, T, &'w mut String) -> BoxFuture<'w, Result<R, Status>> + Send + 'static,
+    {
         let actor = match self.access.admit(&request, needed) {
             Ok(actor) => actor,
             Err(Denied { actor, peer, status, tell }) => {
                 if tell {
-                    self.journal.record(record(actor, peer, "refused", Some(status.message().to_owned())));
+                    let actor = Actor { name: actor, role: Role::Reader, peer };
+                    self.record(actor, what, "refused", Some(status.message().to_owned()));
                 }
                 return Err(status);
             }
         };
-        let mut detail = String::new();
-        let result = work(request.into_inner(), &mut detail).await;
-        let (outcome, detail) = match &result {
-            Ok(_) => ("done", Some(detail).filter(|detail| !detail.is_empty())),
-            Err(status) => ("failed", Some(status.message().to_owned())),
-        };
-        self.journal.record(record(actor.name, actor.peer, outcome, detail));
-        result.map(Response::new)
+        let desk = Arc::clone(self);
+        let written = self.writes.spawn(async move {
+            let mut detail = String::new();
+            let work = work(&desk, request.into_inner(), &mut detail);
+            // A defect of ours is no reason to keep quiet about what may have been written.
+            let result = AssertUnwindSafe(work).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| Err(Status::internal("the write broke off: see the log")));
+            let (outcome, detail) = match &result {
+                Ok(_) => ("done", Some(detail).filter(|detail| !detail.is_empty())),
+                Err(status) => ("failed", Some(status.message().to_owned())),
+            };
+            desk.record(actor, what, outcome, detail);
+            result.map(Response::new)
+        });
+        written.await.unwrap_or_else(|_| Err(Status::unavailable("the process ends")))
+    }
+
+    fn record(&self, actor: Actor, what: Write, outcome: &str, detail: Option<String>) {
+        self.journal.record(AdminRecord {
+            at: self.clock.now(),
+            actor: actor.name,
+            peer: actor.peer.map(|peer| peer.to_string()),
+            action: what.action.to_owned(),
+            target: what.target,
+            outcome: outcome.to_owned(),
+            detail,
+        });
     }
 
     async fn known(&self, id: &DeviceId) -> Result<DeviceRecord, Status> {
@@ -106,39 +131,48 @@ pub(super) struct Write {
 }
 
 #[tonic::async_trait]
-impl Admin for Administration {
+impl Admin for AdminService {
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         let what = Write { action: "revoke", target: target(request.get_ref().kind, &request.get_ref().id) };
-        self.write(request, Role::Operator, what, async |asked, detail| {
-            let (kind, id, reason) = (kind(asked.kind)?, id(&asked.id)?, reason(&asked.reason)?);
-            let life = asked.life.map(life).transpose()?;
-            reason.clone_into(detail);
-            let entry = self.revocations.revoke(kind, id, reason, life).await.map_err(|error| failure(&error))?;
-            Ok(RevokeResponse { revocation: Some(spoken(entry)) })
-        })
-        .await
+        self.0
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    let (kind, id, reason) = (kind(asked.kind)?, id(&asked.id)?, reason(&asked.reason)?);
+                    let life = asked.life.map(life).transpose()?;
+                    reason.clone_into(detail);
+                    let entry =
+                        desk.revocations.revoke(kind, id, reason, life).await.map_err(|error| failure(&error))?;
+                    Ok(RevokeResponse { revocation: Some(spoken(entry)) })
+                })
+            })
+            .await
     }
 
     async fn reinstate(&self, request: Request<ReinstateRequest>) -> Result<Response<ReinstateResponse>, Status> {
         let what = Write { action: "reinstate", target: target(request.get_ref().kind, &request.get_ref().id) };
-        self.write(request, Role::Operator, what, async |asked, detail| {
-            let (kind, id, reason) = (kind(asked.kind)?, id(&asked.id)?, reason(&asked.reason)?);
-            reason.clone_into(detail);
-            let was_revoked = self.revocations.reinstate(kind, id, reason).await.map_err(|error| failure(&error))?;
-            Ok(ReinstateResponse { was_revoked })
-        })
-        .await
+        self.0
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    let (kind, id, reason) = (kind(asked.kind)?, id(&asked.id)?, reason(&asked.reason)?);
+                    reason.clone_into(detail);
+                    let was_revoked =
+                        desk.revocations.reinstate(kind, id, reason).await.map_err(|error| failure(&error))?;
+                    Ok(ReinstateResponse { was_revoked })
+                })
+            })
+            .await
     }
 
     async fn list_revocations(
         &self,
         request: Request<ListRevocationsRequest>,
     ) -> Result<Response<ListRevocationsResponse>, Status> {
-        self.reader(&request)?;
+        self.0.reader(&request)?;
         let asked = request.into_inner();
         let kind = if asked.kind == 0 { None } else { Some(kind(asked.kind)?) };
         let count = page_size(asked.page_size);
         let (entries, next) = self
+            .0
             .revocations
             .list(kind, &asked.contains, &asked.page_token, count)
             .await
@@ -152,28 +186,31 @@ impl Admin for Administration {
     async fn put_device(&self, request: Request<PutDeviceRequest>) -> Result<Response<Device>, Status> {
         let named = request.get_ref().device.as_ref().map(|device| device.id.clone()).unwrap_or_default();
         let what = Write { action: "device.put", target: format!("device:{}", cut(&named)) };
-        self.write(request, Role::Operator, what, async |asked, detail| {
-            let device = asked.device.ok_or_else(|| Status::invalid_argument("`device` is missing"))?;
-            let changes = changes(&device, &asked.clear)?;
-            let id = DeviceId::from(id(&device.id)?);
-            if asked.create_only && self.devices.get(&id).await.map_err(|error| failure(&error))?.is_some() {
-                return Err(Status::already_exists(format!("device `{id}` is registered already")));
-            }
-            if changes.set.is_empty() && changes.clear.is_empty() {
-                return Err(Status::invalid_argument("no field is set"));
-            }
-            let names = changes.set.iter().map(|(name, _)| *name).chain(changes.clear.iter().copied());
-            *detail = names.collect::<Vec<_>>().join(", ");
-            let record = self.devices.write(&id, &changes).await.map_err(|error| failure(&error))?;
-            Ok(answer(&id, &record))
-        })
-        .await
+        self.0
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    let device = asked.device.ok_or_else(|| Status::invalid_argument("`device` is missing"))?;
+                    let changes = changes(&device, &asked.clear)?;
+                    let id = DeviceId::from(id(&device.id)?);
+                    if asked.create_only && desk.devices.get(&id).await.map_err(|error| failure(&error))?.is_some() {
+                        return Err(Status::already_exists(format!("device `{id}` is registered already")));
+                    }
+                    if changes.set.is_empty() && changes.clear.is_empty() {
+                        return Err(Status::invalid_argument("no field is set"));
+                    }
+                    let names = changes.set.iter().map(|(name, _)| *name).chain(changes.clear.iter().copied());
+                    *detail = names.collect::<Vec<_>>().join(", ");
+                    let record = desk.devices.write(&id, &changes).await.map_err(|error| failure(&error))?;
+                    Ok(answer(&id, &record))
+                })
+            })
+            .await
     }
 
     async fn get_device(&self, request: Request<GetDeviceRequest>) -> Result<Response<Device>, Status> {
-        self.reader(&request)?;
+        self.0.reader(&request)?;
         let id = DeviceId::from(id(&request.get_ref().id)?);
-        let record = self.known(&id).await?;
+        let record = self.0.known(&id).await?;
         Ok(Response::new(answer(&id, &record)))
     }
 
@@ -181,14 +218,14 @@ impl Admin for Administration {
         &self,
         request: Request<ListDevicesRequest>,
     ) -> Result<Response<ListDevicesResponse>, Status> {
-        self.reader(&request)?;
+        self.0.reader(&request)?;
         let asked = request.into_inner();
         if !asked.status.is_empty() && DeviceStatus::parse(&asked.status).is_none() {
             return Err(Status::invalid_argument("`status` must be `active`, `suspended` or `revoked`"));
         }
         let count = page_size(asked.page_size);
         let (found, next) =
-            self.devices.list(&asked.id_prefix, &asked.page_token, count).await.map_err(|error| failure(&error))?;
+            self.0.devices.list(&asked.id_prefix, &asked.page_token, count).await.map_err(|error| failure(&error))?;
         let devices =
             found.iter().filter(|(_, record)| matches(&asked, record)).map(|(id, record)| answer(id, record)).collect();
         Ok(Response::new(ListDevicesResponse { devices, next_page_token: next.unwrap_or_default() }))
@@ -196,18 +233,23 @@ impl Admin for Administration {
 
     async fn suspend_device(&self, request: Request<SuspendDeviceRequest>) -> Result<Response<Device>, Status> {
         let what = Write { action: "device.suspend", target: format!("device:{}", cut(&request.get_ref().id)) };
-        self.write(request, Role::Operator, what, async |asked, detail| {
-            reason(&asked.reason)?.clone_into(detail);
-            let id = DeviceId::from(id(&asked.id)?);
-            self.known(&id).await?;
-            let reason = Some(asked.reason).filter(|reason| !reason.trim().is_empty());
-            let device = Device { status: Some("suspended".into()), status_reason: reason, ..Device::default() };
-            let clear = if device.status_reason.is_none() { vec!["status_reason".to_owned()] } else { Vec::new() };
-            let changes = changes(&device, &clear)?;
-            let record = self.devices.write(&id, &changes).await.map_err(|error| failure(&error))?;
-            Ok(answer(&id, &record))
-        })
-        .await
+        self.0
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    reason(&asked.reason)?.clone_into(detail);
+                    let id = DeviceId::from(id(&asked.id)?);
+                    desk.known(&id).await?;
+                    let reason = Some(asked.reason).filter(|reason| !reason.trim().is_empty());
+                    let device =
+                        Device { status: Some("suspended".into()), status_reason: reason, ..Device::default() };
+                    let clear =
+                        if device.status_reason.is_none() { vec!["status_reason".to_owned()] } else { Vec::new() };
+                    let changes = changes(&device, &clear)?;
+                    let record = desk.devices.write(&id, &changes).await.map_err(|error| failure(&error))?;
+                    Ok(answer(&id, &record))
+                })
+            })
+            .await
     }
 
     async fn delete_device(
@@ -215,27 +257,30 @@ impl Admin for Administration {
         request: Request<DeleteDeviceRequest>,
     ) -> Result<Response<DeleteDeviceResponse>, Status> {
         let what = Write { action: "device.delete", target: format!("device:{}", cut(&request.get_ref().id)) };
-        self.write(request, Role::Admin, what, async |asked, _| {
-            let id = DeviceId::from(id(&asked.id)?);
-            if self.devices.delete(&id).await.map_err(|error| failure(&error))? {
-                return Ok(DeleteDeviceResponse {});
-            }
-            Err(Status::not_found(format!("device `{id}` is not registered")))
-        })
-        .await
+        self.0
+            .write(request, Role::Admin, what, |desk, asked, _| {
+                Box::pin(async move {
+                    let id = DeviceId::from(id(&asked.id)?);
+                    if desk.devices.delete(&id).await.map_err(|error| failure(&error))? {
+                        return Ok(DeleteDeviceResponse {});
+                    }
+                    Err(Status::not_found(format!("device `{id}` is not registered")))
+                })
+            })
+            .await
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<Explanation>, Status> {
-        self.reader(&request)?;
+        self.0.reader(&request)?;
         let ExplainRequest { what, client_address } = request.into_inner();
         let client = client_address.map(|text| text.parse::<IpAddr>()).transpose();
         let client = client.map_err(|_| Status::invalid_argument("`client_address` is no IP address"))?;
         let explanation = match what {
-            Some(What::Request(check)) => self.explainer.explain(&check.encode_to_vec(), client).await,
+            Some(What::Request(check)) => self.0.explainer.explain(&check.encode_to_vec(), client).await,
             Some(What::DecisionId(text)) => {
                 let id = DecisionId::parse(&text)
                     .ok_or_else(|| Status::invalid_argument("a decision id is 32 hexadecimal digits"))?;
-                self.explainer.recorded(id).await.ok_or_else(|| {
+                self.0.explainer.recorded(id).await.ok_or_else(|| {
                     Status::not_found(format!("decision {id} is not remembered here: look it up in the audit records"))
                 })?
             }
@@ -245,8 +290,8 @@ impl Admin for Administration {
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        self.reader(&request)?;
-        Ok(Response::new(self.instance.status().await))
+        self.0.reader(&request)?;
+        Ok(Response::new(self.0.instance.status().await))
     }
 }
 

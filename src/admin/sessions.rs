@@ -42,16 +42,16 @@ pub(super) struct SessionService(pub(super) Arc<Administration>);
 
 type Overviews = Pin<Box<dyn Stream<Item = Result<wire::Overview, Status>> + Send>>;
 
-impl SessionService {
-    fn desk(&self) -> Result<&SessionDesk, Status> {
-        self.0.sessions.as_ref().ok_or_else(|| Status::unimplemented("this process remembers no sessions"))
+impl Administration {
+    fn sessions(&self) -> Result<&SessionDesk, Status> {
+        self.sessions.as_ref().ok_or_else(|| Status::unimplemented("this process remembers no sessions"))
     }
 
     /// Every session that matches, up to [`MOST`].
     async fn find(&self, filter: &Filter) -> Result<Vec<Listed>, Status> {
         let (mut all, mut cursor) = (Vec::new(), String::new());
         loop {
-            let page = self.desk()?.registry.list(filter, &cursor, PAGE).await;
+            let page = self.sessions()?.registry.list(filter, &cursor, PAGE).await;
             let (found, next) = page.map_err(|error| failure(&error))?;
             all.extend(found);
             match next {
@@ -67,9 +67,9 @@ impl SessionService {
 
     /// The notice first: it is what every replica heeds, and what outlives a loss of the store.
     async fn end_one(&self, listed: Listed, why: &str) -> Result<(), StoreError> {
-        let Some(desk) = &self.0.sessions else { return Ok(()) };
+        let Some(desk) = &self.sessions else { return Ok(()) };
         let (login, keep) = (listed.0.text(), Some(desk.registry.keep()));
-        desk.notices.say((Kind::Login, &login), Word::Ended, self.0.clock.now(), keep).await?;
+        desk.notices.say((Kind::Login, &login), Word::Ended, self.clock.now(), keep).await?;
         desk.registry.end(listed, why).await
     }
 }
@@ -86,7 +86,7 @@ impl Sessions for SessionService {
         let asked = request.into_inner();
         let filter =
             Filter { subject: named(asked.subject), issuer: named(asked.issuer), id: None, ended: asked.ended };
-        let page = self.desk()?.registry.list(&filter, &asked.page_token, page_size(asked.page_size)).await;
+        let page = self.0.sessions()?.registry.list(&filter, &asked.page_token, page_size(asked.page_size)).await;
         let (found, next) = page.map_err(|error| failure(&error))?;
         let sessions = found.iter().map(|(_, session)| spoken(session)).collect();
         Ok(Response::new(wire::ListSessionsResponse { sessions, next_page_token: next.unwrap_or_default() }))
@@ -98,7 +98,8 @@ impl Sessions for SessionService {
     ) -> Result<Response<wire::ShowSessionResponse>, Status> {
         self.0.reader(&request)?;
         let id = request.into_inner().id;
-        let found = self.find(&Filter { id: Some(given(id.clone(), "id")?), ended: true, ..Filter::default() }).await?;
+        let found =
+            self.0.find(&Filter { id: Some(given(id.clone(), "id")?), ended: true, ..Filter::default() }).await?;
         if found.is_empty() {
             return Err(Status::not_found(format!("session `{}` is not known", cut(&id))));
         }
@@ -119,30 +120,32 @@ impl Sessions for SessionService {
         };
         let what = Write { action: "session.end", target };
         self.0
-            .write(request, Role::Operator, what, async |asked, detail| {
-                let why = reason(&asked.reason)?.to_owned();
-                let (id, subject) = (named(asked.id), named(asked.subject));
-                if id.is_some() == subject.is_some() {
-                    return Err(Status::invalid_argument("give either `id` or `subject`"));
-                }
-                let found = self.find(&Filter { subject, id, issuer: named(asked.issuer), ended: false }).await?;
-                let why = if why.is_empty() { "ended by an operator" } else { why.as_str() };
-                let mut ended = Vec::with_capacity(found.len());
-                for listed in found {
-                    let mut session = listed.1.clone();
-                    session.ended = Some(why.into());
-                    self.end_one(listed, why).await.map_err(|error| failure(&error))?;
-                    ended.push(spoken(&session));
-                }
-                *detail = format!("{} ended: {why}", ended.len());
-                Ok(wire::EndSessionsResponse { sessions: ended })
+            .write(request, Role::Operator, what, |desk, asked, detail| {
+                Box::pin(async move {
+                    let why = reason(&asked.reason)?.to_owned();
+                    let (id, subject) = (named(asked.id), named(asked.subject));
+                    if id.is_some() == subject.is_some() {
+                        return Err(Status::invalid_argument("give either `id` or `subject`"));
+                    }
+                    let found = desk.find(&Filter { subject, id, issuer: named(asked.issuer), ended: false }).await?;
+                    let why = if why.is_empty() { "ended by an operator" } else { why.as_str() };
+                    let mut ended = Vec::with_capacity(found.len());
+                    for listed in found {
+                        let mut session = listed.1.clone();
+                        session.ended = Some(why.into());
+                        desk.end_one(listed, why).await.map_err(|error| failure(&error))?;
+                        ended.push(spoken(&session));
+                    }
+                    *detail = format!("{} ended: {why}", ended.len());
+                    Ok(wire::EndSessionsResponse { sessions: ended })
+                })
             })
             .await
     }
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Overviews>, Status> {
         self.0.reader(&request)?;
-        let desk = self.desk()?.clone();
+        let desk = self.0.sessions()?.clone();
         let mut ticks = tokio::time::interval_at(Instant::now(), TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let overviews = stream::unfold((Arc::clone(&self.0), ticks), async |(administration, mut ticks)| {

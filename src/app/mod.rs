@@ -16,7 +16,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     news::NewsDesk,
@@ -282,6 +282,7 @@ impl Parts {
         let teller = events::teller(config, &pipeline, Arc::clone(&store), background)?;
         if teller.is_some() {
             let desk = NewsDesk { teller: teller.clone(), clock: pipeline.clock.clone() };
+            pipeline.devices.tell(Arc::new(desk.clone()));
             tokio::spawn(desk.sessions(pipeline.sessions.ends()));
         }
         let signals = events::start(config, &pipeline, store, background);
@@ -333,6 +334,7 @@ impl Parts {
             }),
             fleet: Some(admin::Fleet { registry: Arc::clone(devices), enrollment: self.enrollment.clone() }),
             behaviors: self.pipeline.behaviors.clone(),
+            writes: TaskTracker::new(),
         }))
     }
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::{
     admin::ports::DeviceChanges,
     clock::Clock,
-    domain::RevocationKind,
+    device::{Change, Witness},
+    domain::{DeviceId, RevocationKind},
     session::End,
     signals::{About, By, News, Standing, Teller},
 };
@@ -28,13 +30,13 @@ impl NewsDesk {
             RevocationKind::Subject => About::Subject(id),
             RevocationKind::Device => About::Device(id, Standing::Out),
         };
-        self.tell(about, reason).await;
+        self.tell(about, By::Admin, reason).await;
     }
 
     /// Of what can be taken back, only a device has a standing that others keep.
     pub(super) async fn reinstated(&self, kind: RevocationKind, id: &str, reason: &str) {
         if kind == RevocationKind::Device {
-            self.tell(About::Device(id.to_owned(), Standing::Back), reason).await;
+            self.tell(About::Device(id.to_owned(), Standing::Back), By::Admin, reason).await;
         }
     }
 
@@ -48,22 +50,35 @@ impl NewsDesk {
             (Some(_), None) => About::Device(id, Standing::Back),
             (None, None) => return,
         };
-        self.tell(about, set("status_reason").unwrap_or_default()).await;
+        self.tell(about, By::Admin, set("status_reason").unwrap_or_default()).await;
     }
 
     /// Sessions that were ended here, by an operator or by a rule. Until nobody ends any.
     pub(super) async fn sessions(self, mut ends: mpsc::Receiver<End>) {
         while let Some(End { issuer, subject, id, why, by_operator }) = ends.recv().await {
-            let Some(teller) = &self.teller else { return };
             let user = (issuer.as_str().to_owned(), subject.as_str().to_owned());
             let about = About::Session(id.as_str().to_owned(), Some(user));
             let by = if by_operator { By::Admin } else { By::Policy };
-            teller.tell(&News { about, by, at: self.clock.now(), reason: why.as_ref().to_owned() }).await;
+            self.tell(about, by, why.as_ref()).await;
         }
     }
 
-    async fn tell(&self, about: About, reason: &str) {
+    async fn tell(&self, about: About, by: By, reason: &str) {
         let Some(teller) = &self.teller else { return };
-        teller.tell(&News { about, by: By::Admin, at: self.clock.now(), reason: reason.to_owned() }).await;
+        teller.tell(&News { about, by, at: self.clock.now(), reason: reason.to_owned() }).await;
+    }
+}
+
+/// What the registry finds out by itself, or in bulk.
+#[async_trait]
+impl Witness for NewsDesk {
+    async fn hear(&self, id: &DeviceId, change: Change, reason: &str) {
+        let id = id.as_str().to_owned();
+        let (about, by) = match change {
+            Change::Judged(compliant) => (About::Compliance(id, compliant), By::Policy),
+            Change::NotCompliant => (About::Compliance(id, false), By::Admin),
+            Change::Out => (About::Device(id, Standing::Out), By::Admin),
+        };
+        self.tell(about, by, reason).await;
     }
 }

@@ -94,9 +94,10 @@ impl ports::Devices for DevicePort {
 
     async fn write(&self, id: &DeviceId, changes: &DeviceChanges) -> Result<DeviceRecord, StoreError> {
         let set: Vec<(&str, &str)> = changes.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let record = self.devices.write(id, &set, &changes.clear).await?;
+        self.devices.put(id, &set, &changes.clear).await?;
+        // Told before it is read back: written it is in any case.
         self.news.device(id.as_str(), changes).await;
-        Ok(record)
+        Ok(self.devices.get(id).await?.unwrap_or_default())
     }
 
     async fn delete(&self, id: &DeviceId) -> Result<bool, StoreError> {

@@ -7,6 +7,7 @@
 mod certificate;
 pub mod enroll;
 mod fleet;
+mod news;
 mod record;
 mod seen;
 mod settings;
@@ -14,7 +15,7 @@ mod sighting;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     certificate::{Certificates, ClientCertificate, Error},
     fleet::{Census, Filter, Found},
+    news::{Change, Witness},
     record::{FIELDS, Malformed, parse as parse_record, spoken_patch_level},
     settings::Settings,
     sighting::DeviceQuery,
@@ -59,6 +61,7 @@ pub struct Devices {
     seen: Seen,
     /// What the last count found, by whichever replica.
     census: ArcSwapOption<Census>,
+    witness: OnceLock<Arc<dyn Witness>>,
     counters: Counters,
 }
 
@@ -104,6 +107,7 @@ impl Devices {
             certificates,
             requirements: settings.requirements.clone(),
             census: ArcSwapOption::empty(),
+            witness: OnceLock::new(),
             counters: Counters::default(),
         });
         let (counter, interval) = (Arc::clone(&devices), settings.census_interval.get());
@@ -220,45 +224,6 @@ impl Devices {
     /// What a posture lacks of the requirements. Empty: compliant.
     pub fn issues(&self, posture: &enroll::Posture) -> Vec<enroll::Issue> {
         posture.issues(&self.requirements, self.clock.now())
-    }
-
-    /// Writes what somebody found out about the posture of a device, judged together with what its record knows already.
-    /// `None` where there is no such device.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn update_posture(
-        &self,
-        id: &DeviceId,
-        posture: enroll::Posture,
-    ) -> Result<Option<(DeviceRecord, Vec<enroll::Issue>)>, StoreError> {
-        let Some(record) = self.get(id).await? else { return Ok(None) };
-        let posture = posture.or(&record);
-        let issues = self.issues(&posture);
-        let fields = posture.judged(issues.is_empty(), self.clock.now());
-        let set: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let record = self.write(id, &set, &[]).await?;
-        Ok(Some((record, issues)))
-    }
-
-    /// Writes what somebody found out about a device's compliance: a signal, an agent, an MDM. `None` where there is no
-    /// such device: a signal registers nothing.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn set_compliance(
-        &self,
-        id: &DeviceId,
-        compliant: bool,
-        checked_at: UnixTime,
-    ) -> Result<Option<DeviceRecord>, StoreError> {
-        if self.get(id).await?.is_none() {
-            return Ok(None);
-        }
-        let (compliant, checked_at) = (compliant.to_string(), checked_at.as_secs().to_string());
-        self.write(id, &[("compliant", &compliant), ("checked_at", &checked_at)], &[]).await.map(Some)
     }
 
     /// Says whether there was one.

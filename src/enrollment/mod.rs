@@ -95,26 +95,17 @@ struct Refused {
     issues: Vec<Issue>,
 }
 
+/// To its end and its record, also when the agent has hung up meanwhile.
+async fn whole(work: impl Future<Output = Response> + Send + 'static) -> Response {
+    tokio::spawn(work).await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
 async fn enroll(State(desk): State<Arc<Desk>>, body: Bytes) -> Response {
-    let Ok(_place) = desk.places.try_acquire() else { return busy() };
-    let application: Application = match serde_json::from_slice(&body) {
-        Ok(application) => application,
-        Err(error) => return unreadable(&error),
-    };
-    let result = desk.enrollment.enroll(application.code.expose(), &application.csr, &application.device).await;
-    let result = result.map(|(enrolled, user)| (enrolled, Some(user)));
-    desk.answer("device.enroll", result)
+    whole(async move { desk.enroll(&body).await }).await
 }
 
 async fn renew(State(desk): State<Arc<Desk>>, body: Bytes) -> Response {
-    let Ok(_place) = desk.places.try_acquire() else { return busy() };
-    let Wish { certificate, csr, time, signature, device } = match serde_json::from_slice(&body) {
-        Ok(wish) => wish,
-        Err(error) => return unreadable(&error),
-    };
-    let renewal = Renewal { certificate, csr, time, signature };
-    let result = desk.enrollment.renew(&renewal, &device).await.map(|enrolled| (enrolled, None));
-    desk.answer("device.renew", result)
+    whole(async move { desk.renew(&body).await }).await
 }
 
 async fn authority(State(desk): State<Arc<Desk>>) -> Response {
@@ -133,6 +124,28 @@ fn unreadable(error: &serde_json::Error) -> Response {
 }
 
 impl Desk {
+    async fn enroll(&self, body: &[u8]) -> Response {
+        let Ok(_place) = self.places.try_acquire() else { return busy() };
+        let application: Application = match serde_json::from_slice(body) {
+            Ok(application) => application,
+            Err(error) => return unreadable(&error),
+        };
+        let result = self.enrollment.enroll(application.code.expose(), &application.csr, &application.device).await;
+        let result = result.map(|(enrolled, user)| (enrolled, Some(user)));
+        self.answer("device.enroll", result)
+    }
+
+    async fn renew(&self, body: &[u8]) -> Response {
+        let Ok(_place) = self.places.try_acquire() else { return busy() };
+        let Wish { certificate, csr, time, signature, device } = match serde_json::from_slice(body) {
+            Ok(wish) => wish,
+            Err(error) => return unreadable(&error),
+        };
+        let renewal = Renewal { certificate, csr, time, signature };
+        let result = self.enrollment.renew(&renewal, &device).await.map(|enrolled| (enrolled, None));
+        self.answer("device.renew", result)
+    }
+
     fn answer(&self, action: &str, result: Result<(Enrolled, Option<String>), EnrollError>) -> Response {
         match result {
             Ok((enrolled, user)) => {

@@ -10,6 +10,8 @@ pub(super) struct Counters {
     refused: [Counter; Code::ALL.len()],
     /// Answered with "try again".
     pub(super) later: Counter,
+    /// Not in force, or not all of it, for a key in the store that cannot be read.
+    pub(super) unreadable: Counter,
     pub(super) logouts: Counter,
     pub(super) logouts_refused: Counter,
     /// Unix seconds.
@@ -22,6 +24,7 @@ impl Default for Counters {
             taken: (0..=EventType::ALL.len()).map(|_| Default::default()).collect(),
             refused: Default::default(),
             later: Counter::default(),
+            unreadable: Counter::default(),
             logouts: Counter::default(),
             logouts_refused: Counter::default(),
             last_taken: Gauge::default(),
@@ -53,6 +56,8 @@ impl Counters {
         }
         let help = "Security event tokens whose transmitter was told to try again";
         page.counter("countersign_signals_deferred", help, &[], &self.later);
+        let help = "Security event and logout tokens that were refused because a key in the store cannot be read";
+        page.counter("countersign_signals_unreadable", help, &[], &self.unreadable);
         const LOGOUTS: &str = "Back-channel logouts";
         page.counter("countersign_signals_logouts", LOGOUTS, &[("outcome", "done")], &self.logouts);
         page.counter("countersign_signals_logouts", LOGOUTS, &[("outcome", "refused")], &self.logouts_refused);

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use super::{
     logout,
     receiver::{Receiver, Way},
-    set::{Code, Problem},
+    set::{Code, Problem, invalid},
 };
 
 /// Largest body, in octets.
@@ -70,15 +70,11 @@ async fn push(State(door): State<Door>, request: Request) -> Response {
 }
 
 async fn back_channel(State(door): State<Door>, request: Request) -> Response {
-    let taken = match door.room.try_acquire() {
-        Err(_) => Err("too many at a time".to_owned()),
-        Ok(_place) => {
-            let (parts, body) = request.into_parts();
-            match read(&parts.headers, "application/x-www-form-urlencoded", body).await {
-                Ok(form) => logout::take(&door.receiver, &form).await,
-                Err(why) => Err(why.to_owned()),
-            }
-        }
+    let Ok(_place) = door.room.try_acquire() else { return answer(&Problem::Later("too many at a time")) };
+    let (parts, body) = request.into_parts();
+    let taken = match read(&parts.headers, "application/x-www-form-urlencoded", body).await {
+        Ok(form) => logout::take(&door.receiver, &form).await,
+        Err(why) => invalid(why),
     };
     let no_store = [(CACHE_CONTROL, "no-store")];
     match taken {
@@ -86,7 +82,13 @@ async fn back_channel(State(door): State<Door>, request: Request) -> Response {
             door.receiver.counters.logouts.increment();
             (StatusCode::OK, no_store).into_response()
         }
-        Err(why) => {
+        // 400 says that the request is wrong; this one is not, and may be sent again.
+        Err(Problem::Later(why)) => {
+            door.receiver.counters.later.increment();
+            tracing::warn!(why, "a back-channel logout could not be taken for now");
+            answer(&Problem::Later(why))
+        }
+        Err(Problem::Refused(_, why)) => {
             door.receiver.counters.logouts_refused.increment();
             tracing::warn!(why, "a back-channel logout was refused");
             let words = json!({"error": "invalid_request", "error_description": why});

@@ -4,13 +4,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    receiver::Receiver,
+    receiver::{PATIENCE, Receiver, UNREADABLE, later},
     set::{self, LEEWAY, Problem},
     settings::LogoutSettings,
 };
 use crate::{
     domain::{RevocationKind, UnixTime},
     identity::{Signed, Signer},
+    store::StoreErrorKind,
     telemetry::audit::{AdminRecord, fingerprint},
 };
 
@@ -29,19 +30,18 @@ pub(super) struct Provider {
 ///
 /// # Errors
 ///
-/// What is wrong with it, in words.
-pub(super) async fn take(receiver: &Receiver, form: &str) -> Result<(), String> {
+/// What is wrong with it, or that it cannot be taken now.
+pub(super) async fn take(receiver: &Receiver, form: &str) -> Result<(), Problem> {
     let mut tokens = url::form_urlencoded::parse(form.as_bytes()).filter(|(name, _)| name == "logout_token");
     let (Some((_, token)), None) = (tokens.next(), tokens.next()) else {
-        return Err("`logout_token` must be there once".into());
+        return set::invalid("`logout_token` must be there once");
     };
-    apply(receiver, &token).await.map_err(|problem| match problem {
-        Problem::Refused(_, why) => why,
-        Problem::Later(why) => why.to_owned(),
-    })
+    let deadline = Instant::now() + PATIENCE;
+    let taken = tokio::time::timeout_at(deadline, apply(receiver, &token, deadline)).await;
+    taken.unwrap_or(Err(Problem::Later("too slow: try again")))
 }
 
-async fn apply(receiver: &Receiver, text: &str) -> Result<(), Problem> {
+async fn apply(receiver: &Receiver, text: &str, deadline: Instant) -> Result<(), Problem> {
     let Some(token) = Signed::parse(text) else { return set::invalid("not a signed token in compact form") };
     // Providers from before `logout+jwt` was named send `JWT` or nothing.
     if !matches!(token.typ(), None | Some("logout+jwt" | "jwt")) {
@@ -50,7 +50,7 @@ async fn apply(receiver: &Receiver, text: &str) -> Result<(), Problem> {
     let issuer = token.payload().get("iss").and_then(Value::as_str).unwrap_or_default();
     let known = receiver.providers.iter().find(|known| known.settings.issuer == issuer);
     let Some(provider) = known else { return set::invalid("the issuer may not log out here") };
-    provider.signer.verify(&token, Instant::now() + super::receiver::PATIENCE).await?;
+    provider.signer.verify(&token, deadline).await?;
     let now = receiver.parts.clock.now();
     let (claims, issued) = claims(receiver, provider, token.payload(), now)?;
     let seen = receiver.seen_key(issuer, claims.jti);
@@ -67,20 +67,30 @@ async fn apply(receiver: &Receiver, text: &str) -> Result<(), Problem> {
         (None, Some(subject)) => (revocations.revoke_until(subject, issued).await, format!("sub:{subject}")),
         (None, None) => return set::invalid("neither `sid` nor `sub`"),
     };
-    written.map_err(|error| super::receiver::later(&error))?;
+    let record = |target: String, outcome: &str, why: &str| {
+        receiver.parts.auditor.admin(AdminRecord {
+            at: now,
+            actor: format!("signals:{issuer}").into(),
+            peer: None,
+            action: "signal.logout".to_owned(),
+            target,
+            outcome: outcome.to_owned(),
+            detail: Some(format!("{why}token {}", fingerprint(claims.jti))),
+        });
+    };
+    match written {
+        Ok(()) => record(target, "done", ""),
+        Err(error) if error.kind == StoreErrorKind::Malformed => {
+            tracing::error!(%error, provider = issuer, on = target, "{UNREADABLE}");
+            receiver.counters.unreadable.increment();
+            record(target, "failed", &format!("{UNREADABLE}, "));
+            return set::invalid(UNREADABLE);
+        }
+        Err(error) => return Err(later(&error)),
+    }
+    // Last: what is remembered is in force, and in the audit.
     let life = receiver.settings.max_age.get() + LEEWAY;
-    let remembered = receiver.parts.store.write(&seen, b"1", Some(life)).await;
-    remembered.map_err(|error| super::receiver::later(&error))?;
-    receiver.parts.auditor.admin(AdminRecord {
-        at: now,
-        actor: format!("signals:{issuer}").into(),
-        peer: None,
-        action: "signal.logout".to_owned(),
-        target,
-        outcome: "done".to_owned(),
-        detail: Some(format!("token {}", fingerprint(claims.jti))),
-    });
-    Ok(())
+    receiver.parts.store.write(&seen, b"1", Some(life)).await.map_err(|error| later(&error))
 }
 
 struct Claims<'a> {
@@ -98,9 +108,9 @@ fn claims<'a>(
 ) -> Result<(Claims<'a>, UnixTime), Problem> {
     set::audience_is(payload, &provider.settings.audience)?;
     let issued = set::issued(payload, now, receiver.settings.max_age.get())?;
-    if let Some(expires) = payload.get("exp")
-        && set::date(expires).is_none_or(|expires| expires.plus(LEEWAY) <= now)
-    {
+    // Drafts and the first final text did not name it; errata set 1 demands it.
+    let Some(expires) = payload.get("exp") else { return set::invalid("`exp` is missing") };
+    if set::date(expires).is_none_or(|expires| expires.plus(LEEWAY) <= now) {
         return set::invalid("the token has expired");
     }
     if payload.get("nonce").is_some() {

@@ -87,7 +87,7 @@ impl Signals {
         for (index, known) in receiver.transmitters.iter().enumerate() {
             let (receiver, fetcher, cancel) = (Arc::clone(&receiver), Arc::clone(&fetcher), cancel.clone());
             if known.settings.stream.is_some() {
-                let stream = Stream { receiver, fetcher, index, cancel: cancel.clone() };
+                let stream = Stream { receiver, fetcher, index };
                 tokio::spawn(async move { cancel.run_until_cancelled(stream.run()).await });
             } else if let Some(poller) = poller(known, receiver, fetcher) {
                 tokio::spawn(async move { cancel.run_until_cancelled(poller.run()).await });
@@ -107,7 +107,7 @@ fn poller(known: &Transmitter, receiver: Arc<Receiver>, fetcher: Arc<Fetcher>) -
     let settings = known.settings.poll.clone()?;
     let url = crate::identity::check_address(&settings.url).ok()?;
     let (issuer, asking) = (known.settings.issuer.clone(), Arc::clone(&known.asking));
-    Some(Poller { receiver, fetcher, issuer, url, settings, asking })
+    Some(Poller { receiver, fetcher, issuer, url, settings, asking, of_stream: false })
 }
 
 impl Source for Signals {

@@ -20,7 +20,7 @@ use crate::{
         Secret,
         metric::{Counter, Gauge},
     },
-    identity::{Fetcher, Outgoing},
+    identity::{FetchProblem, Fetcher, Outgoing},
 };
 
 /// Longest pause between two attempts that failed.
@@ -46,6 +46,19 @@ pub(super) struct Poller {
     pub(super) url: Url,
     pub(super) settings: PollSettings,
     pub(super) asking: Arc<Asking>,
+    /// The address is a stream's, and means nothing without it.
+    pub(super) of_stream: bool,
+}
+
+/// Why a question brought nothing.
+#[derive(Debug)]
+enum Failure {
+    /// There is nobody at this address.
+    Gone,
+    /// The answer is larger than what is read.
+    TooLarge,
+    /// In words, and how long the transmitter wants to be left alone.
+    Other(String, Option<Duration>),
 }
 
 /// What is told with the next question.
@@ -69,14 +82,17 @@ struct Answer {
 }
 
 impl Poller {
-    /// Asks for ever.
+    /// Asks for ever; where the address is a stream's, until there is nobody there any more.
     pub(super) async fn run(self) {
-        let (mut told, mut failures) = (Told::default(), 0_u32);
+        let (mut told, mut failures, mut most) = (Told::default(), 0_u32, self.settings.max_events);
         loop {
             let asked = Instant::now();
-            let pause = match self.ask(&told).await {
+            let pause = match self.ask(&told, most).await {
                 Ok(answer) => {
                     failures = 0;
+                    if !answer.more_available {
+                        most = self.settings.max_events;
+                    }
                     self.asking.answered.increment();
                     self.asking.last.set(self.receiver.parts.clock.now().as_secs() as f64);
                     let (next, held_up) = self.take(answer.sets).await;
@@ -89,8 +105,22 @@ impl Poller {
                     }
                 }
                 // Nothing came in all that time: that is what long polling is.
-                Err(_) if self.is_long() && asked.elapsed() >= self.settings.wait.get() => Duration::ZERO,
-                Err((why, retry_after)) => {
+                Err(Failure::Other(..)) if self.is_long() && asked.elapsed() >= self.settings.wait.get() => {
+                    Duration::ZERO
+                }
+                Err(Failure::Gone) if self.of_stream => return,
+                Err(Failure::TooLarge) if most > 1 => {
+                    self.asking.failed.increment();
+                    most /= 2;
+                    tracing::warn!(
+                        transmitter = self.issuer,
+                        most,
+                        "a transmitter's answer is too large: fewer events are asked for"
+                    );
+                    Duration::ZERO
+                }
+                Err(failure) => {
+                    let (why, retry_after) = failure.words();
                     self.asking.failed.increment();
                     if failures == 0 {
                         tracing::warn!(transmitter = self.issuer, why, "a transmitter cannot be asked for events");
@@ -113,9 +143,9 @@ impl Poller {
         !self.settings.wait.get().is_zero()
     }
 
-    async fn ask(&self, told: &Told) -> Result<Answer, (String, Option<Duration>)> {
+    async fn ask(&self, told: &Told, most: u32) -> Result<Answer, Failure> {
         let mut body = serde_json::to_value(told).unwrap_or_else(|_| json!({}));
-        body["maxEvents"] = self.settings.max_events.into();
+        body["maxEvents"] = most.into();
         // What is to be told is told at once.
         body["returnImmediately"] = (!self.is_long() || !told.is_empty()).into();
         let authorization = self.settings.authorization_header.as_ref().map(Secret::expose);
@@ -124,11 +154,16 @@ impl Poller {
         let timeout = self.is_long().then(|| self.settings.wait.get());
         let body = body.to_string().into_bytes();
         let request = Outgoing { method: ::http::Method::POST, url: &self.url, headers: &headers, body, timeout };
-        let answer = self.fetcher.send(request).await.map_err(|error| (error.to_string(), None))?;
-        if answer.status != 200 {
-            return Err((format!("answered {}", answer.status), answer.retry_after));
+        let answer = self.fetcher.send(request).await.map_err(|error| match error {
+            FetchProblem::TooLarge => Failure::TooLarge,
+            other => Failure::Other(other.to_string(), None),
+        })?;
+        match answer.status {
+            200 => serde_json::from_slice(&answer.body)
+                .map_err(|_| Failure::Other("answered something else than RFC 8936 says".into(), None)),
+            404 | 410 => Err(Failure::Gone),
+            other => Err(Failure::Other(format!("answered {other}"), answer.retry_after)),
         }
-        serde_json::from_slice(&answer.body).map_err(|_| ("answered something else than RFC 8936 says".into(), None))
     }
 
     /// Takes each; says what to tell of them, and whether any could not be written for now.
@@ -148,6 +183,16 @@ impl Poller {
             }
         }
         (told, held_up)
+    }
+}
+
+impl Failure {
+    fn words(self) -> (String, Option<Duration>) {
+        match self {
+            Self::Gone => ("answered that there is nothing at its address (404)".to_owned(), None),
+            Self::TooLarge => ("a single event is larger than what is read".to_owned(), None),
+            Self::Other(why, retry_after) => (why, retry_after),
+        }
     }
 }
 

@@ -34,6 +34,10 @@ use crate::{
 /// Longest that one token may take; its transmitter tries again after that.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Of a key in the store that cannot be read: sending a token again changes nothing until somebody has mended it. Until then
+/// nobody whom it names is let in.
+pub(super) const UNREADABLE: &str = "a key in the store that this would change cannot be read: it must be mended first";
+
 /// What became of a token that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -174,12 +178,16 @@ impl Receiver {
         };
         let (outcome, target) = if event.kind.is_of_the_stream() {
             self.stream(transmitter, event).await?;
-            (Outcome::Informed, "the stream".to_owned())
+            (Some(Outcome::Informed), "the stream".to_owned())
         } else {
             self.react(transmitter, event, claims).await?
         };
-        self.counters.taken(Some(event.kind), outcome);
         self.record(transmitter, event, &target, outcome, claims.jti);
+        let Some(outcome) = outcome else {
+            self.counters.unreadable.increment();
+            return invalid(UNREADABLE);
+        };
+        self.counters.taken(Some(event.kind), outcome);
         Ok(outcome)
     }
 
@@ -195,13 +203,14 @@ impl Receiver {
         }
         let now = clock.now();
         if let Some(state) = event.text("state") {
-            let held = store.read(&[keys::signal_state(issuer)]).await.map_err(|error| later(&error))?.pop();
-            let held = held.transpose().map_err(|error| later(&error))?.flatten();
-            let text = held.map(|held| String::from_utf8_lossy(&held.value).into_owned()).unwrap_or_default();
-            let Some((asked, _)) = text.split_once(' ').filter(|(_, wanted)| *wanted == state) else {
-                return refused(Code::InvalidState, "the state is not the one that was asked for");
+            let held = match is_word(state) {
+                true => store.read(&[keys::signal_state(issuer, state)]).await.map_err(|error| later(&error))?.pop(),
+                false => None,
             };
-            let asked = asked.parse().map(UnixTime::from_millis).unwrap_or(now);
+            let Some(held) = held.and_then(Result::ok).flatten() else {
+                return refused(Code::InvalidState, "the state is none that was asked for");
+            };
+            let asked = String::from_utf8_lossy(&held.value).parse().map(UnixTime::from_millis).unwrap_or(now);
             verified.lag.set(now.since(asked).as_secs_f64());
         }
         verified.at.set(now.as_secs() as f64);
@@ -209,12 +218,13 @@ impl Receiver {
         Ok(())
     }
 
+    /// What became of it, and for whom. No outcome: a key cannot be read, so that not all of it is in force.
     async fn react(
         &self,
         transmitter: &Transmitter,
         event: &Event<'_>,
         claims: &Claims<'_>,
-    ) -> Result<(Outcome, String), Problem> {
+    ) -> Result<(Option<Outcome>, String), Problem> {
         let Some(subject) = claims.subject else { return invalid("`sub_id` is missing") };
         let critical = transmitter.critical.get().map(Vec::as_slice).unwrap_or_default();
         let names = Names { settings: &transmitter.settings.subjects, issuers: &self.issuers, critical };
@@ -228,22 +238,47 @@ impl Receiver {
             Ok(effects) => effects,
             Err(malformed) => return invalid(malformed.to_string()),
         };
-        let mut outcome = Outcome::Informed;
         for effect in &effects {
-            let changed = self.write(effect, claims.at).await?;
-            if outcome != Outcome::Done {
-                outcome = if changed { Outcome::Done } else { Outcome::Superseded };
+            if let Effect::Compliance(id, _) = effect {
+                self.registered(id).await?;
             }
         }
         let done = if effects.is_empty() { Reaction::Inform } else { reaction };
-        Ok((outcome, format!("{} ({})", target(&who), done.as_str())))
+        let target = format!("{} ({})", target(&who), done.as_str());
+        let mut outcome = Some(Outcome::Informed);
+        for effect in &effects {
+            match self.write(effect, claims.at).await {
+                Ok(true) => outcome = outcome.and(Some(Outcome::Done)),
+                Ok(false) if outcome == Some(Outcome::Informed) => outcome = Some(Outcome::Superseded),
+                Ok(false) => {}
+                // It stays so until somebody mends it, and checks refuse meanwhile. What else the event does is done.
+                Err(error) if error.kind == StoreErrorKind::Malformed => {
+                    let issuer = transmitter.signer.issuer();
+                    tracing::error!(%error, transmitter = issuer, event = event.kind.as_str(), on = target, "{UNREADABLE}");
+                    outcome = None;
+                }
+                Err(error) => return Err(later(&error)),
+            }
+        }
+        Ok((outcome, target))
+    }
+
+    /// A signal registers no device.
+    async fn registered(&self, id: &str) -> Result<(), Problem> {
+        match self.parts.devices.get(&id.into()).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => invalid("the device is not registered"),
+            // Malformed records can still be corrected by this very event.
+            Err(error) if error.kind == StoreErrorKind::Malformed => Ok(()),
+            Err(error) => Err(later(&error)),
+        }
     }
 
     /// Makes one change durable. Says whether it was not overtaken by a newer one.
-    async fn write(&self, effect: &Effect, at: UnixTime) -> Result<bool, Problem> {
+    async fn write(&self, effect: &Effect, at: UnixTime) -> Result<bool, StoreError> {
         let Parts { revocations, notices, .. } = &self.parts;
         let keep = Some(self.settings.keep.get());
-        let written = match effect {
+        match effect {
             Effect::RevokeToken(id) => {
                 revocations.revoke(RevocationKind::Token, id, "signal", None).await.map(|_| true)
             }
@@ -256,39 +291,34 @@ impl Receiver {
                 notices.say((*kind, id), *word, at, None).await
             }
             Effect::Say(kind, id, word) => notices.say((*kind, id), *word, at, keep).await,
-            Effect::Compliance(id, compliant) => return self.compliance(id, *compliant, at).await,
-        };
-        written.map_err(|error| later(&error))
+            Effect::Compliance(id, compliant) => self.compliance(id, *compliant, at).await,
+        }
     }
 
     /// Writes what the newest event says of a device. Whoever finds it overtaken writes what the newer one says, so that
     /// events that are taken at the same time on different replicas end in the same state.
-    async fn compliance(&self, id: &str, compliant: bool, at: UnixTime) -> Result<bool, Problem> {
+    async fn compliance(&self, id: &str, compliant: bool, at: UnixTime) -> Result<bool, StoreError> {
         let Parts { store, devices, .. } = &self.parts;
-        let (device, failed) = (id.into(), |error: StoreError| later(&error));
-        match devices.get(&device).await {
-            Ok(Some(_)) => {}
-            Ok(None) => return invalid("the device is not registered"),
-            // Malformed records can still be corrected by this very event.
-            Err(error) if error.kind == StoreErrorKind::Malformed => {}
-            Err(error) => return Err(later(&error)),
-        }
-        let key = keys::signal_device(id);
+        let (device, key) = (id.into(), keys::signal_device(id));
         // Of two of the same time the stricter stands.
         let order = at.as_millis().saturating_mul(2).saturating_add(u64::from(!compliant));
         let word = |compliant: bool| if compliant { "true" } else { "false" };
         let life = Some(self.settings.max_age.get() * 2);
-        let newest = store.raise(&key, &format!("{order} {}", word(compliant)), life).await.map_err(failed)?;
+        let newest = match store.raise(&key, &format!("{order} {}", word(compliant)), life).await {
+            // What was said before cannot be told: the stricter stands.
+            Err(error) if error.kind == StoreErrorKind::Malformed => false,
+            raised => raised?,
+        };
         let mut written = None;
         loop {
-            let held = store.read(std::slice::from_ref(&key)).await.map_err(failed)?.pop();
-            let held = held.transpose().map_err(failed)?.flatten();
+            let held = store.read(std::slice::from_ref(&key)).await?.pop().and_then(Result::ok).flatten();
             let text = held.map(|held| String::from_utf8_lossy(&held.value).into_owned()).unwrap_or_default();
             let says = text.ends_with(" true");
             if written == Some(says) {
                 return Ok(newest);
             }
-            devices.write(&device, &[("compliant", word(says))], &[]).await.map_err(failed)?;
+            // Not read back: what else stands in the record has no say in this.
+            devices.put(&device, &[("compliant", word(says))], &[]).await?;
             written = Some(says);
         }
     }
@@ -307,21 +337,25 @@ impl Receiver {
         Ok(entry.is_some_and(|entry| entry.is_ok_and(|held| held.is_some())))
     }
 
-    fn record(&self, transmitter: &Transmitter, event: &Event<'_>, target: &str, outcome: Outcome, jti: &str) {
-        tracing::info!(
-            transmitter = transmitter.signer.issuer(),
-            event = event.kind.as_str(),
-            outcome = outcome.as_str(),
-            "a security event was taken"
-        );
+    /// `None`: not all of it could be put in force.
+    fn record(&self, transmitter: &Transmitter, event: &Event<'_>, target: &str, outcome: Option<Outcome>, jti: &str) {
+        let (done, word) = outcome.map_or(("failed", UNREADABLE), |outcome| ("done", outcome.as_str()));
+        if let Some(outcome) = outcome {
+            tracing::info!(
+                transmitter = transmitter.signer.issuer(),
+                event = event.kind.as_str(),
+                outcome = outcome.as_str(),
+                "a security event was taken"
+            );
+        }
         self.parts.auditor.admin(AdminRecord {
             at: self.parts.clock.now(),
             actor: format!("signals:{}", transmitter.signer.issuer()).into(),
             peer: None,
             action: format!("signal.{}", event.kind.as_str()),
             target: target.to_owned(),
-            outcome: "done".to_owned(),
-            detail: Some(format!("{}, token {}", outcome.as_str(), fingerprint(jti))),
+            outcome: done.to_owned(),
+            detail: Some(format!("{word}, token {}", fingerprint(jti))),
         });
     }
 }
@@ -343,7 +377,12 @@ fn target(who: &Who) -> String {
     }
 }
 
-/// A store that does not answer may do so later; one that refuses an id never will.
+/// What [`super::stream`] asks a verification event to carry.
+fn is_word(state: &str) -> bool {
+    state.len() == 32 && state.bytes().all(|octet| octet.is_ascii_hexdigit())
+}
+
+/// A store that does not answer may do so later.
 pub(super) fn later(error: &StoreError) -> Problem {
     tracing::warn!(%error, "a security event could not be written");
     Problem::Later("the store cannot be written just now")

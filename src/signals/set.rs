@@ -171,6 +171,7 @@ pub(super) fn jti(payload: &Value) -> Result<&str, Problem> {
     }
 }
 
+/// When it was issued, if it may be believed now.
 pub(super) fn issued(payload: &Value, now: UnixTime, max_age: Duration) -> Result<UnixTime, Problem> {
     let Some(issued) = payload.get("iat").and_then(date) else { return invalid("`iat` is missing") };
     if issued > now.plus(LEEWAY) {
@@ -178,6 +179,12 @@ pub(super) fn issued(payload: &Value, now: UnixTime, max_age: Duration) -> Resul
     }
     if now.since(issued) > max_age {
         return invalid("the token is too old (`iat`)");
+    }
+    // RFC 7519 section 4.1.5: nobody has to send it, and whoever is sent it has to heed it.
+    if let Some(begins) = payload.get("nbf")
+        && date(begins).is_none_or(|begins| begins > now.plus(LEEWAY))
+    {
+        return invalid("the token is not valid yet (`nbf`)");
     }
     Ok(issued)
 }

@@ -14,6 +14,9 @@ use crate::{
     identity::{Algorithm, check_address, check_key_place},
 };
 
+/// Most tokens that are asked for at a time: a few kilobytes each, an answer of that many is within what is read.
+const MAX_EVENTS: u32 = 1000;
+
 /// What is done about an event, by its name.
 pub type Reactions = BTreeMap<EventType, Reaction>;
 
@@ -96,7 +99,7 @@ pub struct PollSettings {
     pub wait: Span,
     /// Pause between two questions of short polling that brought nothing.
     pub interval: Span,
-    /// How many tokens are asked for at a time.
+    /// How many tokens are asked for at a time, at most 1000; fewer where an answer would be over 1 MiB.
     pub max_events: u32,
 }
 
@@ -255,8 +258,8 @@ fn asking(at: &str, transmitter: &TransmitterSettings) -> Vec<(String, String)> 
             Ok(_) => {}
             Err(message) => found.push((format!("{at}.poll.url"), message)),
         }
-        if poll.max_events == 0 {
-            found.push((format!("{at}.poll.max_events"), "must be at least 1".into()));
+        if !(1..=MAX_EVENTS).contains(&poll.max_events) {
+            found.push((format!("{at}.poll.max_events"), format!("must be between 1 and {MAX_EVENTS}")));
         }
         if poll.interval.get() < Duration::from_millis(100) {
             found.push((format!("{at}.poll.interval"), "must be at least 100ms".into()));

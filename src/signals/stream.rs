@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
@@ -23,6 +23,12 @@ use crate::{
 
 pub(super) const PUSH: &str = "urn:ietf:rfc:8935";
 const POLL: &str = "urn:ietf:rfc:8936";
+/// How long a replica that makes a stream is waited for.
+const SET_UP: Duration = Duration::from_secs(60);
+/// How long a verification event may take at least.
+const LATE: Duration = Duration::from_secs(300);
+/// A stream that was there for so long is not lost again and again.
+const STEADY: Duration = Duration::from_secs(300);
 
 /// Looks after one transmitter's stream.
 #[derive(Debug)]
@@ -31,7 +37,6 @@ pub(super) struct Stream {
     pub(super) fetcher: Arc<Fetcher>,
     /// Which of the receiver's transmitters.
     pub(super) index: usize,
-    pub(super) cancel: CancellationToken,
 }
 
 /// What the metadata and the transmitter's answers say.
@@ -41,31 +46,76 @@ struct Found {
     poll: Option<Url>,
 }
 
+/// Why a transmitter did not do what was asked.
+struct Failure {
+    why: String,
+    /// It does not know what was asked about.
+    gone: bool,
+}
+
+impl<T: Into<String>> From<T> for Failure {
+    fn from(why: T) -> Self {
+        Self { why: why.into(), gone: false }
+    }
+}
+
 impl Stream {
-    /// Finds or makes the stream, then has it verified for ever.
+    /// Finds or makes the stream, asks at its address and has it verified, for ever: a stream that its transmitter has lost is
+    /// found or made anew.
     pub(super) async fn run(self) {
         let Some(settings) = self.transmitter().settings.stream.clone() else { return };
-        let mut failures = 0;
-        let found = loop {
-            match self.set_up(&settings).await {
-                Ok(found) => break found,
-                Err(why) => {
-                    failures += 1;
+        let (mut found, mut losses) = (self.found(&settings).await, 0);
+        loop {
+            let since = Instant::now();
+            let another = tokio::select! {
+                () = self.poll(&found, &settings) => None,
+                another = self.verified(&found, &settings) => Some(another),
+            };
+            found = match another {
+                Some(another) => another,
+                None => {
+                    losses = if since.elapsed() > STEADY { 1 } else { losses + 1 };
                     let transmitter = &*self.transmitter().settings.issuer;
+                    tracing::warn!(transmitter, losses, "a stream of security events is not there any more");
+                    tokio::time::sleep(back_off(losses)).await;
+                    self.found(&settings).await
+                }
+            };
+        }
+    }
+
+    async fn found(&self, settings: &StreamSettings) -> Found {
+        let transmitter = &*self.transmitter().settings.issuer;
+        let mut failures = 0;
+        loop {
+            match self.set_up(settings).await {
+                Ok(found) => {
+                    tracing::info!(transmitter, stream = found.stream, "a stream of security events is set up");
+                    return found;
+                }
+                Err(Failure { why, .. }) => {
+                    failures += 1;
                     tracing::warn!(transmitter, why, failures, "a stream of security events is not set up yet");
                     tokio::time::sleep(back_off(failures)).await;
                 }
             }
-        };
-        let transmitter = &*self.transmitter().settings.issuer;
-        tracing::info!(transmitter, stream = found.stream, "a stream of security events is set up");
-        if let Some(url) = found.poll.clone() {
-            self.poll(url, &settings);
         }
+    }
+
+    /// Until there is another stream in place of this one.
+    async fn verified(&self, found: &Found, settings: &StreamSettings) -> Found {
+        let transmitter = &*self.transmitter().settings.issuer;
         loop {
-            let asked = self.verify(&settings, &found).await;
-            if let Err(why) = &asked {
+            let asked = self.verify(settings, found).await;
+            if let Err(Failure { why, gone }) = &asked {
                 tracing::warn!(transmitter, why, "a verification event could not be asked for");
+                if *gone
+                    && let Ok(another) = self.set_up(settings).await
+                    && another.stream != found.stream
+                {
+                    tracing::warn!(transmitter, stream = another.stream, "another stream of security events is set up");
+                    return another;
+                }
             }
             let pause = if asked.is_ok() { settings.verify_every.get() } else { Duration::from_secs(30) };
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1))).await;
@@ -76,7 +126,9 @@ impl Stream {
         &self.receiver.transmitters[self.index]
     }
 
-    fn poll(&self, url: Url, settings: &StreamSettings) {
+    /// Until there is nobody at the stream's address. One that is pushed to has none.
+    async fn poll(&self, found: &Found, settings: &StreamSettings) {
+        let Some(url) = found.poll.clone() else { return std::future::pending().await };
         let transmitter = self.transmitter();
         let configured = transmitter.settings.poll.clone();
         let poller = Poller {
@@ -89,12 +141,12 @@ impl Stream {
                 ..configured.unwrap_or_default()
             },
             asking: Arc::clone(&transmitter.asking),
+            of_stream: true,
         };
-        let cancel = self.cancel.clone();
-        tokio::spawn(async move { cancel.run_until_cancelled(poller.run()).await });
+        poller.run().await;
     }
 
-    async fn set_up(&self, settings: &StreamSettings) -> Result<Found, String> {
+    async fn set_up(&self, settings: &StreamSettings) -> Result<Found, Failure> {
         let issuer = &*self.transmitter().settings.issuer;
         let metadata = self.call("GET", &metadata_address(issuer)?, settings, None, &[200]).await?;
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -108,16 +160,9 @@ impl Stream {
         let address = |name: &str| text(&metadata, name).map(|text| check_address(&text)).transpose();
         let configuration =
             address("configuration_endpoint")?.ok_or("the metadata have no `configuration_endpoint`")?;
-        let listed = self.call("GET", &configuration, settings, None, &[200, 404]).await?;
-        let listed = match listed {
-            Value::Array(streams) => streams,
-            one @ Value::Object(_) => vec![one],
-            _ => Vec::new(),
-        };
-        let ours = listed.into_iter().find(|stream| self.is_ours(stream, settings));
-        let stream = match ours {
+        let stream = match self.listed(&configuration, settings).await? {
             Some(stream) => stream,
-            None => self.call("POST", &configuration, settings, Some(self.wanted(settings)), &[200, 201]).await?,
+            None => self.made(&configuration, settings).await?,
         };
         if !self.is_ours(&stream, settings) {
             return Err("the stream is for another audience, or delivered in another way".into());
@@ -131,6 +176,36 @@ impl Stream {
             }
         };
         Ok(Found { stream: id, verification: address("verification_endpoint")?, poll })
+    }
+
+    /// The stream of ours that the transmitter has already.
+    async fn listed(&self, configuration: &Url, settings: &StreamSettings) -> Result<Option<Value>, Failure> {
+        let listed = match self.call("GET", configuration, settings, None, &[200, 404]).await? {
+            Value::Array(streams) => streams,
+            one @ Value::Object(_) => vec![one],
+            _ => Vec::new(),
+        };
+        Ok(listed.into_iter().find(|stream| self.is_ours(stream, settings)))
+    }
+
+    /// A new stream. Of many replicas that find none, one makes it; the others find it then.
+    async fn made(&self, configuration: &Url, settings: &StreamSettings) -> Result<Value, Failure> {
+        let store = &self.receiver.parts.store;
+        let key = keys::signal_setup(self.transmitter().signer.issuer());
+        let turn = rand::random::<[u8; 8]>();
+        let ours = store.create(&key, &turn, Some(SET_UP)).await.map_err(|error| error.to_string())?;
+        if !ours {
+            return Err("another replica is making it".into());
+        }
+        // Whoever had the turn before may have made it since we looked.
+        let made = match self.listed(configuration, settings).await {
+            Ok(Some(stream)) => Ok(stream),
+            Ok(None) => self.call("POST", configuration, settings, Some(self.wanted(settings)), &[200, 201]).await,
+            Err(failure) => Err(failure),
+        };
+        // Should it fail, the turn ends by itself.
+        let _ = store.exchange(&key, &turn, None).await;
+        made
     }
 
     fn is_ours(&self, stream: &Value, settings: &StreamSettings) -> bool {
@@ -159,13 +234,14 @@ impl Stream {
     }
 
     /// Asks for a verification event that carries a word of ours.
-    async fn verify(&self, settings: &StreamSettings, found: &Found) -> Result<(), String> {
+    async fn verify(&self, settings: &StreamSettings, found: &Found) -> Result<(), Failure> {
         let Some(url) = &found.verification else { return Ok(()) };
         let state = hex::encode(rand::random::<[u8; 16]>());
         let Receiver { parts, .. } = &*self.receiver;
-        let value = format!("{} {state}", parts.clock.now().as_millis());
-        let key = keys::signal_state(self.transmitter().signer.issuer());
-        let life = Some(settings.verify_every.get() * 2);
+        let value = parts.clock.now().as_millis().to_string();
+        // Of its own: other replicas ask as well, and each word is good until it is late.
+        let key = keys::signal_state(self.transmitter().signer.issuer(), &state);
+        let life = Some((settings.verify_every.get() * 2).max(LATE));
         parts.store.write(&key, value.as_bytes(), life).await.map_err(|error| error.to_string())?;
         let body = json!({"stream_id": found.stream, "state": state});
         self.call("POST", url, settings, Some(body), &[200, 202, 204]).await.map(drop)
@@ -179,7 +255,7 @@ impl Stream {
         settings: &StreamSettings,
         body: Option<Value>,
         good: &[u16],
-    ) -> Result<Value, String> {
+    ) -> Result<Value, Failure> {
         let authorization: &Secret = &settings.authorization_header;
         let headers = [
             ("accept", "application/json"),
@@ -191,7 +267,8 @@ impl Stream {
         let request = Outgoing { method, url, headers: &headers, body, timeout: None };
         let answer = self.fetcher.send(request).await.map_err(|error| error.to_string())?;
         if !good.contains(&answer.status) {
-            return Err(format!("`{}` answered {}", url.path(), answer.status));
+            let why = format!("`{}` answered {}", url.path(), answer.status);
+            return Err(Failure { why, gone: matches!(answer.status, 404 | 410) });
         }
         Ok(serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
     }

@@ -68,9 +68,14 @@ pub fn signal_device(id: &str) -> String {
     format!("cs:signal-device:{id}")
 }
 
-/// `cs:signal-state:<issuer>`: the word that a transmitter's next verification event must carry, and when it was asked for.
-pub fn signal_state(issuer: &str) -> String {
-    format!("cs:signal-state:{issuer}")
+/// `cs:signal-state:<issuer>:<word>`: a word that a verification event of a transmitter may carry, and when it was asked for.
+pub fn signal_state(issuer: &str, word: &str) -> String {
+    format!("cs:signal-state:{issuer}:{word}")
+}
+
+/// `cs:signal-setup:<issuer>`: which replica makes a stream at a transmitter just now.
+pub fn signal_setup(issuer: &str) -> String {
+    format!("cs:signal-setup:{issuer}")
 }
 
 /// `cs:signal-out:<receiver>`: a record; `last` counts what was ever queued for a receiver of security events.

@@ -145,6 +145,7 @@ fn what_is_wrong_with_a_token_has_its_error_and_changes_nothing() {
         ("no jti", good().without("jti").mint(), "invalid_request"),
         ("no iat", good().without("iat").mint(), "invalid_request"),
         ("stale", good().claim("iat", now() - 8 * 24 * 3600).mint(), "invalid_request"),
+        ("not valid yet", good().claim("nbf", now() + 600).mint(), "invalid_request"),
         ("from the future", good().claim("iat", now() + 600).mint(), "invalid_request"),
         ("no events", good().without("events").mint(), "invalid_request"),
         ("two events", good().claim("events", two).mint(), "invalid_request"),
@@ -294,6 +295,42 @@ fn a_device_is_what_the_newest_event_says() {
 }
 
 #[test]
+fn a_key_that_cannot_be_read_holds_up_no_transmitter_and_loses_nothing_else_that_is_told() {
+    let builder = with_signals(Builder::new());
+    let redis = Redis::start(builder.folder());
+    let stack = builder.set("/store/url", redis.url()).start();
+    // Something else of the record cannot be read: what the event says is written all the same.
+    redis.cli(&["HSET", "cs:device:laptop-8", "user", "nora", "compliant", "true", "patch_level", "old"]);
+    let claims = json!({"event_timestamp": now(), "previous_status": "compliant", "current_status": "not-compliant"});
+    accept(&stack, &caep("device-compliance-change", &opaque("laptop-8"), claims.clone()));
+    assert_eq!(redis.cli(&["HGET", "cs:device:laptop-8", "compliant"]), "false");
+    // What came before cannot be read: the stricter stands.
+    redis.cli(&["HSET", "cs:device:laptop-9", "compliant", "true"]);
+    redis.cli(&["LPUSH", "cs:signal-device:laptop-9", "x"]);
+    accept(&stack, &caep("device-compliance-change", &opaque("laptop-9"), claims));
+    assert_eq!(redis.cli(&["HGET", "cs:device:laptop-9", "compliant"]), "false");
+    // Nobody can revoke here before somebody has mended it: the answer is final, and the other effect holds.
+    redis.cli(&["LPUSH", "cs:revoked:sub:otto", "x"]);
+    let disabled = set(&format!("{RISC}account-disabled"), &user("otto"), json!({"event_timestamp": now() - 5}));
+    let answer = push(&stack, disabled.mint());
+    assert_eq!((answer.status, &answer.json()["err"]), (400, &json!("invalid_request")), "{answer:?}");
+    assert!(answer.json()["description"].as_str().is_some_and(|words| words.contains("cannot be read")), "{answer:?}");
+    assert_eq!(redis.cli(&["EXISTS", "cs:notice:account:sub:otto"]), "1", "the notice is written");
+    assert_ne!(stack.get("/hello").bearer(&Token::person("otto").mint()).send().status, 200, "he is not let in");
+    assert!(stack.countersign.metric("countersign_signals_unreadable_total", "") >= 1.0);
+    let records = eventually("both are recorded", || {
+        let of = |line: &Value| line["action"].as_str().is_some_and(|action| action.starts_with("signal."));
+        let records: Vec<Value> = stack.countersign.audit().into_iter().filter(of).collect();
+        (records.len() >= 3).then_some(records)
+    });
+    assert_eq!([&records[0]["outcome"], &records[2]["outcome"]], ["done", "failed"], "{records:?}");
+    // Once it is mended, the same token may come again.
+    redis.cli(&["DEL", "cs:revoked:sub:otto"]);
+    accept(&stack, &disabled);
+    assert_eq!(redis.cli(&["EXISTS", "cs:revoked:sub:otto"]), "1");
+}
+
+#[test]
 fn nothing_is_said_to_be_taken_that_the_store_has_not() {
     let builder = with_signals(Builder::new());
     let mut redis = Redis::start(builder.folder());
@@ -323,19 +360,42 @@ fn nothing_is_said_to_be_taken_that_the_store_has_not() {
     assert_eq!(redis.cli(&["EXISTS", "cs:notice:account:sub:karl"]), "1", "and written back");
 }
 
+/// A logout token for a person's session.
+fn of(person: &Token) -> Token {
+    let event = json!({"http://schemas.openid.net/event/backchannel-logout": {}});
+    let token = person.clone().without("client_id").without("auth_time").without("amr").claim("aud", "shop-web");
+    let token = token.claim("jti", unique("logout")).claim("exp", now() + 120).parameter("typ", "logout+jwt");
+    token.claim("events", event)
+}
+
+fn log_out(stack: &Stack, token: &Token) -> Response {
+    let request = Request::new(stack.countersign.http, "POST", "/signals/logout");
+    request.body("application/x-www-form-urlencoded", format!("logout_token={}", token.mint())).send()
+}
+
+#[test]
+fn a_logout_is_sent_again_when_the_store_did_not_answer_and_refused_when_it_cannot_be_read() {
+    let builder = with_signals(Builder::new());
+    let redis = Redis::start(builder.folder());
+    let stack = builder.set("/store/url", redis.url()).start();
+    let person = Token::person("petra");
+    assert_eq!(hello(&stack, &person).status, 200);
+    let token = of(&person);
+    redis.process.signal("STOP");
+    let answer = log_out(&stack, &token);
+    redis.process.signal("CONT");
+    assert_eq!((answer.status, answer.header("cache-control")), (503, Some("no-store")), "{answer:?}");
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    eventually("the same token is taken then", || (log_out(&stack, &token).status == 200).then_some(()));
+    eventually("and bites", || (hello(&stack, &person).status == 401).then_some(()));
+    redis.cli(&["LPUSH", "cs:revoked:sub:quinn", "x"]);
+    assert_eq!(log_out(&stack, &of(&Token::person("quinn")).without("sid")).status, 400);
+}
+
 #[test]
 fn a_provider_logs_a_session_or_a_user_out() {
     let stack = start();
-    let logout = |token: &Token| {
-        let request = Request::new(stack.countersign.http, "POST", "/signals/logout");
-        request.body("application/x-www-form-urlencoded", format!("logout_token={}", token.mint())).send()
-    };
-    let event = json!({"http://schemas.openid.net/event/backchannel-logout": {}});
-    let of = |person: &Token| {
-        let token = person.clone().without("client_id").without("auth_time").without("amr").claim("aud", "shop-web");
-        let token = token.claim("jti", unique("logout")).claim("exp", now() + 120).parameter("typ", "logout+jwt");
-        token.claim("events", event.clone())
-    };
+    let logout = |token: &Token| log_out(&stack, token);
     let (mine, other) = (Token::person("liz"), Token::person("liz"));
     for (name, wrong) in [
         ("nonce", of(&mine).claim("nonce", "n")),
@@ -343,6 +403,8 @@ fn a_provider_logs_a_session_or_a_user_out() {
         ("another event", of(&mine).claim("events", json!({format!("{CAEP}session-revoked"): {}}))),
         ("another audience", of(&mine).claim("aud", "someone-else")),
         ("another issuer", of(&mine).claim("iss", TRANSMITTER)),
+        ("no exp", of(&mine).without("exp")),
+        ("not valid yet", of(&mine).claim("nbf", now() + 600)),
         ("expired", of(&mine).claim("exp", now() - 600)),
         ("typ", of(&mine).parameter("typ", "secevent+jwt")),
         ("an access token", mine.clone()),

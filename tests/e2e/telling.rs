@@ -12,6 +12,7 @@ use crate::{
         process::{eventually, pause},
         receiver::{Push, Receiver},
         stack::{Builder, Stack},
+        tls,
         tokens::{self, Token},
     },
 };
@@ -254,6 +255,68 @@ fn a_refusal_is_final_and_counted_and_too_much_is_dropped_and_counted() {
 }
 
 #[test]
+fn a_posture_a_renewal_and_an_import_that_make_it_worse_are_told_and_a_fleet_that_is_read_in_is_not() {
+    let port = ports::free();
+    let builder = telling(Builder::new(), port);
+    let authority = tls::write_device_authority(builder.folder());
+    let enrollment = json!({"enabled": true, "authority": authority});
+    let builder = builder.set("/devices", json!({"trust_domain": "devices.test", "enrollment": enrollment}));
+    let instance = Instance::start(&builder);
+    let receiver = Receiver::start(ports::local(port), &[]);
+    let fleet = |method: &str, request: Value| instance.countersign.fleet(method, &request);
+    let posture = |locked: bool| json!({"disk_encrypted": true, "screen_lock": locked, "jailbroken": false, "patch_level": "current"});
+    let key = rcgen::KeyPair::generate().expect("a key can be made");
+    let csr = rcgen::CertificateParams::new(Vec::new()).expect("no names").serialize_request(&key);
+    let csr = csr.and_then(|request| request.pem()).expect("a request can be made");
+    // Good, and never judged before: no news. Nor is what is read in, or what stays as it is.
+    let enroll = json!({"user": "ann", "device_id": "d1", "csr": csr, "posture": posture(true)});
+    fleet("Enroll", enroll).expect("enrolled");
+    let import = |devices: Value| fleet("Import", json!({"devices": devices})).expect("imported");
+    let (bad, lost) = (json!({"id": "d2", "compliant": false}), json!({"id": "d3", "status": "suspended"}));
+    import(json!([bad, {"id": "d3", "compliant": true}, {"id": "d4", "status": "revoked"}]));
+    import(json!([bad, {"id": "d3", "compliant": true}]));
+    let update = |locked: bool| {
+        let request = json!({"device_id": "d1", "posture": {"screen_lock": locked}});
+        fleet("UpdatePosture", request).expect("updated")
+    };
+    update(true);
+    // Each of these is.
+    update(false);
+    update(false);
+    update(true);
+    let renew = json!({"device_id": "d1", "csr": csr, "posture": posture(false)});
+    fleet("Renew", renew).expect_err("it is not compliant");
+    import(json!([lost, {"id": "d2", "compliant": false, "user": "bob"}]));
+    import(json!([lost]));
+    revoke(&instance.countersign, "KIND_SESSION", "last");
+    let told = eventually("all is told", || {
+        let told: Vec<Value> = receiver.accepted().iter().map(Push::claims).collect();
+        told.iter().any(|claims| claims["sub_id"]["session"]["id"] == "last").then_some(told)
+    });
+    let words: Vec<(Value, Value, Value)> = told
+        .iter()
+        .map(|claims| {
+            let event = claims["events"].as_object().and_then(|events| events.values().next()).expect("an event");
+            let device = claims["sub_id"]["device"]["id"].clone();
+            (device, event["current_status"].clone(), event["initiating_entity"].clone())
+        })
+        .collect();
+    let word = |device: &str, status: Value, by: &str| (json!(device), status, json!(by));
+    let (good, bad) = (|| json!("compliant"), || json!("not-compliant"));
+    let expected = [
+        word("d1", bad(), "policy"),
+        word("d1", good(), "policy"),
+        word("d1", bad(), "policy"),
+        word("d3", Value::Null, "admin"),
+        word("d3", bad(), "admin"),
+        (Value::Null, Value::Null, json!("admin")),
+    ];
+    assert_eq!(words, expected);
+    let reason = &told[0]["events"][COMPLIANCE]["reason_admin"]["en"];
+    assert_eq!(reason, "no_screen_lock", "{:?}", told[0]);
+}
+
+#[test]
 fn of_two_replicas_one_tells() {
     let port = ports::free();
     let (first, second) = (telling(Builder::new(), port), telling(Builder::new(), port));
@@ -277,5 +340,6 @@ fn of_two_replicas_one_tells() {
         let keys = set["keys"].as_array().expect("a set").iter();
         keys.filter(|key| key["alg"] == "RS256").map(|key| key["kid"].clone()).collect::<Vec<_>>()
     };
-    assert_eq!(keys(0), keys(1), "the same keys on every replica");
+    // Who had no store yet at its start looks again some seconds later.
+    eventually("the same keys on every replica", || (keys(0) == keys(1)).then_some(()));
 }

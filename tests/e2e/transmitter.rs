@@ -8,12 +8,16 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    http::Response,
-    ports,
-    process::eventually,
-    stack::{Builder, Stack},
-    tokens::{self, Token, now},
+use crate::{
+    redis::Redis,
+    support::{
+        countersign::Countersign,
+        http::Response,
+        ports,
+        process::eventually,
+        stack::{Builder, Stack},
+        tokens::{self, Token, now},
+    },
 };
 
 const MANAGEMENT: &str = "Bearer management-token";
@@ -116,6 +120,81 @@ fn a_stream_by_poll_is_made_verified_asked_and_acknowledged() {
         assert_eq!(status["errors"][&refused]["err"], "invalid_request", "{status}");
     }
     assert!(stack.countersign.metric("countersign_signals_polls_total", "outcome=\"answered\"") >= 1.0);
+}
+
+fn streams(transmitter: &mut Transmitter) -> Vec<Value> {
+    let streams = transmitter.status()["streams"].as_array().cloned().unwrap_or_default();
+    streams.iter().map(|stream| stream["stream_id"].clone()).collect()
+}
+
+#[test]
+fn two_replicas_have_one_stream_and_neither_refuses_the_word_of_the_other() {
+    let mut transmitter = Transmitter::start();
+    let builders = [Builder::new(), Builder::new()];
+    let redis = Redis::start(builders[0].folder());
+    let instances = builders.map(|builder| {
+        let known = known(&transmitter, &json!("poll"));
+        let builder = builder.set("/store/url", redis.url()).set("/signals", json!({ "transmitters": known }));
+        (Countersign::start(builder.folder(), &builder.countersign), builder)
+    });
+    let verified = || {
+        instances.iter().map(|(one, _)| one.metric("countersign_signals_total", "event=\"verification\"")).sum::<f64>()
+    };
+    eventually("both are ready", || instances.iter().all(|(one, _)| one.ready() == Some(200)).then_some(()));
+    eventually("the stream is verified again and again", || (verified() >= 8.0).then_some(()));
+    let status = transmitter.status();
+    assert_eq!(status["errors"], json!({}), "{status}");
+    assert_eq!(streams(&mut transmitter).len(), 1, "{status}");
+}
+
+#[test]
+fn a_stream_that_its_transmitter_has_lost_is_made_again() {
+    for delivery in ["poll", "push"] {
+        let mut transmitter = Transmitter::start();
+        let builder = Builder::new();
+        let http = builder.countersign.config["listen"]["http"].as_str().expect("an address").to_owned();
+        let delivery = match delivery {
+            "push" => json!({"push": {"url": format!("http://{http}/signals/ssf")}}),
+            poll => json!(poll),
+        };
+        let known = known(&transmitter, &delivery);
+        let stack = builder.set("/signals", json!({ "transmitters": known })).start();
+        let first = eventually("a stream is made", || streams(&mut transmitter).pop());
+        transmitter.ask(&json!({"forget": true}));
+        let second = eventually("another is made", || streams(&mut transmitter).pop());
+        assert_ne!(first, second);
+        let token = Token::person("pia");
+        assert_eq!(hello(&stack, &token).status, 200);
+        transmitter.send(&user("pia"), &json!({"event_timestamp": now()}));
+        eventually("it bites", || (hello(&stack, &token).status != 200).then_some(()));
+    }
+}
+
+#[test]
+fn an_answer_that_is_too_large_is_asked_for_in_parts() {
+    let mut transmitter = Transmitter::start();
+    let known = known(&transmitter, &json!("poll"));
+    let stack = Builder::new().set("/signals", json!({ "transmitters": known })).start();
+    eventually("the stream is made and verified", || {
+        (stack.countersign.metric("countersign_signals_verified_seconds", "") > 0.0).then_some(())
+    });
+    // 64 KiB is the most that a token may have; it waits for all of them before it answers.
+    let filler = "x".repeat(40 * 1024);
+    transmitter.ask(&json!({"hold": true}));
+    let events: Vec<String> =
+        (0..40).map(|at| transmitter.send(&user(&format!("quirin-{at}")), &json!({"filler": filler}))).collect();
+    transmitter.ask(&json!({"hold": false}));
+    let status = eventually("all are acknowledged", || {
+        let status = transmitter.status();
+        let done = status["acknowledged"].as_array().cloned().unwrap_or_default();
+        events.iter().all(|jti| done.contains(&json!(jti))).then_some(status)
+    });
+    let asked: Vec<u64> = status["asked"].as_array().expect("a list").iter().filter_map(Value::as_u64).collect();
+    assert!(asked.contains(&25) && asked.contains(&12), "{asked:?}");
+    eventually("then for many again", || {
+        let status = transmitter.status();
+        (status["asked"].as_array()?.last()? == 50).then_some(())
+    });
 }
 
 #[test]

@@ -5,6 +5,8 @@ OpenID SSF 1.0 and CAEP 1.0) with PyJWT and the standard library; it shares no c
     then, on standard input, one JSON object a line:
       {"send": URI, "subject": {…}, "claims": {…}}   an event, to whatever way the stream has; answers its jti
       {"status": true}                               what was acknowledged and refused so far
+      {"hold": true}                                 no answer to a poll until it is told `false`
+      {"forget": true}                               its streams, as one whose database was lost
 """
 
 import json
@@ -31,6 +33,7 @@ class Transmitter:
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.streams = {}
         self.waiting, self.acknowledged, self.errors, self.pushed = {}, [], {}, {}
+        self.asked, self.held = [], False
         self.change = threading.Condition()
 
     def metadata(self):
@@ -50,6 +53,8 @@ class Transmitter:
         return {"keys": [{**jwk, "kid": "one", "use": "sig", "alg": "RS256"}]}
 
     def create(self, wanted):
+        # Long enough that whoever looks at the same time finds nothing yet.
+        time.sleep(0.5)
         stream = {
             "stream_id": uuid.uuid4().hex,
             "iss": self.issuer,
@@ -113,6 +118,9 @@ class Transmitter:
                 self.errors[jti] = error
             if not asked.get("returnImmediately", False) and not self.waiting:
                 self.change.wait(timeout=20)
+            while self.held:
+                self.change.wait(timeout=20)
+            self.asked.append(asked.get("maxEvents"))
             count = asked.get("maxEvents", 100)
             chosen = dict(list(self.waiting.items())[:count])
             return {"sets": chosen, "moreAvailable": len(self.waiting) > len(chosen)}
@@ -153,6 +161,10 @@ def handler(transmitter):
                 return
             if self.path == "/streams":
                 self.answer(201, transmitter.create(body))
+            elif self.path == "/verify" and body["stream_id"] not in transmitter.streams:
+                self.answer(404)
+            elif self.path == "/poll" and not transmitter.streams:
+                self.answer(404)
             elif self.path == "/verify":
                 subject = {"format": "opaque", "id": body["stream_id"]}
                 self.answer(204)
@@ -175,6 +187,16 @@ def main():
         asked = json.loads(line)
         if "send" in asked:
             told = {"jti": transmitter.send(asked["send"], asked["subject"], asked["claims"])}
+        elif "forget" in asked:
+            with transmitter.change:
+                transmitter.streams.clear()
+                transmitter.change.notify_all()
+            told = {}
+        elif "hold" in asked:
+            with transmitter.change:
+                transmitter.held = asked["hold"]
+                transmitter.change.notify_all()
+            told = {}
         elif "junk" in asked:
             # What some transmitters put among the tokens of an answer.
             with transmitter.change:
@@ -186,6 +208,7 @@ def main():
                 "acknowledged": transmitter.acknowledged,
                 "errors": transmitter.errors,
                 "waiting": list(transmitter.waiting),
+                "asked": transmitter.asked,
             }
         print(json.dumps(told), flush=True)
 

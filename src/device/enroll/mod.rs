@@ -117,9 +117,9 @@ impl Enrollment {
         let held = self.codes.look_up(code).await?;
         let Invitation { user, device_id, .. } = &held.invitation;
         let checked = self.checked(user, device_id.as_deref(), csr, posture).await;
-        let (id, request) = self.counted(checked)?;
+        let (device, request) = self.counted(checked)?;
         self.codes.consume(&held).await?;
-        match self.admit(id, user, &request, posture).await {
+        match self.admit(device, user, &request, posture).await {
             Ok(enrolled) => Ok((enrolled, user.clone())),
             Err(error) => {
                 self.codes.give_back(&held).await;
@@ -141,8 +141,8 @@ impl Enrollment {
         posture: &Posture,
     ) -> Result<Enrolled, EnrollError> {
         let checked = self.checked(user, device_id, csr, posture).await;
-        let (id, request) = self.counted(checked)?;
-        self.admit(id, user, &request, posture).await
+        let (device, request) = self.counted(checked)?;
+        self.admit(device, user, &request, posture).await
     }
 
     /// Renews on the device's own wish, signed by the key of the certificate in use.
@@ -194,14 +194,15 @@ impl Enrollment {
         self.counted(renewed)
     }
 
-    /// Everything that can be wrong with an enrolment, before anything is written.
+    /// Everything that can be wrong with an enrolment, before anything is written. Says what id it is to have, and whether a
+    /// device of this id was compliant.
     async fn checked(
         &self,
         user: &str,
         device_id: Option<&str>,
         csr: &str,
         posture: &Posture,
-    ) -> Result<(DeviceId, SigningRequest), EnrollError> {
+    ) -> Result<((DeviceId, Option<bool>), SigningRequest), EnrollError> {
         checked_user(user)?;
         let request = SigningRequest::parse(csr)?;
         self.compliant(posture)?;
@@ -209,20 +210,21 @@ impl Enrollment {
             Some(id) => DeviceId::from(checked_id(id)?),
             None => random_id()?,
         };
-        if let Some(record) = self.devices.get(&id).await? {
+        let before = self.devices.get(&id).await?;
+        if let Some(record) = &before {
             if record.user.as_ref().is_some_and(|owner| owner.as_str() != user) {
                 return Err(EnrollError::OtherOwner);
             }
-            not_barred(&record)?;
+            not_barred(record)?;
         }
         not_revoked(&*self.store, &id).await?;
-        Ok((id, request))
+        Ok(((id, before.and_then(|record| record.compliant)), request))
     }
 
     /// Signs, then writes: a certificate that no record names opens nothing.
     async fn admit(
         &self,
-        id: DeviceId,
+        (id, before): (DeviceId, Option<bool>),
         user: &str,
         request: &SigningRequest,
         posture: &Posture,
@@ -240,7 +242,7 @@ impl Enrollment {
         // What an earlier device of this id could prove, this one cannot.
         let clear =
             ["cert_sha256_previous", "cert_previous_until", "fingerprint", "jkt", "trust_score", "status_reason"];
-        let record = self.write(&id, &fields, &clear).await?;
+        let record = self.write((&id, before), (&fields, &clear), &[]).await?;
         self.counters.enrolled.increment();
         Ok(enrolled(id, record, certificate, now))
     }
@@ -256,8 +258,8 @@ impl Enrollment {
         not_revoked(&*self.store, &id).await?;
         let now = self.clock.now();
         if let Err(problem) = self.compliant(posture) {
-            if matches!(problem, EnrollError::NotCompliant(_)) {
-                self.write(&id, &posture.judged(false, now), &[]).await?;
+            if let EnrollError::NotCompliant(issues) = &problem {
+                self.write((&id, record.compliant), (&posture.judged(false, now), &[]), issues).await?;
             }
             return Err(problem);
         }
@@ -272,7 +274,7 @@ impl Enrollment {
             fields.push(("cert_sha256_previous", before.to_string()));
             fields.push(("cert_previous_until", until.as_secs().to_string()));
         }
-        let record = self.write(&id, &fields, &[]).await?;
+        let record = self.write((&id, record.compliant), (&fields, &[]), &[]).await?;
         self.counters.renewed.increment();
         Ok(enrolled(id, record, certificate, now))
     }
@@ -292,14 +294,17 @@ impl Enrollment {
         if issues.is_empty() { Ok(()) } else { Err(EnrollError::NotCompliant(issues)) }
     }
 
+    /// Of a device that was compliant, or not, `before`, and has these issues now.
     async fn write(
         &self,
-        id: &DeviceId,
-        fields: &[(&'static str, String)],
-        clear: &[&str],
+        (id, before): (&DeviceId, Option<bool>),
+        (fields, clear): (&[(&'static str, String)], &[&str]),
+        issues: &[Issue],
     ) -> Result<DeviceRecord, EnrollError> {
         let set: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Ok(self.devices.write(id, &set, clear).await?)
+        self.devices.put(id, &set, clear).await?;
+        self.devices.judged(id, before, issues).await;
+        Ok(self.devices.get(id).await?.unwrap_or_default())
     }
 
     fn counted<T>(&self, result: Result<T, EnrollError>) -> Result<T, EnrollError> {

@@ -79,17 +79,15 @@ impl Outbox {
         self.store.create(&keys::signal_turn(&self.name), self.instance.as_bytes(), Some(TURN)).await
     }
 
-    /// Whether it still is; for as long again, if so.
+    /// Whether it still is; for as long again, if so. Given up and taken anew, each in one step: in between another may have it.
     pub(super) async fn keep_turn(&self) -> Result<bool, StoreError> {
-        let key = keys::signal_turn(&self.name);
-        if self.value(&key).await?.as_deref() != Some(self.instance.as_bytes()) {
-            return self.take_turn().await;
-        }
-        self.store.write(&key, self.instance.as_bytes(), Some(TURN)).await.map(|()| true)
+        self.leave_turn().await?;
+        self.take_turn().await
     }
 
+    /// Where it is ours. Another's stays.
     pub(super) async fn leave_turn(&self) -> Result<(), StoreError> {
-        self.store.delete(&[keys::signal_turn(&self.name)]).await.map(drop)
+        self.store.exchange(&keys::signal_turn(&self.name), self.instance.as_bytes(), None).await.map(drop)
     }
 
     async fn value(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -103,10 +101,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{domain::UnixTime, store::memory::Memory};
+    use crate::{clock::Clock, domain::UnixTime, store::memory::Memory};
 
     fn waiting(text: &str) -> Waiting {
         Waiting { event: "session-revoked".into(), target: text.into(), claims: json!({"jti": text}) }
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_too_late_leaves_the_turn_of_another_alone() {
+        let clock = Clock::manual(UnixTime::from_secs(1_790_000_000));
+        let now = clock.clone();
+        let store: Arc<dyn Store> = Arc::new(Memory::new(move || now.now()));
+        let outbox = || Outbox::new(Arc::clone(&store), "u", "a", Duration::from_secs(60));
+        let (late, next) = (outbox(), outbox());
+        assert!(late.take_turn().await.unwrap());
+        clock.advance(TURN * 2 / 3);
+        assert!(late.keep_turn().await.unwrap());
+        clock.advance(TURN * 2 / 3);
+        assert!(!next.take_turn().await.unwrap(), "it was kept for as long again");
+        clock.advance(TURN);
+        assert!(next.take_turn().await.unwrap(), "it was over");
+        late.leave_turn().await.unwrap();
+        assert!(!late.keep_turn().await.unwrap() && !outbox().take_turn().await.unwrap(), "it is still the next one's");
+        assert!(next.keep_turn().await.unwrap());
     }
 
     #[tokio::test]

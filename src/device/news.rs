@@ -1,0 +1,111 @@
+//! What becomes of a device by what was found out here, and who hears of it: written first, told then, answered last.
+//!
+//! What others have told us is written with [`Devices::put`] and told to nobody, so that nothing goes round in circles.
+
+use std::{fmt::Debug, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{Devices, enroll};
+use crate::{
+    domain::{DeviceId, DeviceRecord, DeviceStatus},
+    store::{StoreError, StoreErrorKind},
+};
+
+/// A change that others may have to know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// By our own requirements it is compliant, or is not.
+    Judged(bool),
+    /// Somebody else has judged, and it is not compliant.
+    NotCompliant,
+    /// It was suspended or revoked.
+    Out,
+}
+
+/// Hears of changes once they are written.
+#[async_trait]
+pub trait Witness: Debug + Send + Sync + 'static {
+    async fn hear(&self, id: &DeviceId, change: Change, reason: &str);
+}
+
+impl Devices {
+    /// From now on `witness` hears of changes; the first stays.
+    pub fn tell(&self, witness: Arc<dyn Witness>) {
+        let _ = self.witness.set(witness);
+    }
+
+    /// Writes what somebody found out about the posture of a device, judged together with what its record knows already.
+    /// `None` where there is no such device.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn update_posture(
+        &self,
+        id: &DeviceId,
+        posture: enroll::Posture,
+    ) -> Result<Option<(DeviceRecord, Vec<enroll::Issue>)>, StoreError> {
+        let Some(before) = self.get(id).await? else { return Ok(None) };
+        let posture = posture.or(&before);
+        let issues = self.issues(&posture);
+        let fields = posture.judged(issues.is_empty(), self.clock.now());
+        let set: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.put(id, &set, &[]).await?;
+        self.judged(id, before.compliant, &issues).await;
+        Ok(Some((self.get(id).await?.unwrap_or_default(), issues)))
+    }
+
+    /// Tells of a judgement by our requirements, where it is another than `before`.
+    pub(super) async fn judged(&self, id: &DeviceId, before: Option<bool>, issues: &[enroll::Issue]) {
+        let (Some(witness), compliant) = (self.witness.get(), issues.is_empty()) else { return };
+        // Of a device that was never judged, only the bad is news.
+        if compliant != before.unwrap_or(true) {
+            let codes: Vec<&str> = issues.iter().map(|issue| issue.code).collect();
+            witness.hear(id, Change::Judged(compliant), &codes.join(", ")).await;
+        }
+    }
+
+    /// As [`Devices::put`], for one of many. Only of what was registered before and is worse off now others hear: a fleet
+    /// that is read in must not crowd out what else they are to be told.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn import(&self, id: &DeviceId, set: &[(&str, &str)]) -> Result<(), StoreError> {
+        let worse = match self.witness.get() {
+            Some(witness) => self.worse(id, set).await?.map(|change| (witness, change)),
+            None => None,
+        };
+        self.put(id, set, &[]).await?;
+        if let Some((witness, change)) = worse {
+            witness.hear(id, change, value(set, "status_reason").unwrap_or_default()).await;
+        }
+        Ok(())
+    }
+
+    /// What `set` would make worse. The store is asked only where it may be something.
+    async fn worse(&self, id: &DeviceId, set: &[(&str, &str)]) -> Result<Option<Change>, StoreError> {
+        let out = value(set, "status").is_some_and(|status| status != DeviceStatus::Active.as_str());
+        let not_compliant = value(set, "compliant") == Some("false");
+        if !out && !not_compliant {
+            return Ok(None);
+        }
+        let before = match self.get(id).await {
+            Ok(Some(before)) => before,
+            Ok(None) => return Ok(None),
+            // What it was cannot be told.
+            Err(error) if error.kind == StoreErrorKind::Malformed => DeviceRecord::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(match () {
+            () if out && before.status == DeviceStatus::Active => Some(Change::Out),
+            () if not_compliant && before.compliant != Some(false) => Some(Change::NotCompliant),
+            () => None,
+        })
+    }
+}
+
+fn value<'v>(set: &[(&str, &'v str)], name: &str) -> Option<&'v str> {
+    set.iter().find(|(set, _)| *set == name).map(|(_, value)| *value)
+}
