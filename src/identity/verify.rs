@@ -21,6 +21,10 @@ pub(super) enum Failure {
     NoKeys {
         issuer: usize,
     },
+    /// The last that was had is older than may be relied on.
+    KeysTooOld {
+        issuer: usize,
+    },
     /// The issuer's set does not hold this key: it may be new.
     UnknownKey {
         issuer: usize,
@@ -60,7 +64,7 @@ pub(super) fn verify(token: &str, issuers: &[IssuerState], now: UnixTime) -> Res
     let generation = issuer.keys.generation();
     let set = match issuer.keys.known(now) {
         Known::Set(set) => set,
-        Known::TooOld => return Err(Detail::KeysTooOld.into()),
+        Known::TooOld => return Err(Failure::KeysTooOld { issuer: index }),
         Known::Never => return Err(Failure::NoKeys { issuer: index }),
     };
     let key = set.find(kid, algorithm).map_err(|kid_known| match kid_known {
