@@ -1,4 +1,5 @@
-//! A token against its issuer's keys and profile. Synchronous and without side effects, for whatever thread.
+//! A token against its issuer's keys and profile. Synchronous, for whatever thread; all it leaves behind is how far the issuer's
+//! clock was seen to be ahead.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -74,7 +75,8 @@ pub(super) fn verify(token: &str, issuers: &[IssuerState], now: UnixTime) -> Res
     if !key.verify(algorithm, jws.input.as_bytes(), &jws.signature) {
         return Err(Detail::BadSignature.into());
     }
-    let claims = claims::read(&payload, typ.as_deref(), &issuer.settings, now, token)?;
+    let mut claims = claims::read(&payload, typ.as_deref(), &issuer.settings, now, token)?;
+    claims.identity.issued_at = issuer.lead.by_our_clock(claims.issued_at, now);
     let with = VerifiedWith::Key { kid: kid.into(), algorithm, thumbprint: key.thumbprint };
     let mut entry = TokenEntry::new(claims.identity, index, with, claims.not_before);
     entry.generation.store(generation, Ordering::Release);
