@@ -47,9 +47,9 @@ impl Peers {
     pub(super) fn new(settings: WorkloadSettings) -> Self {
         let hour = std::time::Duration::from_secs(3600);
         Self {
-            known: Cache::builder()
+            known: Cache::<Box<[u8]>, Arc<Peer>>::builder()
                 .max_capacity(PEERS)
-                .weigher(|key: &Box<[u8]>, _: &Arc<Peer>| u32::try_from(key.len() + PEER).unwrap_or(u32::MAX))
+                .weigher(|key, _| u32::try_from(key.len() + PEER).unwrap_or(u32::MAX))
                 .time_to_idle(hour)
                 .build_with_hasher(RandomState::default()),
             settings,
