@@ -234,14 +234,64 @@ async fn a_key_planted_in_the_store_is_not_taken_where_there_is_a_secret() {
     let store = Arc::<Shelf>::default();
     let planted = replica(&store, Settings::default()).await;
     let settings = Settings { secret: Some(Secret::new("s".repeat(32))), ..Settings::default() };
-    let assertions = Assertions::new(settings.clone(), Arc::clone(&store) as _).unwrap();
-    assert!(!assertions.refresh(NOW).await);
-    assert_eq!(assertions.jwks()["keys"].as_array().unwrap().len(), 0);
+    let assertions = replica(&store, settings.clone()).await;
+    assert!(kids(&assertions).is_disjoint(&kids(&planted)));
     store.values.lock().unwrap().clear();
-    assert!(assertions.refresh(NOW).await);
+    let fresh = replica(&store, settings).await;
     let values = store.values.lock().unwrap();
     assert!(values.values().all(|value| String::from_utf8_lossy(value).contains("sealed")));
-    assert!(kids(&assertions).is_disjoint(&kids(&planted)));
+    assert!(kids(&fresh).is_disjoint(&kids(&planted)));
+}
+
+#[tokio::test]
+async fn a_secret_that_is_set_changed_or_taken_away_stops_no_assertion() {
+    let secret = |letter: &str| Some(Secret::new(letter.repeat(32)));
+    let with = |secret| Settings { secret, ..Settings::default() };
+    let store = Arc::<Shelf>::default();
+    let mut seen = HashSet::new();
+    for settings in [with(None), with(secret("a")), with(secret("b")), with(None)] {
+        // Two replicas, one of which comes later: both sign, with the same keys.
+        let (one, two) = (replica(&store, settings.clone()).await, replica(&store, settings).await);
+        let token = one.assertion(&subject("a"), NOW).unwrap();
+        assert!(verify(&token, &two.jwks()).is_some());
+        seen.extend(kids(&one));
+    }
+    assert_eq!(seen.len(), 6, "two keys of each secret, and none is another's");
+    // Replicas of all of them go on, also into the next period.
+    let next = NOW.plus(Settings::default().rotation.get());
+    for settings in [with(None), with(secret("a")), with(secret("b"))] {
+        let replica = replica(&store, settings).await;
+        assert!(replica.refresh(next).await);
+        assert_eq!(replica.counters().refresh_failures.get(), 0);
+    }
+}
+
+#[tokio::test]
+async fn while_a_secret_changes_all_replicas_that_know_both_use_the_same_keys() {
+    let secret = |letter: &str| Secret::new(letter.repeat(32));
+    for before in [None, Some(secret("a"))] {
+        let store = Arc::<Shelf>::default();
+        let old = Settings { secret: before.clone(), ..Settings::default() };
+        let ready = Settings { other_secrets: vec![secret("b")], ..old.clone() };
+        let other_secrets = vec![before.unwrap_or_else(|| Secret::new(""))];
+        let new = Settings { secret: Some(secret("b")), other_secrets, ..Settings::default() };
+        let replicas = [
+            replica(&store, old).await,
+            replica(&store, ready.clone()).await,
+            replica(&store, new.clone()).await,
+            replica(&store, ready).await,
+        ];
+        assert!(replicas.iter().all(|replica| kids(replica) == kids(&replicas[0])));
+        // The key of a later period, which a replica of the new secret makes, those that were made ready open.
+        let next = NOW.plus(Settings::default().rotation.get());
+        let [_, ready, new, later] = &replicas;
+        for replica in [new, ready, later] {
+            assert!(replica.refresh(next).await);
+        }
+        let token = new.assertion(&subject("a"), next).unwrap();
+        assert!(verify(&token, &ready.jwks()).is_some() && verify(&token, &later.jwks()).is_some());
+        assert!(kids(ready) == kids(new) && kids(later) == kids(new));
+    }
 }
 
 /// Prints what signing and reusing cost: `cargo test --release --test assertion -- --ignored --nocapture`.

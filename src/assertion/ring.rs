@@ -4,6 +4,9 @@
 //! none" decides whose key a period has. At any time the period before, this one and the next are published: an upstream that
 //! fetched the key set within a period knows every key it can meet. A store that is away costs nothing until a period
 //! ends that nobody could prepare; then the last key goes on signing, and stays published.
+//!
+//! A key that cannot be opened, since it was sealed with a secret that is not known here, belongs to others: beside it stands
+//! ours, under a name that says which secret. So a secret that was just set, changed or taken away stops nobody.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -50,7 +53,7 @@ impl Keeper {
         algorithm: Algorithm,
         typ: &'static str,
     ) -> Result<Self, Error> {
-        let vault = Vault::new(settings.secret.as_ref()).map_err(|_| Error::Crypto)?;
+        let vault = Vault::new(settings.secret.as_ref(), &settings.other_secrets).map_err(|_| Error::Crypto)?;
         Ok(Self { store, vault, algorithm, typ, period: settings.rotation.get() })
     }
 
@@ -80,7 +83,23 @@ impl Keeper {
     /// The store's key of a period; the one we know, or a new one, where it has none.
     async fn obtain(&self, period: u64, known: Option<&Arc<Key>>) -> Result<Arc<Key>, Error> {
         let name = keys::assertion_key(self.algorithm.as_str(), period);
-        if let Some(key) = self.read(&name, known).await? {
+        let obtained = self.obtain_at(&name, known).await;
+        if !matches!(obtained, Err(Error::Sealed)) {
+            return obtained;
+        }
+        let own = self.obtain_at(&format!("{name}:{}", self.vault.mark()), known).await?;
+        if known.is_none_or(|known| known.kid != own.kid) {
+            tracing::warn!(
+                key = name,
+                "this key was sealed with a secret that is not known here: another of ours stands beside it. Replicas with \
+                 different secrets do not publish each other's keys"
+            );
+        }
+        Ok(own)
+    }
+
+    async fn obtain_at(&self, name: &str, known: Option<&Arc<Key>>) -> Result<Arc<Key>, Error> {
+        if let Some(key) = self.read(name, known).await? {
             return Ok(key);
         }
         let key = match known {
@@ -88,12 +107,12 @@ impl Keeper {
             None => Arc::new(self.generate().await?),
         };
         let pkcs8 = key.to_pkcs8().map_err(|_| Error::Crypto)?;
-        let value = self.vault.close(&name, &pkcs8).ok_or(Error::Crypto)?;
-        if self.store.create(&name, &value, Some(4 * self.period)).await? {
+        let value = self.vault.close(name, &pkcs8).ok_or(Error::Crypto)?;
+        if self.store.create(name, &value, Some(4 * self.period)).await? {
             return Ok(key);
         }
         // Another replica was quicker.
-        self.read(&name, None).await?.ok_or(Error::Sealed)
+        self.read(name, None).await?.ok_or(Error::Sealed)
     }
 
     /// An RSA key takes its time: not on a thread that others wait for.

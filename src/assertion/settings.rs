@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Secret, Span};
 
+/// Fewer characters of a secret can be guessed.
+const MIN_SECRET: usize = 32;
+
 /// The signed statement for upstreams (`x-zt-assertion`): who asks, from which device, how far trusted, under which restrictions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +29,10 @@ pub struct Settings {
     /// Replicas share keys through the store, sealed with this secret (at least 32 characters, the same on every replica).
     /// Without it they are kept there in clear: whoever can read the store can then sign as Countersign.
     pub secret: Option<Secret>,
+    /// What else opens keys in the store: while a secret changes, the one before and the one to come, so that all replicas
+    /// sign with the same keys and publish them. An empty one stands for keys in clear. Whoever knows one of these and can
+    /// write to the store can sign as Countersign: take them out when the change is two `rotation`s old.
+    pub other_secrets: Vec<Secret>,
     /// How many assertions are kept for reuse.
     pub cache_entries: u64,
 }
@@ -60,6 +67,7 @@ impl Default for Settings {
             audiences: BTreeMap::new(),
             rotation: Duration::from_secs(24 * 3600).into(),
             secret: None,
+            other_secrets: Vec::new(),
             cache_entries: 100_000,
         }
     }
@@ -78,8 +86,12 @@ impl Settings {
         if self.rotation.get() < Duration::from_secs(600).max(2 * self.life.get()) {
             problems.push(("rotation", "must be at least 10m and twice `life`".into()));
         }
-        if self.secret.as_ref().is_some_and(|secret| secret.expose().len() < 32) {
-            problems.push(("secret", "must be at least 32 characters".into()));
+        if self.secret.as_ref().is_some_and(|secret| secret.expose().len() < MIN_SECRET) {
+            problems.push(("secret", format!("must be at least {MIN_SECRET} characters")));
+        }
+        if self.other_secrets.iter().any(|secret| (1..MIN_SECRET).contains(&secret.expose().len())) {
+            let message = format!("each must be at least {MIN_SECRET} characters, or empty for keys in clear");
+            problems.push(("other_secrets", message));
         }
         if self.audiences.iter().any(|(host, audience)| host.is_empty() || audience.is_empty()) {
             problems.push(("audiences", "neither a host nor an audience may be empty".into()));

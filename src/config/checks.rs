@@ -38,6 +38,7 @@ pub(super) fn all(config: &Config) -> Vec<Problem> {
     found.extend(owned("location", config.location.problems()));
     found.extend(countries(config));
     found.extend(owned("assertion", config.assertion.problems()));
+    found.extend(keys_in_clear(config));
     found.extend(owned("devices", config.devices.problems()));
     if config.identity.workloads.trust_domains.contains(&config.devices.trust_domain) {
         let message = "the same as one of `identity.workloads`: a device's certificate would be a workload's identity";
@@ -82,6 +83,16 @@ fn countries(config: &Config) -> Vec<Problem> {
 /// What a module says of its own section.
 fn owned<P: Into<String>>(section: &str, problems: Vec<(P, String)>) -> Vec<Problem> {
     problems.into_iter().map(|(path, message)| Problem::error(path, message).under(section)).collect()
+}
+
+/// Redis is shared, and read by more than us: backups, replicas, whoever looks for something else.
+fn keys_in_clear(config: &Config) -> Option<Problem> {
+    let shared = config.store.url.expose().starts_with("redis");
+    let message =
+        "without it the signing keys lie in Redis in clear: whoever can read it can sign assertions as Countersign";
+    let clear = config.assertion.enabled && config.assertion.secret.is_none();
+    (shared && clear)
+        .then(|| Problem::warning("assertion.secret", message).hint("the same 32 characters or more on every replica"))
 }
 
 /// How long a revocation may go unnoticed where the feed is silent before that deserves a word.

@@ -235,6 +235,19 @@ fn a_long_blindness_to_revocations_is_warned_of() {
 }
 
 #[test]
+fn keys_that_lie_in_a_shared_store_in_clear_deserve_a_warning() {
+    let warned = |text: &str| {
+        let (_, warnings) = parse("c.yaml", text, &Environment::new()).unwrap();
+        warnings.iter().any(|warning| warning.path == "assertion.secret")
+    };
+    let redis = "store: { url: 'redis://127.0.0.1:6379/0' }\n";
+    assert!(warned(redis));
+    assert!(!warned(""));
+    assert!(!warned(&format!("{redis}assertion: {{ enabled: false }}\n")));
+    assert!(!warned(&format!("{redis}assertion: {{ secret: {} }}\n", "s".repeat(32))));
+}
+
+#[test]
 fn the_page_names_what_a_choice_holds() {
     let page = reference::page();
     assert!(page.contains("| `signals.transmitters[].stream.delivery.push.url` | text | **required** |"), "{page}");

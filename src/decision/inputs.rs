@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         AuthMethod, AuthMethods, DeviceProof, Facts, Identity, NetworkKind, Possession, RiskScore, SubjectKind,
-        TrustScore, UnixTime,
+        TrustScore, UnixTime, Workload,
     },
     trust,
 };
@@ -14,10 +14,16 @@ const SKEW: u64 = 60;
 /// What a service's certificate counts as where it stands for a device.
 pub(super) const CERTIFIED: (TrustScore, DeviceProof) = (TrustScore::new(trust::device::START), DeviceProof::Key);
 
+/// A service that shows its certificate: one that its token is bound to, or one that names it, in its time and, where it is
+/// a SPIFFE id, of a trust domain that is configured.
 pub(super) fn is_certified_service(facts: &Facts, identity: &Identity, proof: Option<Possession>) -> bool {
+    let named = |peer: &Workload| {
+        *peer.principal == *identity.subject.as_str()
+            && !peer.out_of_time
+            && (peer.is_trusted() || !peer.principal.starts_with("spiffe://"))
+    };
     identity.kind == SubjectKind::Service
-        && (proof == Some(Possession::Certificate)
-            || facts.workload.value().is_some_and(|peer| *peer.principal == *identity.subject.as_str()))
+        && (proof == Some(Possession::Certificate) || facts.workload.value().is_some_and(named))
 }
 
 /// The token's methods, and those of a step-up that was passed.

@@ -95,6 +95,9 @@ pub struct Workload {
     /// The configured trust domain whose SPIFFE id `principal` is, while its certificate is in its time.
     #[serde(default)]
     pub trust_domain: Option<Arc<str>>,
+    /// Its certificate is known to be out of its time: the connection outlives it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_time: bool,
 }
 
 impl Workload {

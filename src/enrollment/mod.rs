@@ -2,7 +2,7 @@
 //! JSON; an Envoy in front brings TLS.
 //!
 //! Tells a device everything that is wrong with it, and nobody whether a code was wrong, used or too late. Every grant and
-//! every refusal leaves an audit record; a flood of wrong codes does not.
+//! every refusal leaves an audit record; of a flood of one kind, the first ones do.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 
 /// A request with two certificates and an RSA key of 8192 bits fits.
 const MAX_BODY: usize = 64 * 1024;
-/// Wrong codes and signatures that are written down in a minute, and as many at once.
+/// Refusals of one kind that are written down in a minute, and as many at once.
 const FAILURES_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// Signatures and hashes one request may cost are bounded by how many run at once.
 const AT_ONCE: usize = 16;
@@ -40,13 +40,14 @@ struct Desk {
     enrollment: Arc<Enrollment>,
     auditor: Arc<Auditor>,
     clock: Clock,
-    failures: DefaultDirectRateLimiter,
+    /// By kind: a flood of wrong codes, which anybody can make, hides no device that is barred.
+    failures: DefaultKeyedRateLimiter<&'static str>,
     places: tokio::sync::Semaphore,
 }
 
 /// The routes under `/devices`.
 pub fn router(enrollment: Arc<Enrollment>, auditor: Arc<Auditor>, clock: Clock) -> Router {
-    let failures = RateLimiter::direct(Quota::per_minute(FAILURES_PER_MINUTE));
+    let failures = RateLimiter::keyed(Quota::per_minute(FAILURES_PER_MINUTE));
     let desk = Desk { enrollment, auditor, clock, failures, places: tokio::sync::Semaphore::new(AT_ONCE) };
     Router::new()
         .route("/devices/enroll", post(enroll))
@@ -156,10 +157,10 @@ impl Desk {
                 self.granted(&enrolled)
             }
             Err(error) => {
-                if self.failures.check().is_ok() {
+                let (status, code) = outcome(&error);
+                if self.failures.check_key(&code).is_ok() {
                     self.record(action, "refused", "device:?".to_owned(), Some(error.to_string()));
                 }
-                let (status, code) = outcome(&error);
                 let message = error.to_string();
                 let issues = if let EnrollError::NotCompliant(issues) = error { issues } else { Vec::new() };
                 refusal(status, Refused { error: code, message, issues })

@@ -275,7 +275,7 @@ impl Authenticator {
             (Scheme::Bearer, None) => None,
             (Scheme::Bearer, Some(Confirmation::KeyThumbprint(_))) => return Err(Detail::ProofMissing.into()),
             (Scheme::Bearer, Some(Confirmation::CertificateSha256(sum))) => {
-                Some(certificate_matches(presented.peer, sum)?)
+                certificate_matches(presented.peer, sum, now)?
             }
             (Scheme::Dpop, Some(Confirmation::KeyThumbprint(thumbprint))) => {
                 let request = self.proven_request(presented, &entry, thumbprint)?;

@@ -27,6 +27,8 @@ const MAX_LIST: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Claims {
     pub identity: Identity,
+    /// `iat` as it is. What the identity says is no later than now.
+    pub issued_at: UnixTime,
     /// The later of `nbf` and `iat`: before it (less the leeway) the token is not valid.
     pub not_before: UnixTime,
     /// `status.status_list`: its address and the token's index in it.
@@ -119,7 +121,7 @@ pub(super) fn read(
             .filter_map(|name| claims.find(name).map(|value| (name.as_str().into(), value.clone())))
             .collect(),
     };
-    Ok(Claims { identity, not_before, status: status(members)? })
+    Ok(Claims { identity, issued_at, not_before, status: status(members)? })
 }
 
 /// ID tokens, refresh tokens, security events, logout tokens and proofs are signed by the same keys as access tokens.

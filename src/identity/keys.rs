@@ -34,8 +34,6 @@ use crate::{clock::Clock, domain::UnixTime};
 const FILE_POLL: Duration = Duration::from_secs(1);
 /// How many unknown key ids are remembered as unknown.
 const MISSING_KIDS: u64 = 1024;
-/// How long they are at least.
-const SHORTEST_MISSING: Duration = Duration::from_secs(1);
 
 /// The keys of one issuer and how they are doing.
 #[derive(Debug)]
@@ -46,16 +44,21 @@ pub(super) struct Keys {
     /// When the current set was last known to be the issuer's, in milliseconds.
     confirmed_at: AtomicU64,
     max_age: Duration,
-    /// Counts finished fetches, good or bad.
-    finished: watch::Sender<u64>,
+    fetches: watch::Sender<Fetches>,
     /// Whether the last fetch was a bad one.
     failing: AtomicBool,
-    fetching: AtomicBool,
     wanted: Notify,
     cooldown: Duration,
     last_demand: Mutex<Option<Instant>>,
     /// Key ids that were still unknown after a fetch, until the next may be asked for.
     missing: Cache<Box<str>, ()>,
+}
+
+/// How many fetches began, or were asked for, and how many ended, well or badly: at most one more.
+#[derive(Clone, Copy, Debug)]
+struct Fetches {
+    begun: u64,
+    ended: u64,
 }
 
 /// What is known of an issuer's keys.
@@ -71,8 +74,10 @@ pub(super) enum Known {
 /// What came of asking for fresh keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refetch {
-    /// A fetch has ended well since.
+    /// The fetch that was asked for has ended well.
     Done,
+    /// One that was under way has ended well. It may have begun before what is looked for was there.
+    Joined,
     /// The last one is too recent.
     NotNow,
     /// The last one has ended badly: what the issuer has now is not known.
@@ -88,24 +93,22 @@ impl Keys {
             generation: AtomicU64::new(0),
             confirmed_at: AtomicU64::new(0),
             max_age: settings.max_age.get(),
-            finished: watch::Sender::new(0),
-            failing: AtomicBool::new(false),
             // The first fetch is under way as soon as there is an issuer.
-            fetching: AtomicBool::new(true),
+            fetches: watch::Sender::new(Fetches { begun: 1, ended: 0 }),
+            failing: AtomicBool::new(false),
             wanted: Notify::new(),
             cooldown: settings.cooldown.get(),
             last_demand: Mutex::new(None),
-            missing: Cache::builder()
-                .max_capacity(MISSING_KIDS)
-                .time_to_live(settings.cooldown.get().max(SHORTEST_MISSING))
-                .build(),
+            missing: Cache::builder().max_capacity(MISSING_KIDS).time_to_live(settings.cooldown.get()).build(),
         }
     }
 
     pub(super) fn known(&self, now: UnixTime) -> Known {
+        // Before the set: the next one is confirmed when it is there.
+        let fresh = self.is_fresh(now);
         match self.current.load_full() {
             None => Known::Never,
-            Some(_) if !self.is_fresh(now) => Known::TooOld,
+            Some(_) if !fresh => Known::TooOld,
             Some(set) => Known::Set(set),
         }
     }
@@ -144,18 +147,23 @@ impl Keys {
         self.missing.insert(kid.into(), ());
     }
 
-    /// Waits for a fetch that is under way, or asks for one where the cool-down allows.
+    /// Waits for a fetch that is under way, or asks for one where the cool-down allows. Joining one leaves the demand unused.
     pub(super) async fn refetch(&self, deadline: Instant) -> Refetch {
-        let mut finished = self.finished.subscribe();
-        finished.mark_unchanged();
-        if !self.fetching.load(Ordering::Acquire) {
-            if !self.may_demand() {
-                return self.ended(Refetch::NotNow);
+        let mut fetches = self.fetches.subscribe();
+        let (mut awaited, mut ended_well) = (None, Refetch::Joined);
+        // In one step: whoever comes next joins this one.
+        self.fetches.send_if_modified(|fetches| {
+            if fetches.begun == fetches.ended && self.may_demand() {
+                fetches.begun += 1;
+                ended_well = Refetch::Done;
+                self.wanted.notify_one();
             }
-            self.wanted.notify_one();
-        }
-        match timeout_at(deadline, finished.changed()).await {
-            Ok(Ok(())) => self.ended(Refetch::Done),
+            awaited = (fetches.begun > fetches.ended).then_some(fetches.begun);
+            false
+        });
+        let Some(awaited) = awaited else { return self.ended(Refetch::NotNow) };
+        match timeout_at(deadline, fetches.wait_for(|fetches| fetches.ended >= awaited)).await {
+            Ok(Ok(_)) => self.ended(ended_well),
             // The task that fetches has ended: the process is on its way out.
             Ok(Err(_)) => Refetch::NotNow,
             Err(_) => Refetch::Late,
@@ -169,7 +177,19 @@ impl Keys {
 
     /// Resolves when one fetch has ended, well or badly.
     pub(super) async fn first_fetch(&self) {
-        let _ = self.finished.subscribe().wait_for(|count| *count > 0).await;
+        let _ = self.fetches.subscribe().wait_for(|fetches| fetches.ended > 0).await;
+    }
+
+    /// A fetch begins: the one that was asked for, or one by the clock.
+    fn begins(&self) {
+        self.fetches.send_if_modified(|fetches| {
+            fetches.begun = fetches.ended + 1;
+            false
+        });
+    }
+
+    fn ends(&self) {
+        self.fetches.send_modify(|fetches| fetches.ended = fetches.begun);
     }
 
     fn may_demand(&self) -> bool {
@@ -184,7 +204,15 @@ impl Keys {
 
     /// Takes `set` over. Says whether it differs from the last.
     pub(super) fn take(&self, set: KeySet, now: UnixTime) -> bool {
-        let changed = self.current.load().as_ref().is_none_or(|old| !old.same_as(&set));
+        let confirm = || self.confirmed_at.store(now.as_millis(), Ordering::Release);
+        let changed = match &*self.current.load() {
+            Some(old) => !old.same_as(&set),
+            None => {
+                // Nobody shall see the first set as one of 1970.
+                confirm();
+                true
+            }
+        };
         if changed {
             // INVARIANT: the set is there before its generation, so that whoever sees the new generation and looks a key
             // up finds the new set.
@@ -192,7 +220,8 @@ impl Keys {
             self.generation.fetch_add(1, Ordering::AcqRel);
             self.missing.invalidate_all();
         }
-        self.confirmed_at.store(now.as_millis(), Ordering::Release);
+        // INVARIANT: last, so that a set too old to be relied on is not made young by the one that takes its place.
+        confirm();
         changed
     }
 }
@@ -241,14 +270,13 @@ impl Keeper {
     pub(super) async fn run(self, cancelled: CancellationToken) {
         let mut failures = 0_u32;
         loop {
-            self.keys.fetching.store(true, Ordering::Release);
+            self.keys.begins();
             let fetched = tokio::select! {
                 fetched = self.fetch() => fetched,
                 () = cancelled.cancelled() => return,
             };
             let pause = self.conclude(fetched, &mut failures);
-            self.keys.fetching.store(false, Ordering::Release);
-            self.keys.finished.send_modify(|count| *count += 1);
+            self.keys.ends();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.keys.wanted.notified() => {}

@@ -14,8 +14,10 @@ use crate::domain::{UnixTime, Workload};
 
 /// Longest certificate that is read, URL-encoded.
 const MAX_CERTIFICATE: usize = 64 * 1024;
-/// How many peers are remembered.
-const PEERS: u64 = 16_384;
+/// Octets that remembered peers may take: whoever may connect can show any number of certificates.
+const PEERS: u64 = 32 * 1024 * 1024;
+/// About what a peer takes besides its key.
+const PEER: usize = 512;
 
 /// A certificate as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +47,11 @@ impl Peers {
     pub(super) fn new(settings: WorkloadSettings) -> Self {
         let hour = std::time::Duration::from_secs(3600);
         Self {
-            known: Cache::builder().max_capacity(PEERS).time_to_idle(hour).build_with_hasher(RandomState::default()),
+            known: Cache::<Box<[u8]>, Arc<Peer>>::builder()
+                .max_capacity(PEERS)
+                .weigher(|key, _| u32::try_from(key.len() + PEER).unwrap_or(u32::MAX))
+                .time_to_idle(hour)
+                .build_with_hasher(RandomState::default()),
             settings,
         }
     }
@@ -95,6 +101,7 @@ impl Peers {
             principal: principal.into(),
             cert_sha256: sha256.map(|sum| hex::encode(sum).into()),
             trust_domain: trusted.map(Into::into),
+            out_of_time: false,
         }
     }
 }
@@ -104,12 +111,13 @@ impl Peer {
     pub(super) fn workload(&self, now: UnixTime) -> Option<Workload> {
         let mut workload = self.workload.clone()?;
         if !self.is_in_time(now) {
-            workload.trust_domain = None;
+            (workload.trust_domain, workload.out_of_time) = (None, true);
         }
         Some(workload)
     }
 
-    /// What is not known to be over is not.
+    /// What is not known to be over is not: where no certificate is sent (a header, or a listener that keeps it), the Envoy in
+    /// front alone has seen it.
     pub(super) fn is_in_time(&self, now: UnixTime) -> bool {
         self.life.is_none_or(|(from, to)| from <= now && now < to)
     }
@@ -191,13 +199,27 @@ mod tests {
     }
 
     #[test]
+    fn peers_are_remembered_by_the_octets_they_take() {
+        let peers = Peers::new(WorkloadSettings::default());
+        let certificate = vec![b'x'; MAX_CERTIFICATE];
+        for i in 0..600 {
+            let principal = format!("spiffe://td/{i}");
+            let (principal, certificate) = (principal.as_bytes(), &*certificate);
+            assert!(peers.peer(&Credentials { principal, certificate, ..Credentials::default() }).is_some());
+            peers.known.run_pending_tasks();
+        }
+        assert!(peers.known.weighted_size() <= PEERS && peers.known.entry_count() < 600);
+    }
+
+    #[test]
     fn outside_the_life_of_its_certificate_a_peer_belongs_to_no_trust_domain() {
         let at = UnixTime::from_secs;
-        let workload =
-            Workload { principal: "spiffe://td/a".into(), cert_sha256: None, trust_domain: Some("td".into()) };
+        let (principal, trust_domain) = ("spiffe://td/a".into(), Some("td".into()));
+        let workload = Workload { principal, cert_sha256: None, trust_domain, out_of_time: false };
         let peer = Peer { workload: Some(workload), sha256: None, life: Some((at(10), at(20))) };
         let belongs = |peer: &Peer, now| peer.workload(at(now)).unwrap().trust_domain.is_some();
         assert_eq!([9, 10, 19, 20].map(|now| belongs(&peer, now)), [false, true, true, false]);
+        assert_eq!([9, 10, 19, 20].map(|now| peer.workload(at(now)).unwrap().out_of_time), [true, false, false, true]);
         assert!(belongs(&Peer { life: None, ..peer }, 30), "what is not known to be over is not");
     }
 }

@@ -170,7 +170,7 @@ pub struct DpopSettings {
     pub algorithms: Vec<Algorithm>,
     /// Age of a proof that is still accepted; also how long it is remembered.
     pub window: Span,
-    /// How far in the future a proof may have been made.
+    /// How far in the future a proof may have been made: at most 5m.
     pub skew: Span,
     /// Demand a nonce of ours in each proof.
     pub nonce: bool,
@@ -202,15 +202,15 @@ impl Default for DpopSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct KeySetSettings {
     /// Longest time between two fetches; `Cache-Control` may shorten it. A key taken out at the issuer is refused here
-    /// after at most this time.
+    /// after at most this time. At least 1s.
     pub refresh: Span,
-    /// Shortest time between two fetches that follow the clock.
+    /// Shortest time between two fetches that follow the clock: at least 1s.
     pub min_refresh: Span,
-    /// For how long the last good set is used when no newer one can be had.
+    /// For how long the last good set is used when no newer one can be had: at least twice `refresh`.
     pub max_age: Span,
-    /// Shortest time between two fetches that an unknown `kid` causes, for each issuer.
+    /// Shortest time between two fetches that an unknown `kid` causes, for each issuer: at least 1s.
     pub cooldown: Span,
-    /// Time limit of one fetch.
+    /// Time limit of one fetch: at most 1m.
     pub timeout: Span,
     /// Certificates (PEM) to trust besides those of the system.
     pub ca_file: Option<std::path::PathBuf>,

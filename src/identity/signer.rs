@@ -127,8 +127,13 @@ impl Signer {
             Err(SignerProblem::Key | SignerProblem::NotReady) => {}
             known => return known,
         }
-        match self.state.keys.refetch(deadline).await {
-            Refetch::Done => {}
+        let mut fetched = self.state.keys.refetch(deadline).await;
+        // That one may have begun before the key was there.
+        if fetched == Refetch::Joined && self.look(document) == Err(SignerProblem::Key) {
+            fetched = self.state.keys.refetch(deadline).await;
+        }
+        match fetched {
+            Refetch::Done | Refetch::Joined => {}
             Refetch::NotNow => return self.look(document),
             Refetch::Failed | Refetch::Late => return Err(SignerProblem::NotReady),
         }

@@ -1,4 +1,5 @@
-//! A token against its issuer's keys and profile. Synchronous and without side effects, for whatever thread.
+//! A token against its issuer's keys and profile. Synchronous, for whatever thread; all it leaves behind is how far the issuer's
+//! clock was seen to be ahead.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -19,6 +20,10 @@ pub(super) enum Failure {
     Refused(Detail),
     /// Nothing has ever been had of this issuer's keys.
     NoKeys {
+        issuer: usize,
+    },
+    /// The last that was had is older than may be relied on.
+    KeysTooOld {
         issuer: usize,
     },
     /// The issuer's set does not hold this key: it may be new.
@@ -60,7 +65,7 @@ pub(super) fn verify(token: &str, issuers: &[IssuerState], now: UnixTime) -> Res
     let generation = issuer.keys.generation();
     let set = match issuer.keys.known(now) {
         Known::Set(set) => set,
-        Known::TooOld => return Err(Detail::KeysTooOld.into()),
+        Known::TooOld => return Err(Failure::KeysTooOld { issuer: index }),
         Known::Never => return Err(Failure::NoKeys { issuer: index }),
     };
     let key = set.find(kid, algorithm).map_err(|kid_known| match kid_known {
@@ -70,7 +75,8 @@ pub(super) fn verify(token: &str, issuers: &[IssuerState], now: UnixTime) -> Res
     if !key.verify(algorithm, jws.input.as_bytes(), &jws.signature) {
         return Err(Detail::BadSignature.into());
     }
-    let claims = claims::read(&payload, typ.as_deref(), &issuer.settings, now, token)?;
+    let mut claims = claims::read(&payload, typ.as_deref(), &issuer.settings, now, token)?;
+    claims.identity.issued_at = issuer.lead.by_our_clock(claims.issued_at, now);
     let with = VerifiedWith::Key { kid: kid.into(), algorithm, thumbprint: key.thumbprint };
     let mut entry = TokenEntry::new(claims.identity, index, with, claims.not_before);
     entry.generation.store(generation, Ordering::Release);

@@ -64,7 +64,8 @@ async fn apply(receiver: &Receiver, text: &str, deadline: Instant) -> Result<(),
             let revoked = revocations.revoke(RevocationKind::Session, session, "logout", None).await;
             (revoked.map(drop), format!("session:{session}"))
         }
-        (None, Some(subject)) => (revocations.revoke_until(subject, issued).await, format!("sub:{subject}")),
+        // As with events: nothing is refused that was issued after now, whatever the provider's clock says.
+        (None, Some(subject)) => (revocations.revoke_until(subject, issued.min(now)).await, format!("sub:{subject}")),
         (None, None) => return set::invalid("neither `sid` nor `sub`"),
     };
     let record = |target: String, outcome: &str, why: &str| {

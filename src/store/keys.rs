@@ -118,7 +118,7 @@ pub const CENSUS_TURN: &str = "cs:device-census:turn";
 pub const CENSUS: &str = "cs:device-census:result";
 
 /// `cs:assertion-key:<algorithm>:<period>`: the key that all replicas sign with in one period: assertions, and with RS256
-/// security events.
+/// security events. Where a secret that is not known here sealed it, ours stands at `…:<which secret>`.
 pub fn assertion_key(algorithm: &str, period: u64) -> String {
     format!("cs:assertion-key:{algorithm}:{period}")
 }

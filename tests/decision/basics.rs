@@ -6,7 +6,7 @@ use countersign::{
         decide,
     },
     domain::*,
-    policy::model::{Access, Policy, RateLimit, RateScope, Resource},
+    policy::model::{Access, DeviceMode, Policy, RateLimit, RateScope, Resource},
 };
 
 use crate::world::*;
@@ -44,6 +44,32 @@ fn what_begins_in_the_leeway_of_its_token_gets_the_rest_of_it() {
         asked.credential = Fact::known(Credential::Verified { identity, proof: None }, NOW);
         let decision = decided(&asked, shop());
         assert_eq!((decision.session_ttl, decision.stream_limit), (Some(left / 1000), Some(left)), "{expired:?}");
+    }
+}
+
+#[test]
+fn a_service_is_certified_by_a_certificate_in_its_time_and_a_spiffe_id_by_a_trust_domain_besides() {
+    let mut rules = shop();
+    let me = rules.resources.iter_mut().find(|resource| &*resource.id == "me");
+    me.expect("a shop has me").device = Some(DeviceMode::Always);
+    for (principal, trust_domain, out_of_time, certified) in [
+        ("app.example", None, false, true),
+        ("app.example", None, true, false),
+        ("spiffe://td/app", Some("td"), false, true),
+        ("spiffe://td/app", None, false, false),
+        ("spiffe://td/app", None, true, false),
+    ] {
+        let mut asked = facts("GET", "/me");
+        with_identity(&mut asked, |identity| {
+            (identity.kind, identity.subject) = (SubjectKind::Service, principal.into());
+            identity.methods = AuthMethods::NONE;
+        });
+        let trust_domain = trust_domain.map(Into::into);
+        let workload = Workload { principal: principal.into(), cert_sha256: None, trust_domain, out_of_time };
+        (asked.device, asked.workload) = (Fact::Absent, known(workload));
+        let decision = decided(&asked, rules.clone());
+        let expected = if certified { "allow" } else { "deny:device_not_registered" };
+        assert_eq!(told(&decision), expected, "{principal} {out_of_time} {certified}");
     }
 }
 

@@ -273,6 +273,30 @@ fn what_is_wrong_with_an_enrolment_is_told_and_uses_up_no_code() {
 }
 
 #[test]
+fn a_flood_of_wrong_codes_hides_no_other_refusal_from_the_audit() {
+    let stack = builder().start();
+    let request = csr(&KeyPair::generate().expect("a key can be made"));
+    for _ in 0..100 {
+        assert_eq!(enroll(&stack, "AAAA-AAAA", &request, &good_posture()).status, 401);
+    }
+    let refused = |why: &str| {
+        let records = stack.countersign.audit();
+        let told = |record: &Value| record["detail"].as_str().is_some_and(|detail| detail.contains(why));
+        records.iter().filter(|record| record["action"] == "device.enroll" && told(record)).count()
+    };
+    let bad = json!({"disk_encrypted": false});
+    assert_eq!(enroll(&stack, &code(&stack, "alice"), &request, &bad).status, 403);
+    for _ in 0..100 {
+        if refused("does not meet the requirements") == 1 {
+            assert!((1..60).contains(&refused("the code is not known")), "of a flood, some");
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    panic!("the device that is not compliant is nowhere in the audit");
+}
+
+#[test]
 fn a_device_that_becomes_non_compliant_is_refused_at_three_replicas_within_the_bound() {
     const TRIALS: usize = 20;
     let first = builder();

@@ -12,11 +12,11 @@ use countersign::{
 };
 use serde_json::{Value, json};
 
-use crate::rig::{Answer, ED, FOREIGN, Issuer, Outcome, P256, RSA, Rig, changed, make};
+use crate::rig::{Answer, ED, FOREIGN, Issuer, NOW, Outcome, P256, RSA, Rig, changed, make};
 
 fn brisk(settings: &mut Settings) {
-    settings.key_sets.refresh = Duration::from_millis(100).into();
-    settings.key_sets.min_refresh = Duration::from_millis(50).into();
+    settings.key_sets.refresh = Duration::from_secs(1).into();
+    settings.key_sets.min_refresh = Duration::from_secs(1).into();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,7 @@ async fn j26_ten_thousand_unknown_kids_cost_one_fetch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kid_that_a_fresh_set_does_not_hold_is_not_fetched_for_again() {
-    let rig = Rig::with(|settings| settings.key_sets.cooldown = Duration::ZERO.into()).await;
+    let rig = Rig::with(|settings| settings.key_sets.cooldown = Duration::from_secs(1).into()).await;
     let before = rig.issuer.hits("/jwks");
     let stranger = make(Algorithm::ES256, "stranger");
     for id in ["a", "b", "c"] {
@@ -148,7 +148,7 @@ async fn keys_are_fetched_ahead_of_what_cache_control_says() {
     issuer.serve("/jwks", Answer::ok(key_set([&*P256])).with("cache-control", "public, max-age=1"));
     let rig = Rig::before(issuer, |settings| {
         settings.key_sets.refresh = Duration::from_secs(3600).into();
-        settings.key_sets.min_refresh = Duration::from_millis(50).into();
+        settings.key_sets.min_refresh = Duration::from_secs(1).into();
     })
     .await;
     rig.until("three fetches where the clock alone asks for one an hour", |rig| rig.issuer.hits("/jwks") >= 3).await;
@@ -200,17 +200,44 @@ async fn j27_an_unreachable_key_set_at_start_is_not_ready_and_recovers_by_itself
 #[tokio::test(flavor = "multi_thread")]
 async fn j27_the_last_good_set_is_kept_through_an_outage_up_to_its_age() {
     let rig = Rig::with(brisk).await;
-    let token = rig.token_with(json!({ "exp": crate::rig::NOW + 3600 }));
+    let token = rig.token_with(json!({ "exp": NOW + 3600 }));
     assert!(rig.bearer(&token).await.is_allowed());
     rig.issuer.serve("/jwks", Answer::status(500));
     let failed = rig.issuer.hits("/jwks") + 2;
     rig.until("two failed fetches", |rig| rig.issuer.hits("/jwks") >= failed).await;
     rig.clock.advance(Duration::from_secs(600));
     assert!(rig.bearer(&token).await.is_allowed(), "warm");
-    assert!(rig.bearer(&rig.token_with(json!({ "jti": "cold", "exp": crate::rig::NOW + 3600 }))).await.is_allowed());
+    assert!(rig.bearer(&rig.token_with(json!({ "jti": "cold", "exp": NOW + 3600 }))).await.is_allowed());
     rig.clock.advance(Duration::from_secs(86_400));
-    let later = json!({ "iat": crate::rig::NOW + 86_000, "exp": crate::rig::NOW + 90_000 });
+    let later = json!({ "iat": NOW + 86_000, "exp": NOW + 90_000 });
     assert_eq!(rig.bearer(&rig.token_with(later)).await.detail(), Some(Detail::KeysTooOld), "never unverified");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_grew_too_old_in_a_sleep_are_fetched_at_the_next_token() {
+    let rig = Rig::new().await;
+    let before = rig.issuer.hits("/jwks");
+    let day = 86_400;
+    let at = |seconds: u64| json!({ "jti": seconds.to_string(), "iat": NOW + seconds, "exp": NOW + seconds + 600 });
+    assert!(rig.bearer(&rig.token()).await.is_allowed());
+    rig.clock.advance(Duration::from_secs(2 * day));
+    assert!(rig.bearer(&rig.token_with(at(2 * day))).await.is_allowed());
+    assert_eq!(rig.issuer.hits("/jwks"), before + 1);
+    rig.clock.advance(Duration::from_secs(2 * day));
+    let outcome = rig.bearer(&rig.token_with(at(4 * day))).await;
+    assert_eq!(outcome, Outcome::Unavailable(Unavailable::NotReady), "in the cool-down: not yet, rather than bad");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_published_while_a_fetch_is_under_way_is_fetched_for_once_more() {
+    let rig = Rig::with(brisk).await;
+    let new = make(Algorithm::ES256, "new");
+    rig.issuer.serve("/jwks", Answer::ok(key_set([&*P256])).after(Duration::from_millis(500)));
+    let next = rig.issuer.hits("/jwks") + 1;
+    rig.until("a fetch by the clock", |rig| rig.issuer.hits("/jwks") >= next).await;
+    rig.issuer.serve_keys([&*P256, &new]);
+    let outcome = rig.bearer(&new.token(&rig.claims()).unwrap()).await;
+    assert!(outcome.is_allowed(), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

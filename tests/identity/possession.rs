@@ -198,10 +198,37 @@ async fn with_dpop_off_its_scheme_is_unknown_and_a_bound_token_useless() {
 }
 
 fn certificate() -> (String, [u8; 32]) {
-    let made = rcgen::generate_simple_self_signed(vec!["client.example".to_owned()]).unwrap();
-    let pem = percent_encoding::utf8_percent_encode(&made.cert.pem(), percent_encoding::NON_ALPHANUMERIC).to_string();
-    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, made.cert.der());
+    encoded(&rcgen::generate_simple_self_signed(vec!["client.example".to_owned()]).unwrap().cert)
+}
+
+fn encoded(certificate: &rcgen::Certificate) -> (String, [u8; 32]) {
+    let pem = percent_encoding::utf8_percent_encode(&certificate.pem(), percent_encoding::NON_ALPHANUMERIC).to_string();
+    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.der());
     (pem, sum.as_ref().try_into().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_connection_that_outlives_its_certificate_a_bound_token_is_good_and_certifies_nobody() {
+    let rig = Rig::new().await;
+    let mut asked = rcgen::CertificateParams::new(vec!["client.example".to_owned()]).unwrap();
+    // Some six hours after NOW.
+    asked.not_after = rcgen::date_time_ymd(2030, 3, 18);
+    let (pem, sum) = encoded(&asked.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap());
+    let thumbprint = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, sum);
+    let token = rig.token_with(json!({ "exp": NOW + 50_000, "cnf": { "x5t#S256": thumbprint } }));
+    let value = format!("Bearer {token}");
+    let credentials = Credentials {
+        authorization: HeaderValues::one(value.as_bytes()),
+        principal: b"client.example",
+        certificate: pem.as_bytes(),
+        ..Credentials::default()
+    };
+    let out_of_time = async || rig.authenticate(&credentials).await.workload.value().map(|peer| peer.out_of_time);
+    assert_eq!(rig.ask(&credentials).await, Outcome::Allowed(Some(Possession::Certificate)));
+    assert_eq!(out_of_time().await, Some(false));
+    rig.clock.advance(std::time::Duration::from_secs(30_000));
+    assert_eq!(rig.ask(&credentials).await, Outcome::Allowed(None));
+    assert_eq!(out_of_time().await, Some(true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -400,7 +400,10 @@ fn judge(
 ) -> (Vec<Said>, f64, f64, Vec<AuthMethod>) {
     let mut said: Vec<Said> = Vec::new();
     let service = identity.kind == SubjectKind::Service;
-    let same_peer = facts.workload.value().is_some_and(|peer| *peer.principal == *identity.subject.as_str());
+    let same_peer = facts.workload.value().is_some_and(|peer| {
+        let ours = peer.trust_domain.is_some() || !peer.principal.starts_with("spiffe://");
+        *peer.principal == *identity.subject.as_str() && !peer.out_of_time && ours
+    });
     let certified = service && (proof == Some(Possession::Certificate) || same_peer);
     let methods = all_methods(facts, identity, certified, imagined);
     let age = age(facts, identity, imagined);

@@ -190,6 +190,7 @@ pub(crate) fn facts(rng: &mut StdRng) -> Facts {
             principal: one(rng, &["ada", "bob"]).into(),
             cert_sha256: None,
             trust_domain: maybe(rng, 0.7, |_| "td".into()),
+            out_of_time: rng.random_bool(0.2),
         }),
         revocation: if rng.random_bool(0.85) { Fact::known(Revocation::Clear, NOW) } else { fact(rng, 0.5, revoked) },
         notice: Fact::NotAsked,

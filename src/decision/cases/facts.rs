@@ -161,7 +161,7 @@ const LACKS: [(&str, Lack); 3] = [("none", Lack::None), ("unknown", Lack::Unknow
 fn workload_of(principal: &str) -> Workload {
     let domain =
         principal.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')).map(|(domain, _)| domain.into());
-    Workload { principal: principal.into(), cert_sha256: None, trust_domain: domain }
+    Workload { principal: principal.into(), cert_sha256: None, trust_domain: domain, out_of_time: false }
 }
 
 const fn known<T>(value: T, now: UnixTime) -> Fact<T> {

@@ -50,7 +50,7 @@ impl Authenticator {
     }
 
     async fn verify(&self, token: &str, now: UnixTime, deadline: Instant) -> Result<Arc<TokenEntry>, Miss> {
-        let mut asked = false;
+        let (mut asked, mut joined) = (false, false);
         loop {
             let (issuers, cache) = (self.issuers.clone(), self.cache.clone());
             let work = move |token: &Arc<str>| {
@@ -74,25 +74,25 @@ impl Authenticator {
                     return Ok(entry);
                 }
                 Verification::Failed(Failure::Refused(detail)) => return Err(detail.into()),
-                Verification::Failed(failure) => self.fetch_missing(&failure, asked, deadline).await?,
+                Verification::Failed(failure) => match self.fetch_missing(&failure, asked, deadline).await? {
+                    // What was under way when this request came may have begun before the key was there; the next has not.
+                    Refetch::Joined if !joined => joined = true,
+                    _ => asked = true,
+                },
             }
-            asked = true;
         }
     }
 
-    /// Fetches the keys that a token needs, where that may help; `Ok` means: look again.
-    async fn fetch_missing(&self, failure: &Failure, asked: bool, deadline: Instant) -> Result<(), Miss> {
-        let (issuer, kid) = match failure {
-            Failure::NoKeys { issuer } => (issuer, None),
-            Failure::UnknownKey { issuer, kid } => (issuer, Some(kid)),
+    /// Fetches the keys that a token needs, where that may help; `Ok`: look again, with what this fetch brought.
+    async fn fetch_missing(&self, failure: &Failure, asked: bool, deadline: Instant) -> Result<Refetch, Miss> {
+        // Nothing known is "not yet", and so is what no fetch could confirm yet; a key that a fresh set does not hold is nobody's.
+        let not_yet = Miss::Unavailable(Unavailable::NotReady);
+        let (issuer, kid, refusal) = match failure {
+            Failure::NoKeys { issuer } | Failure::KeysTooOld { issuer } => (issuer, None, not_yet),
+            Failure::UnknownKey { issuer, kid } => (issuer, Some(kid), Miss::Refused(Detail::UnknownKey)),
             Failure::Refused(detail) => return Err((*detail).into()),
         };
         let held = &self.issuers.get(*issuer).ok_or(Unavailable::Internal)?.keys;
-        // Nothing known is "not yet"; a key that a fresh set does not hold is nobody's.
-        let refusal = match kid {
-            None => Miss::Unavailable(Unavailable::NotReady),
-            Some(_) => Miss::Refused(Detail::UnknownKey),
-        };
         if asked {
             if let Some(kid) = kid {
                 held.remember_missing(kid);
@@ -103,9 +103,11 @@ impl Authenticator {
             return Err(refusal);
         }
         match held.refetch(deadline).await {
-            Refetch::Done => Ok(()),
+            ended @ (Refetch::Done | Refetch::Joined) => Ok(ended),
             Refetch::NotNow => Err(refusal),
-            Refetch::Failed | Refetch::Late => Err(Unavailable::NotReady.into()),
+            // Within its age the last good set goes on; after it, nothing it holds is good.
+            Refetch::Failed if matches!(failure, Failure::KeysTooOld { .. }) => Err(Detail::KeysTooOld.into()),
+            Refetch::Failed | Refetch::Late => Err(not_yet),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     Authenticator, Error, Miss, Presented,
 };
 use crate::{
-    domain::{Possession, Unavailable},
+    domain::{Possession, Unavailable, UnixTime},
     store::{StoreErrorKind, keys},
 };
 
@@ -87,13 +87,18 @@ impl Authenticator {
     }
 }
 
-/// RFC 8705: the certificate of this connection is the one that the token names.
-pub(super) fn certificate_matches(peer: Option<&Peer>, sum: &[u8; 32]) -> Result<Possession, Detail> {
-    match peer.and_then(|peer| peer.sha256) {
-        Some(shown) if shown == *sum => Ok(Possession::Certificate),
-        Some(_) => Err(Detail::CertificateMismatch),
-        None => Err(Detail::CertificateMissing),
+/// RFC 8705: the certificate of this connection is the one that the token names. One whose time is over, on a connection that
+/// outlives it, keeps the token good and proves nothing more.
+pub(super) fn certificate_matches(
+    peer: Option<&Peer>,
+    sum: &[u8; 32],
+    now: UnixTime,
+) -> Result<Option<Possession>, Detail> {
+    let (peer, shown) = peer.and_then(|peer| Some((peer, peer.sha256?))).ok_or(Detail::CertificateMissing)?;
+    if shown != *sum {
+        return Err(Detail::CertificateMismatch);
     }
+    Ok(peer.is_in_time(now).then_some(Possession::Certificate))
 }
 
 /// Nonces of the configured secret, else of one of our own that no other replica knows.

@@ -6,11 +6,20 @@ use url::{Position, Url};
 
 use super::{
     super::{peer::is_trust_domain, text::is_clean},
-    DpopSettings, IntrospectionSettings, IssuerSettings, Settings, WorkloadSettings, XfccTrust,
+    DpopSettings, IntrospectionSettings, IssuerSettings, KeySetSettings, Settings, WorkloadSettings, XfccTrust,
 };
 
 /// Fewer octets of a secret can be guessed.
 const MIN_SECRET: usize = 16;
+
+/// No two clocks that anybody looks after differ by more.
+const MAX_SKEW: Duration = Duration::from_secs(300);
+
+/// Fetches that follow one another faster are a flood, and ours.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Whatever waits for keys waits for a fetch that hangs.
+const MAX_FETCH: Duration = Duration::from_secs(60);
 
 /// Tokens or questions that may wait: more than memory holds.
 const MAX_QUEUE: usize = 16_000_000;
@@ -36,7 +45,7 @@ impl IssuerSettings {
         if self.token_types.is_empty() {
             say("token_types", "must name at least one `typ`");
         }
-        if self.leeway.get() > Duration::from_secs(300) {
+        if self.leeway.get() > MAX_SKEW {
             say("leeway", "is for clocks that differ a little: at most 5m");
         }
         if self.max_lifetime.get().is_zero() {
@@ -89,6 +98,9 @@ impl DpopSettings {
         if self.window.get() < Duration::from_secs(1) || self.window.get() > Duration::from_secs(3600) {
             say("window", "must be between 1s and 1h");
         }
+        if self.skew.get() > MAX_SKEW {
+            say("skew", "is for clocks that differ a little: at most 5m");
+        }
         if self.nonce_secret.as_ref().is_some_and(|secret| secret.expose().len() < MIN_SECRET) {
             say("nonce_secret", &format!("must be at least {MIN_SECRET} octets"));
         }
@@ -98,6 +110,25 @@ impl DpopSettings {
         }
         if self.external_host.as_ref().is_some_and(|host| !is_host(host)) {
             say("external_host", "must be a host, with a port where it is not the usual one: no scheme, no path");
+        }
+    }
+}
+
+impl KeySetSettings {
+    fn problems(&self, found: &mut Vec<Problem>) {
+        let mut say = |member: &str, message: &str| found.push(Problem::new(format!("key_sets.{member}"), message));
+        for (member, pause) in
+            [("refresh", self.refresh), ("min_refresh", self.min_refresh), ("cooldown", self.cooldown)]
+        {
+            if pause.get() < MIN_PAUSE {
+                say(member, "must be at least 1s: issuers would be asked without a pause");
+            }
+        }
+        if self.max_age.get() < self.refresh.get().saturating_mul(2) {
+            say("max_age", "must be at least twice `refresh`: one fetch that fails would refuse every token");
+        }
+        if self.timeout.get().is_zero() || self.timeout.get() > MAX_FETCH {
+            say("timeout", "must be longer than nothing and at most 1m");
         }
     }
 }
@@ -157,6 +188,7 @@ impl Settings {
             ));
         }
         self.dpop.problems(&mut found);
+        self.key_sets.problems(&mut found);
         if self.realm.contains(['"', '\\']) || !is_clean(&self.realm) || !self.realm.is_ascii() {
             found.push(Problem::new("realm", "must be plain printable text without quotes"));
         }

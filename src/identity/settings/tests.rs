@@ -106,6 +106,40 @@ fn a_secret_of_nonces_that_can_be_guessed_refuses_the_start() {
 }
 
 #[test]
+fn key_sets_that_are_fetched_without_a_pause_or_never_young_enough_refuse_the_start() {
+    let with = |changes: &[(&str, &str)]| {
+        let members = changes.iter().map(|(member, time)| ((*member).to_owned(), (*time).into()));
+        let key_sets = serde_json::from_value(serde_json::Value::Object(members.collect())).unwrap();
+        paths(&Settings { key_sets, ..Settings::default() })
+    };
+    assert_eq!(with(&[("refresh", "1s"), ("min_refresh", "1s"), ("cooldown", "1s")]), [""; 0]);
+    assert_eq!(with(&[("refresh", "5m"), ("max_age", "10m"), ("timeout", "1m")]), [""; 0]);
+    for (member, time) in [
+        ("refresh", "0s"),
+        ("refresh", "999ms"),
+        ("min_refresh", "0s"),
+        ("cooldown", "0s"),
+        ("max_age", "0s"),
+        ("max_age", "599s"),
+        ("timeout", "0s"),
+        ("timeout", "61s"),
+    ] {
+        assert_eq!(with(&[(member, time)]), [format!("key_sets.{member}")], "{time}");
+    }
+    assert_eq!(with(&[("refresh", "2d")]), ["key_sets.max_age"], "the default is a day");
+}
+
+#[test]
+fn a_proof_from_a_far_future_refuses_the_start() {
+    let with = |seconds| {
+        let dpop = DpopSettings { skew: Duration::from_secs(seconds).into(), ..DpopSettings::default() };
+        paths(&Settings { dpop, ..Settings::default() })
+    };
+    assert_eq!([with(0), with(300)], [[""; 0], [""; 0]]);
+    assert_eq!(with(301), ["dpop.skew"]);
+}
+
+#[test]
 fn what_cannot_be_a_trust_domain_refuses_the_start() {
     let trust_domains = ["td.example", "spiffe://td.example", "TD.example", "td.example/ns", "", "td_1"];
     let workloads = WorkloadSettings { trust_domains: trust_domains.map(str::to_owned).into(), ..Default::default() };

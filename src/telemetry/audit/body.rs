@@ -241,7 +241,12 @@ mod tests {
             with(|facts| (facts.device, facts.place) = (Fact::Absent, Fact::Unavailable(Unavailable::Store))),
             with(|facts| {
                 facts.workload = Fact::known(
-                    Workload { principal: "spiffe://x/y".into(), cert_sha256: None, trust_domain: None },
+                    Workload {
+                        principal: "spiffe://x/y".into(),
+                        cert_sha256: None,
+                        trust_domain: None,
+                        out_of_time: true,
+                    },
                     UnixTime::EPOCH,
                 );
                 facts.quota = Fact::known(
