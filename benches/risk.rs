@@ -119,7 +119,7 @@ fn request(user: u64, turn: u64, now: f64) -> Event {
         place: Some(Place { country: *b"NO", position: Some((59.9, 10.7)), radius_km: 10.0 }),
         asn: Some(2119 + (user % 5) as u32),
         anonymous: false,
-        device: Device { id: Some(subject), proof: Proof::Named, compliant: Some(true), jailbroken: false },
+        device: Device { id: Some(subject), proof: Proof::Named, compliant: Some(true), ..Device::default() },
         agent: Agent::parse(AGENT),
         action: Action::of(
             "GET",

@@ -149,7 +149,12 @@ fn is_anonymous(network: NetworkKind) -> bool {
 }
 
 fn device(fact: &Fact<DeviceSighting>) -> Device {
-    let Some(sighting) = fact.value() else { return Device::default() };
+    let sighting = match fact {
+        Fact::Known { value, .. } => value,
+        Fact::Absent => return Device::default(),
+        // That nobody looked says nothing of the request.
+        Fact::Unavailable(_) | Fact::NotAsked => return Device { unseen: true, ..Device::default() },
+    };
     let proof = match sighting.proof {
         _ if sighting.key_differs => Proof::Missing,
         DeviceProof::Key => Proof::Proved,
@@ -160,6 +165,7 @@ fn device(fact: &Fact<DeviceSighting>) -> Device {
         proof,
         compliant: sighting.record.as_ref().and_then(|record| record.compliant),
         jailbroken: sighting.record.as_ref().is_some_and(|record| record.jailbroken == Some(true)),
+        unseen: false,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::risk::statistical::{
 };
 
 /// Of the form below.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Writes numbers one after the other.
 #[derive(Debug, Default)]
@@ -81,6 +81,7 @@ impl Writer {
         [doubt.moved_device, doubt.moved_client, doubt.moved_network].into_iter().for_each(|n| self.f32(n));
         self.u8(context.standing as u8);
         self.u8(context.learned);
+        self.u8(context.learned_device);
     }
 
     fn delta(&mut self, delta: &Delta) {
@@ -213,7 +214,8 @@ impl<'a> Reader<'a> {
             3 => Standing::Proven,
             _ => return None,
         };
-        Some(Context { surroundings, at, doubt, standing, learned: self.u8()? })
+        let (learned, learned_device) = (self.u8()?, self.u8()?);
+        Some(Context { surroundings, at, doubt, standing, learned, learned_device })
     }
 
     fn delta(&mut self) -> Option<Delta> {

@@ -6,7 +6,7 @@ use crate::{
     behavior::{Observation, Profiles, TokenKeys, event},
     domain::{
         AuthMethod, AuthMethods, DeviceId, DeviceProof, DeviceRecord, DeviceSighting, Fact, Identity, Issuer,
-        NetworkKind, Place, SessionId, SubjectId, SubjectKind, TokenId, UnixTime,
+        NetworkKind, Place, SessionId, SubjectId, SubjectKind, TokenId, Unavailable, UnixTime,
         metric::{Page, Source, Value},
     },
     risk::statistical::{
@@ -200,4 +200,12 @@ fn pasts_that_made_room_are_counted_and_not_gauged() {
     Profiles::with_model(Model::default(), Capacity { profiles: 100, sessions: 100 }).collect(&mut page);
     let evicted = page.families().iter().find(|family| family.name == "countersign_behavior_evicted").unwrap();
     assert!(evicted.samples.iter().all(|sample| matches!(sample.value, Value::Counter(0))), "{evicted:?}");
+}
+
+#[test]
+fn a_device_that_was_not_looked_up_is_not_one_that_is_not_there() {
+    let of = |device| seen(&identity(), Fact::Absent, device, AuthMethods::NONE).device;
+    assert!(of(Fact::NotAsked).unseen && of(Fact::Unavailable(Unavailable::Store)).unseen);
+    assert!(!of(Fact::Absent).unseen && of(Fact::Absent).id.is_none());
+    assert!(!of(known(sighting(DeviceProof::IdOnly, false))).unseen);
 }

@@ -40,7 +40,7 @@ fn event(request: &Request) -> Event {
             id: request.gear.id.as_deref().map(Key::of),
             proof: Proof::Named,
             compliant: request.gear.compliant,
-            jailbroken: false,
+            ..Device::default()
         },
         agent: Agent::parse(&request.gear.agent),
         action: Action::of(method, path),

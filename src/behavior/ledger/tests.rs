@@ -39,7 +39,7 @@ fn request(number: u32) -> Event {
         place: Some(Place { country: *b"NO", position: Some((59.9, 10.7)), radius_km: 10.0 }),
         asn: Some(2119),
         anonymous: false,
-        device: Device { id: Some(subject.within("laptop")), proof: Proof::Named, compliant: None, jailbroken: false },
+        device: Device { id: Some(subject.within("laptop")), proof: Proof::Named, ..Device::default() },
         agent: Agent::parse("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
         action: Action::of("GET", "/orders/17"),
         roles: 7,

@@ -185,6 +185,7 @@ impl Line<'_> {
             proof: if self.device_proved == Some(true) { Proof::Proved } else { Proof::Named },
             compliant: self.device_compliant,
             jailbroken: self.jailbroken.unwrap_or(false),
+            ..Device::default()
         }
     }
 }

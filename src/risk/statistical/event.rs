@@ -89,6 +89,9 @@ pub struct Device {
     /// Rooted or jailbroken.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub jailbroken: bool,
+    /// Nobody looked: no rule asks for the device here, or the registry does not answer. Then `id` is `None`, and says nothing.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub unseen: bool,
 }
 
 /// One request to be scored.

@@ -2,7 +2,7 @@
 
 use super::{Outcome, weight};
 use crate::risk::statistical::{
-    assess::Scored,
+    assess::{self, Scored},
     binding::{Binding, Context, Standing},
     calibrate::{Lines, Tops},
     delta::{Delta, Deltas, Field, Scalar},
@@ -64,18 +64,22 @@ pub(super) fn context(
 ) -> Context {
     let first = binding.is_new();
     let context = binding.enter(assessment.surroundings);
+    context.standing = assess::standing(context, assessment.surroundings, &assessment.doubt);
     context.at = event.now;
-    context.doubt = assessment.doubt;
+    // A device that was looked at meanwhile stays.
+    if assessment.surroundings.is_looked() || !context.surroundings.is_looked() {
+        (context.surroundings, context.doubt) = (assessment.surroundings, assessment.doubt);
+    }
     context.standing = standing(context, assessment, outcome, lines, first);
-    *context
+    let context = *context;
+    binding.owned |= context.standing >= Standing::Accepted;
+    context
 }
 
 fn standing(context: &Context, assessment: &Scored, outcome: Outcome, lines: Lines, first: bool) -> Standing {
     match outcome {
         Outcome::StepUpPassed => Standing::Proven,
         Outcome::StepUpFailed => Standing::Failed,
-        // A session belongs to the context that it began in.
-        _ if first => Standing::Accepted,
         Outcome::Denied | Outcome::Challenged => context.standing,
         Outcome::Allowed if context.standing != Standing::Seen => context.standing,
         // The hypotheses of identity decide, not the insider's: it is about whose session this is.
@@ -99,11 +103,16 @@ pub(super) fn identity(
     let mut deltas = Deltas::none();
     let context = binding.enter(assessment.surroundings);
     let sixteenths = (weight * epoch::UNITS) as u8;
-    if sixteenths > context.learned {
-        let rest = f64::from(sixteenths - context.learned) / epoch::UNITS;
+    let rest = f64::from(sixteenths.saturating_sub(context.learned)) / epoch::UNITS;
+    if rest > 0.0 {
         context.learned = sixteenths;
         list_network(&mut deltas, event, assessment, rest);
-        list_client(&mut deltas, profile, event, rest);
+        list_client(&mut deltas, event, rest);
+    }
+    let rest = f64::from(sixteenths.saturating_sub(context.learned_device)) / epoch::UNITS;
+    if rest > 0.0 && !event.device.unseen {
+        context.learned_device = sixteenths;
+        list_device(&mut deltas, profile, event, rest);
     }
     deltas
 }
@@ -122,12 +131,16 @@ fn list_network(deltas: &mut Deltas, event: &Event, assessment: &Scored, weight:
     }
 }
 
-fn list_client(deltas: &mut Deltas, profile: &Profile, event: &Event, weight: f64) {
-    let agent = event.agent;
+fn list_client(deltas: &mut Deltas, event: &Event, weight: f64) {
     let strength = if event.strength == Strength::Weak { Scalar::Weak } else { Scalar::Strong };
-    push(deltas, event, Field::Family(agent.family.key()), weight);
+    push(deltas, event, Field::Family(event.agent.family.key()), weight);
     push(deltas, event, Field::Scalar(Scalar::Sessions), weight);
     push(deltas, event, Field::Scalar(strength), weight);
+}
+
+fn list_device(deltas: &mut Deltas, profile: &Profile, event: &Event, weight: f64) {
+    let agent = event.agent;
+    push(deltas, event, Field::Scalar(Scalar::Looked), weight);
     let Some(id) = event.device.id else {
         return push(deltas, event, Field::Scalar(Scalar::Unnamed), weight);
     };
