@@ -32,12 +32,14 @@ pub struct Observation<'a> {
     pub method: &'a str,
     /// The canonical path, or better the template of the resource that matched.
     pub path: &'a str,
+    /// The pattern of the rules that it matched, where that is known.
+    pub pattern: Option<&'a str>,
 }
 
 impl<'a> Observation<'a> {
     /// What the facts of a request say; `None` without a verified identity. A step-up that was passed in this context counts
     /// as a method of the token.
-    pub fn of(facts: &'a Facts, keys: &'a TokenKeys, agent: Agent) -> Option<Self> {
+    pub fn of(facts: &'a Facts, keys: &'a TokenKeys, agent: Agent, pattern: Option<&'a str>) -> Option<Self> {
         let identity = facts.identity()?;
         let passed = facts.session.value().and_then(|session| session.stepped_up);
         Some(Self {
@@ -51,6 +53,7 @@ impl<'a> Observation<'a> {
             agent,
             method: facts.request.method.as_str(),
             path: facts.request.path.as_deref().unwrap_or_default(),
+            pattern,
         })
     }
 }
@@ -113,7 +116,10 @@ pub fn event(seen: &Observation<'_>) -> Event {
         anonymous: outside.is_some_and(|place| is_anonymous(place.network)),
         device: device(seen.device),
         agent: seen.agent,
-        action: Action::of(seen.method, seen.path),
+        action: match seen.pattern {
+            Some(pattern) => Action::matched(seen.method, seen.path, pattern),
+            None => Action::of(seen.method, seen.path),
+        },
         roles,
     }
 }

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    behavior::{Observation, Profiles, TokenKeys, event},
+    behavior::{Observation, Profiles, TokenKeys, event, key},
     domain::{
         AuthMethod, AuthMethods, DeviceId, DeviceProof, DeviceRecord, DeviceSighting, Fact, Identity, Issuer,
         NetworkKind, Place, SessionId, SubjectId, SubjectKind, TokenId, Unavailable, UnixTime,
@@ -73,6 +73,7 @@ fn seen(identity: &Identity, place: Fact<Place>, device: Fact<DeviceSighting>, m
         agent: Agent::parse("curl/8.7.1"),
         method: "GET",
         path: "/orders/17",
+        pattern: None,
     })
 }
 
@@ -208,4 +209,51 @@ fn a_device_that_was_not_looked_up_is_not_one_that_is_not_there() {
     assert!(of(Fact::NotAsked).unseen && of(Fact::Unavailable(Unavailable::Store)).unseen);
     assert!(!of(Fact::Absent).unseen && of(Fact::Absent).id.is_none());
     assert!(!of(known(sighting(DeviceProof::IdOnly, false))).unseen);
+}
+
+/// Reads pages of a site whose readers read them all: each page is a word.
+fn reads(profiles: &Profiles, told: bool, (reader, page): (u32, u32), now: UnixTime) -> f64 {
+    let identity = Identity {
+        subject: SubjectId::new(format!("reader-{reader}")),
+        token_id: TokenId::new(format!("t{}", now.as_secs() / 3600)),
+        methods: AuthMethods::NONE.with(AuthMethod::HardwareKey),
+        ..identity()
+    };
+    let path = match page % 4 {
+        0 => "/".to_owned(),
+        _ => format!("/wiki/about-{}", ["red", "green", "blue"][page as usize % 3].repeat(1 + page as usize / 3)),
+    };
+    let event = event(&Observation {
+        now,
+        keys: &TokenKeys::default(),
+        identity: &identity,
+        methods: identity.methods,
+        client: "84.16.20.7".parse().ok(),
+        place: &known(place(NetworkKind::Ordinary)),
+        device: &known(sighting(DeviceProof::Key, false)),
+        agent: Agent::parse("curl/8.7.1"),
+        method: "GET",
+        path: &path,
+        pattern: told.then_some(if page % 4 == 0 { "/" } else { "/wiki/{title}" }),
+    });
+    let observed = profiles.observe(event).unwrap();
+    profiles.settle(&observed, Outcome::Allowed);
+    observed.behavior.assessment.map_or(0.0, |told| told.score.get())
+}
+
+#[test]
+fn whoever_reads_page_after_page_of_a_wiki_does_nothing_unusual() {
+    let riskiest = |told: bool| {
+        let profiles = Profiles::with_model(Model::default(), Capacity { profiles: 1000, sessions: 10_000 });
+        let minute = |n: u32| MONDAY.plus(std::time::Duration::from_secs(u64::from(n) * 60));
+        for turn in 0..60 {
+            for reader in 0..40 {
+                reads(&profiles, told, (reader, turn % 8), minute(turn * 60 + reader));
+            }
+        }
+        let fresh = (0..30).map(|page| reads(&profiles, told, (7, 100 + page), minute(3600 + page)));
+        fresh.fold(0.0, f64::max)
+    };
+    assert!(riskiest(true) < 5.0, "{}", riskiest(true));
+    assert!(riskiest(false) >= 8.0, "where nothing tells that they are pages: {}", riskiest(false));
 }

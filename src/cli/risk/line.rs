@@ -105,6 +105,9 @@ struct AuditRecord {
     /// What of the event does not follow from the facts.
     #[serde(default)]
     risk_agent: Agent,
+    /// `None`: a record of before patterns were looked at.
+    #[serde(default)]
+    risk_action: Option<u32>,
     risk_outcome: Outcome,
 }
 
@@ -137,13 +140,15 @@ impl Recorded {
 
     /// `None`: the record has no verified identity, so nothing was scored.
     fn audited(text: &str) -> Result<Option<Self>, serde_json::Error> {
-        let AuditRecord { id, risk_event, risk_agent, risk_outcome } = serde_json::from_str(text)?;
+        let AuditRecord { id, risk_event, risk_agent, risk_action, risk_outcome } = serde_json::from_str(text)?;
         let event = match risk_event {
             Some(whole) => Some(whole),
             None => audit::Recorded::parse(text)?.and_then(|record| {
-                Observation::of(&record.facts, &TokenKeys::default(), risk_agent).map(|seen| event(&seen))
+                Observation::of(&record.facts, &TokenKeys::default(), risk_agent, None).map(|seen| event(&seen))
             }),
         };
+        let action = |event: Event| Event { action: risk_action.map_or(event.action, |key| Action { key }), ..event };
+        let event = event.map(action);
         Ok(event.map(|event| Self { id, event, outcome: Some(risk_outcome) }))
     }
 }
