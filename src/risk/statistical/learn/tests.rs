@@ -209,3 +209,27 @@ fn one_subject_has_few_votes_a_day_on_the_lines() {
     }
     assert!(engine.globals().tops().sessions() - before <= 8);
 }
+
+#[test]
+fn requests_that_are_scored_before_one_of_them_is_settled_all_count() {
+    let mut engine = acquainted();
+    let at_once: Vec<_> = (0..100).map(|n| alice(MONDAY + f64::from(n) * 0.01, "s")).collect();
+    let scored: Vec<_> = at_once.iter().map(|event| engine.assess(event)).collect();
+    // Settled in no order, as they come out of their queues.
+    for n in (0..100).map(|n| n * 37 % 100) {
+        engine.learn(&at_once[n], &scored[n], Outcome::Allowed);
+    }
+    let fast = engine.profile(Key::of("alice")).map_or(0.0, |profile| profile.pace().fast);
+    assert!((95.0..105.0).contains(&fast), "{fast}");
+    let strange: Vec<_> = (b'a'..b'k')
+        .map(|area| Action::of("GET", &format!("/secrets/{}", char::from(area))))
+        .map(|action| Event { action, ..alice(MONDAY + 2.0, "s") })
+        .collect();
+    let scored: Vec<_> = strange.iter().map(|event| engine.assess(event)).collect();
+    let one = scored[0].evidence.nats(Term::Behaviour);
+    for (event, scored) in strange.iter().zip(&scored) {
+        engine.learn(event, scored, Outcome::Allowed);
+    }
+    let next = engine.assess(&strange[0]).evidence.nats(Term::Behaviour);
+    assert!(one > 1.0 && next > one * 5.0, "{one} became {next}");
+}
