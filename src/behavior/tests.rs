@@ -10,7 +10,7 @@ use crate::{
         metric::{Page, Source, Value},
     },
     risk::statistical::{
-        Agent, Capacity, Event, Model, Outcome,
+        Agent, Capacity, Event, Key, Model, Outcome,
         event::{Proof, Strength},
     },
 };
@@ -209,6 +209,18 @@ fn a_device_that_was_not_looked_up_is_not_one_that_is_not_there() {
     assert!(of(Fact::NotAsked).unseen && of(Fact::Unavailable(Unavailable::Store)).unseen);
     assert!(!of(Fact::Absent).unseen && of(Fact::Absent).id.is_none());
     assert!(!of(known(sighting(DeviceProof::IdOnly, false))).unseen);
+}
+
+#[test]
+fn subjects_go_by_their_sha256_and_parts_do_not_run_together() {
+    let of = |issuer: &str, subject: &str| key(&Issuer::new(issuer), &SubjectId::new(subject));
+    // The first octets of SHA-256 over each part after its length: stores hold these.
+    assert_eq!(of("https://issuer.example", "alice"), Key(0x38cb_41f8_2812_1bcc));
+    assert_ne!(of("a", "bc"), of("ab", "c"));
+    assert_eq!(usual().subject, of("https://issuer.example", "alice"), "as administration finds it");
+    let session = |claimed| Identity { session: SessionId::new("t1"), session_claimed: claimed, ..identity() };
+    let of = |identity: &Identity| seen(identity, Fact::Absent, Fact::Absent, AuthMethods::NONE).session;
+    assert_ne!(of(&session(true)), of(&session(false)), "a token is not the session of its name");
 }
 
 /// Reads pages of a site whose readers read them all: each page is a word.

@@ -11,7 +11,7 @@ use serde_with::skip_serializing_none;
 use super::{action::Action, agent::Agent, hash};
 use crate::domain::is_default;
 
-/// A stable 64-bit key of a subject, session or device.
+/// A stable 64-bit key of a subject, session or device. Of subjects and sessions, the service makes it by SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key(pub u64);
 
