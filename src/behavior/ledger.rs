@@ -36,7 +36,7 @@ use crate::{
 
 /// How long counts outlive the last request of a subject: three of their half-lives.
 const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long the contexts of a session are kept: as long as tokens live at most by default.
+/// How long the contexts of a session are kept after they were written last; while it is used, they are every few hours.
 const SESSION_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long news can be heard.
 const NEWS_LIFE: Duration = Duration::from_secs(180);

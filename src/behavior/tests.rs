@@ -269,3 +269,11 @@ fn whoever_reads_page_after_page_of_a_wiki_does_nothing_unusual() {
     assert!(riskiest(true) < 5.0, "{}", riskiest(true));
     assert!(riskiest(false) >= 8.0, "where nothing tells that they are pages: {}", riskiest(false));
 }
+
+#[test]
+fn a_session_in_use_is_written_down_again() {
+    let profiles = Profiles::with_model(Model::default(), Capacity { profiles: 100, sessions: 100 });
+    let hours = |n: f64| Event { now: usual().now + n * 3600.0, ..usual() };
+    let told = |n| profiles.settle(&profiles.observe(hours(n)).unwrap(), Outcome::Allowed).1;
+    assert_eq!([0.0, 0.1, 1.0, 3.0, 4.5, 5.0, 9.0].map(told), [true, false, false, false, true, false, true]);
+}

@@ -190,3 +190,22 @@ fn news_come_back_as_they_were_and_broken_ones_not_at_all() {
         assert!(whole.is_none(), "{length} octets are no item");
     }
 }
+
+#[tokio::test]
+async fn a_session_in_use_is_nobody_elses_after_a_day_and_a_half() {
+    let clock = Clock::manual(crate::domain::UnixTime::from_millis((MONDAY * 1000.0) as u64));
+    let stores = clock.clone();
+    let store: Arc<dyn Store> = Arc::new(Memory::new(move || stores.now()));
+    let (one, other) = (replica(&store), replica(&store));
+    let used = |hours: f64| Event { now: MONDAY + hours * 3600.0, ..request(1) };
+    for hours in 0..36 {
+        allow(&one, used(f64::from(hours))).await;
+        one.exchange().await.unwrap();
+        clock.advance(Duration::from_secs(3600));
+    }
+    let stolen = Event { address: "103.6.156.9".parse().ok(), asn: Some(45609), ..used(36.0) };
+    let fact = other.observe(stolen, Instant::now() + Duration::from_secs(5)).await;
+    let terms = fact.value().and_then(|observed| observed.behavior.assessment).map(|told| told.terms).unwrap();
+    let changed = crate::domain::SignalName::SessionNetworkChanged;
+    assert!(terms.iter().flatten().any(|(name, nats)| *name == changed && *nats > 0.0), "{terms:?}");
+}

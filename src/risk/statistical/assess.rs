@@ -122,7 +122,7 @@ fn identity(
     nats[Term::Network as usize] = f64::from(doubt.network);
     nats[Term::Auth as usize] = f64::from(doubt.auth);
     nats[Term::Travel as usize] = f64::from(doubt.travel);
-    let unchanged = !view.binding.is_new() && doubt.moved() == 0.0;
+    let unchanged = view.binding.owned && doubt.moved() == 0.0;
     nats[Term::SessionDevice as usize] = if unchanged { view.model.no_change } else { f64::from(doubt.moved_device) };
     nats[Term::SessionClient as usize] = f64::from(doubt.moved_client);
     nats[Term::SessionNetwork as usize] = f64::from(doubt.moved_network);

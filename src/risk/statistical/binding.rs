@@ -136,6 +136,8 @@ pub struct Binding {
     pub(super) counted: bool,
     /// Key of the last action.
     pub(super) action: u32,
+    /// Whether a context was ever accepted as the session's own.
+    pub(super) owned: bool,
     repeats: Repeats,
 }
 
@@ -215,6 +217,7 @@ impl Binding {
     /// since it came from a step-up that the other replica saw.
     pub fn merge(&mut self, other: &Context) {
         let last = self.last;
+        self.owned |= other.standing >= Standing::Accepted;
         let context = self.enter(other.surroundings);
         let failed = context.standing == Standing::Failed || other.standing == Standing::Failed;
         let standing = if failed { Standing::Failed } else { context.standing.max(other.standing) };
@@ -245,9 +248,10 @@ impl Binding {
     fn spare(&self) -> usize {
         let worth = |context: &Context| match context.standing {
             _ if context.at == 0.0 => 0,
-            Standing::Seen | Standing::Accepted => 1,
-            Standing::Proven => 2,
-            Standing::Failed => 3,
+            Standing::Seen => 1,
+            Standing::Accepted => 2,
+            Standing::Proven => 3,
+            Standing::Failed => 4,
         };
         let order = |a: &Context, b: &Context| worth(a).cmp(&worth(b)).then(a.at.total_cmp(&b.at));
         (0..Self::CONTEXTS).min_by(|a, b| order(&self.contexts[*a], &self.contexts[*b])).unwrap_or(0)

@@ -62,7 +62,7 @@ pub(super) fn context(
     outcome: Outcome,
     lines: Lines,
 ) -> Context {
-    let first = binding.is_new();
+    let first = !binding.owned;
     let context = binding.enter(assessment.surroundings);
     context.standing = assess::standing(context, assessment.surroundings, &assessment.doubt);
     context.at = event.now;
@@ -82,6 +82,8 @@ fn standing(context: &Context, assessment: &Scored, outcome: Outcome, lines: Lin
         Outcome::StepUpFailed => Standing::Failed,
         Outcome::Denied | Outcome::Challenged => context.standing,
         Outcome::Allowed if context.standing != Standing::Seen => context.standing,
+        // A session belongs to the first context that it was let through in.
+        Outcome::Allowed if first => Standing::Accepted,
         // The hypotheses of identity decide, not the insider's: it is about whose session this is.
         Outcome::Allowed => {
             let odds = |hypothesis| assessment.evidence.odds(hypothesis);

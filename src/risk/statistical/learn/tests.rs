@@ -233,3 +233,33 @@ fn requests_that_are_scored_before_one_of_them_is_settled_all_count() {
     let next = engine.assess(&strange[0]).evidence.nats(Term::Behaviour);
     assert!(one > 1.0 && next > one * 5.0, "{one} became {next}");
 }
+
+#[test]
+fn a_refused_request_binds_no_session() {
+    for outcome in [Outcome::Denied, Outcome::Challenged] {
+        let mut engine = acquainted();
+        pass(&mut engine, &thief(MONDAY, "s"), outcome);
+        let own = engine.assess(&alice(MONDAY + 5.0, "s")).evidence;
+        assert_eq!((own.nats(Term::SessionDevice), own.nats(Term::SessionNetwork)), (0.0, 0.0), "{outcome:?}");
+        pass(&mut engine, &alice(MONDAY + 5.0, "s"), Outcome::Allowed);
+        assert_eq!(
+            engine.assess(&alice(MONDAY + 9.0, "s")).evidence.nats(Term::SessionDevice),
+            engine.model().no_change
+        );
+        let elsewhere =
+            Event { device: Device { id: Some(Key::of("x")), ..Device::default() }, ..thief(MONDAY + 10.0, "s") };
+        assert!(engine.assess(&elsewhere).evidence.nats(Term::SessionDevice) > 3.0, "{outcome:?}");
+    }
+}
+
+#[test]
+fn refused_contexts_do_not_push_out_the_one_that_owns_the_session() {
+    let mut engine = acquainted();
+    pass(&mut engine, &alice(MONDAY, "s"), Outcome::Allowed);
+    for n in 0..20 {
+        let device = Device { id: Some(Key::of(&format!("d{n}"))), ..thief(0.0, "").device };
+        pass(&mut engine, &Event { device, ..thief(MONDAY + 1.0 + f64::from(n), "s") }, Outcome::Denied);
+    }
+    assert_eq!(engine.assess(&alice(MONDAY + 60.0, "s")).evidence.nats(Term::SessionDevice), engine.model().no_change);
+    assert!(engine.assess(&thief(MONDAY + 61.0, "s")).evidence.nats(Term::SessionDevice) > 3.0);
+}

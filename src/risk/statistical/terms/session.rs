@@ -11,11 +11,11 @@ use crate::risk::statistical::{
 /// Two contexts that alternate within this many seconds are used at once.
 const CONCURRENT: f64 = 120.0;
 
-/// Fills in what a change of context says against a session; nothing for a new session.
+/// Fills in what a change of context says against a session; nothing for one that has no context of its own yet.
 #[must_use]
 pub fn change(view: &View<'_>, event: &Event, now: Surroundings, keys: Keys) -> Doubt {
     let mut doubt = Doubt::default();
-    if view.binding.is_new() {
+    if !view.binding.owned {
         return doubt;
     }
     let same = |test: &dyn Fn(&Surroundings) -> bool| view.binding.own().any(|context| test(&context.surroundings));
