@@ -89,7 +89,9 @@ pub fn learn(past: Past<'_>, lines: Lines, event: &Event, assessment: &Scored, o
     let mut deltas = record::identity(profile, binding, event, assessment, weight);
     record::habits(&mut deltas, binding, event, weight, habit);
     record::users(&mut shared, profile, &deltas, event, assessment);
-    record::away(&mut shared, event, assessment);
+    if tell_away {
+        record::away(&mut shared, event, assessment);
+    }
     globals::list_action(&mut shared, event, previous, habit);
 
     profile.pace = behaviour::settle(pace, habit > 0.0);

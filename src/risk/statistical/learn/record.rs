@@ -196,6 +196,12 @@ fn list_total(shared: &mut SharedDeltas, profile: &Profile, event: &Event, scala
     push_shared(shared, event, SharedField::Total(total), 1);
 }
 
+/// Whether a context has not told yet, in this hour, that its user is away from home: users are counted, not requests.
+pub(super) fn may_tell_away(binding: &Binding, event: &Event, assessment: &Scored) -> bool {
+    let hour = |at: f64| (at / 3600.0) as u64;
+    binding.find(assessment.surroundings).is_none_or(|context| hour(context.at) != hour(event.now))
+}
+
 /// Notes a user who is away from home on this network.
 pub(super) fn away(shared: &mut SharedDeltas, event: &Event, assessment: &Scored) {
     if let Some(network) = assessment.unfamiliar {

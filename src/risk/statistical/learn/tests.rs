@@ -4,7 +4,7 @@ use crate::risk::statistical::{
     Action, Engine, Event, Key, Term,
     delta::Field,
     epoch::Epoch,
-    event::{Device, Strength},
+    event::{Device, Place, Strength},
     fixture::{DAY, MONDAY, acquainted, alice, pass, score, thief},
     learn::Outcome,
 };
@@ -262,4 +262,24 @@ fn refused_contexts_do_not_push_out_the_one_that_owns_the_session() {
     }
     assert_eq!(engine.assess(&alice(MONDAY + 60.0, "s")).evidence.nats(Term::SessionDevice), engine.model().no_change);
     assert!(engine.assess(&thief(MONDAY + 61.0, "s")).evidence.nats(Term::SessionDevice) > 3.0);
+}
+
+#[test]
+fn colleagues_in_one_hotel_are_as_many_as_they_are_however_often_they_ask() {
+    let mut engine = acquainted();
+    let hotel = |colleague: i32, turn: i32| {
+        let subject = Key::of(&format!("colleague-{colleague}"));
+        let now = MONDAY + f64::from(turn) * 20.0 + f64::from(colleague);
+        let place = Some(Place { country: *b"SE", position: Some((59.3, 18.0)), radius_km: 20.0 });
+        let (session, address) = (subject.within("hotel"), "192.36.1.9".parse().ok());
+        let device = Device { id: Some(subject), ..alice(0.0, "").device };
+        Event { subject, session, address, place, device, asn: Some(64510), ..alice(now, "") }
+    };
+    for turn in 0..40 {
+        for colleague in 0..7 {
+            pass(&mut engine, &hotel(colleague, turn), Outcome::Denied);
+        }
+    }
+    let nats = engine.assess(&hotel(7, 40)).evidence.nats(Term::Share);
+    assert!((2.5..3.3).contains(&nats), "seven others: {nats}");
 }
