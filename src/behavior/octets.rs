@@ -52,10 +52,9 @@ impl Writer {
         self.u64(learned.subject.0);
         self.u64(learned.session.0);
         self.pace(learned.pace);
-        let Sighting { at, latitude, longitude } = learned.sighting;
+        let Sighting { at, latitude, longitude, radius_km } = learned.sighting;
         self.f64(at);
-        self.f32(latitude);
-        self.f32(longitude);
+        [latitude, longitude, radius_km].into_iter().for_each(|n| self.f32(n));
         self.context(&learned.context);
         self.u8(learned.profile.as_slice().len() as u8);
         learned.profile.as_slice().iter().for_each(|delta| self.delta(delta));
@@ -167,7 +166,8 @@ impl<'a> Reader<'a> {
         let at = self.f64().filter(|at| at.is_finite())?;
         let (subject, session) = (Key(self.u64()?), Key(self.u64()?));
         let pace = self.pace()?;
-        let sighting = Sighting { at: self.f64()?, latitude: self.f32()?, longitude: self.f32()? };
+        let (at_place, latitude, longitude, radius_km) = (self.f64()?, self.f32()?, self.f32()?, self.f32()?);
+        let sighting = Sighting { at: at_place, latitude, longitude, radius_km };
         let context = self.context()?;
         let (mut profile, mut shared) = (Deltas::none(), SharedDeltas::none());
         for _ in 0..self.u8()? {

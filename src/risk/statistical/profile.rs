@@ -34,6 +34,8 @@ pub struct Sighting {
     pub latitude: f32,
     /// Degrees.
     pub longitude: f32,
+    /// How far off the database says that this may be.
+    pub radius_km: f32,
 }
 
 /// The running quantities of behaviour, all lazily decayed from `at`.

@@ -317,3 +317,18 @@ fn a_device_cannot_be_named_so_that_it_counts_as_not_looked_at() {
     assert!(super::binding::Surroundings::of(&event).is_looked());
     assert!(!super::binding::Surroundings::of(&unseen(event)).is_looked());
 }
+
+#[test]
+fn a_flight_is_measured_between_what_both_positions_may_be() {
+    let mut engine = acquainted();
+    let roughly = |now: f64, session: &str, longitude: f32, radius_km: f32| {
+        let place = Some(Place { country: *b"NO", position: Some((59.9, longitude)), radius_km });
+        Event { place, asn: Some(64500), address: "203.0.113.5".parse().ok(), ..alice(now, session) }
+    };
+    // Some 1,700 km apart, an hour between: but the first is known to be anywhere within 1,600.
+    pass(&mut engine, &roughly(MONDAY, "a", 10.0, 1600.0), Outcome::StepUpPassed);
+    let next = |radius| roughly(MONDAY + 3600.0, "b", 40.0, radius);
+    assert_eq!(engine.assess(&next(10.0)).evidence.nats(Term::Travel), 0.0);
+    pass(&mut engine, &roughly(MONDAY + 60.0, "c", 10.0, 10.0), Outcome::StepUpPassed);
+    assert!(engine.assess(&next(10.0)).evidence.nats(Term::Travel) > 1.0);
+}

@@ -211,8 +211,10 @@ pub(super) fn away(shared: &mut SharedDeltas, event: &Event, assessment: &Scored
 
 /// Moves the last verified position here.
 pub(super) fn sighting(profile: &mut Profile, event: &Event) {
-    if let Some((latitude, longitude)) = event.place.and_then(|place| place.position) {
-        profile.sight(Sighting { at: event.now, latitude, longitude });
+    if let Some(place) = event.place
+        && let Some((latitude, longitude)) = place.position
+    {
+        profile.sight(Sighting { at: event.now, latitude, longitude, radius_km: place.radius_km });
     }
 }
 
