@@ -127,8 +127,9 @@ impl Ledger {
     async fn turn(&self, minute: &mut u64, hour: &mut u64) -> Result<(), StoreError> {
         self.exchange().await?;
         if *hour != self.minute() / 60 {
-            *hour = self.minute() / 60;
-            self.agree_on_lines(*hour).await?;
+            let now = self.minute() / 60;
+            self.agree_on_lines(now).await?;
+            *hour = now;
         }
         if *minute != self.minute() {
             *minute = self.minute();
