@@ -130,7 +130,6 @@ pub fn event(seen: &Observation<'_>) -> Event {
         now: seconds(seen.now),
         subject,
         session,
-        authenticated: seconds(identity.authenticated_at()),
         strength: strength(identity.kind, seen.methods),
         address: seen.client.filter(|_| !inside),
         place: outside.and_then(position),

@@ -26,7 +26,6 @@ fn event(request: &Request) -> Event {
         now: request.at,
         subject,
         session: subject.within(&request.session),
-        authenticated: request.at,
         strength: if request.strong { Strength::Strong } else { Strength::Weak },
         address: Some(request.net.address.into()),
         place: Some(Place {

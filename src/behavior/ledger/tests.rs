@@ -33,7 +33,6 @@ fn request(number: u32) -> Event {
         now: MONDAY + f64::from(number) * 4000.0,
         subject,
         session: subject.within(&number.to_string()),
-        authenticated: MONDAY,
         strength: Strength::Strong,
         address: "84.16.20.7".parse().ok(),
         place: Some(Place { country: *b"NO", position: Some((59.9, 10.7)), radius_km: 10.0 }),

@@ -87,8 +87,6 @@ struct Line<'a> {
     roles: Vec<Cow<'a, str>>,
     #[serde(borrow, default)]
     amr: Vec<Cow<'a, str>>,
-    #[serde(default)]
-    auth_time: Option<f64>,
     #[serde(borrow, default)]
     sid: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -161,7 +159,6 @@ impl Line<'_> {
             now: self.t,
             subject,
             session: subject.within(session),
-            authenticated: self.auth_time.unwrap_or(self.t),
             strength: Strength::of_methods(self.amr.iter().map(AsRef::as_ref)),
             address: self.ip,
             place: self.place(),

@@ -104,9 +104,7 @@ pub struct Event {
     pub subject: Key,
     /// `sid`, else the token id, keyed by subject.
     pub session: Key,
-    /// Unix seconds of the authentication behind the session.
-    pub authenticated: f64,
-    /// How strong that authentication was.
+    /// How strong the authentication behind the session was.
     pub strength: Strength,
     /// Client address; `None` when there is none (a Unix socket).
     pub address: Option<IpAddr>,

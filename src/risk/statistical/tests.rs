@@ -332,3 +332,16 @@ fn a_flight_is_measured_between_what_both_positions_may_be() {
     pass(&mut engine, &roughly(MONDAY + 60.0, "c", 10.0, 10.0), Outcome::StepUpPassed);
     assert!(engine.assess(&next(10.0)).evidence.nats(Term::Travel) > 1.0);
 }
+
+#[test]
+fn stronger_than_usual_is_no_weakness() {
+    let mut engine = acquainted();
+    let person = |n: i32, strength| {
+        let subject = Key::of("dora");
+        Event { subject, session: subject.within(&n.to_string()), strength, ..alice(MONDAY + f64::from(n) * DAY, "") }
+    };
+    for n in 0..20 {
+        pass(&mut engine, &person(n, Strength::Weak), Outcome::Allowed);
+    }
+    assert!(engine.assess(&person(21, Strength::Strong)).evidence.nats(Term::Auth) <= 0.0);
+}

@@ -58,7 +58,7 @@ pub struct Learned {
     pub sighting: Sighting,
     /// Which session changed, and the context that changed in it.
     pub session: Key,
-    /// That context; the less trusting standing wins.
+    /// That context; a failure stays, else the more trusting standing wins.
     pub context: Context,
     /// Counts to add to what everyone has in common.
     pub shared: SharedDeltas,
