@@ -51,7 +51,7 @@ fn record(facts: Facts, rules: &Rules) -> AuditRecord {
         latency: Duration::from_micros(42),
         trace_id: Some(0xabc),
         detail: None,
-        risk_agent: None,
+        risk: None,
         shadow: None,
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
+use aws_lc_rs::digest;
 
 use crate::{
     domain::{
-        AuthMethod, AuthMethods, DeviceProof, DeviceSighting, Fact, Facts, Identity, NetworkKind, Place, Role,
-        SubjectKind, UnixTime,
+        AuthMethod, AuthMethods, DeviceProof, DeviceSighting, Fact, Facts, Identity, Issuer, NetworkKind, Place, Role,
+        SubjectId, SubjectKind, UnixTime,
     },
     risk::statistical::{
         Action, Agent, Event, Key,
@@ -30,14 +31,16 @@ pub struct Observation<'a> {
     /// What its `User-Agent` says.
     pub agent: Agent,
     pub method: &'a str,
-    /// The canonical path, or better the template of the resource that matched.
+    /// The canonical path.
     pub path: &'a str,
+    /// The pattern of the rules that it matched, where that is known.
+    pub pattern: Option<&'a str>,
 }
 
 impl<'a> Observation<'a> {
     /// What the facts of a request say; `None` without a verified identity. A step-up that was passed in this context counts
     /// as a method of the token.
-    pub fn of(facts: &'a Facts, keys: &'a TokenKeys, agent: Agent) -> Option<Self> {
+    pub fn of(facts: &'a Facts, keys: &'a TokenKeys, agent: Agent, pattern: Option<&'a str>) -> Option<Self> {
         let identity = facts.identity()?;
         let passed = facts.session.value().and_then(|session| session.stepped_up);
         Some(Self {
@@ -51,6 +54,7 @@ impl<'a> Observation<'a> {
             agent,
             method: facts.request.method.as_str(),
             path: facts.request.path.as_deref().unwrap_or_default(),
+            pattern,
         })
     }
 }
@@ -86,11 +90,32 @@ impl TokenKeys {
     /// Sessions go by `sid`, else by the token: a token is a session of its own.
     fn of(&self, identity: &Identity) -> (Key, Key, u32) {
         *self.0.get_or_init(|| {
-            let subject = Key::of(identity.issuer.as_str()).within(identity.subject.as_str());
-            let session = if identity.session_claimed { identity.session.as_str() } else { identity.token_id.as_str() };
-            (subject, subject.within(session), roles_key(identity.roles.iter().map(Role::as_str)))
+            let (issuer, subject) = (identity.issuer.as_str(), identity.subject.as_str());
+            let (kind, session) = match identity.session_claimed {
+                true => ("session", identity.session.as_str()),
+                false => ("token", identity.token_id.as_str()),
+            };
+            let session = digested([kind, issuer, subject, session]);
+            (key(&identity.issuer, &identity.subject), session, roles_key(identity.roles.iter().map(Role::as_str)))
         })
     }
+}
+
+/// The key under which a subject is remembered.
+pub fn key(issuer: &Issuer, subject: &SubjectId) -> Key {
+    digested(["subject", issuer.as_str(), subject.as_str()])
+}
+
+/// 64 bits of a SHA-256. Whoever may choose his own name, or a session's, must not be able to choose one that shares somebody
+/// else's past, as he could with a quick hash.
+fn digested<const N: usize>(parts: [&str; N]) -> Key {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part.as_bytes());
+    }
+    let sum = context.finish();
+    Key(sum.as_ref().first_chunk().map_or(0, |octets| u64::from_le_bytes(*octets)))
 }
 
 /// The event that the model scores.
@@ -105,7 +130,6 @@ pub fn event(seen: &Observation<'_>) -> Event {
         now: seconds(seen.now),
         subject,
         session,
-        authenticated: seconds(identity.authenticated_at()),
         strength: strength(identity.kind, seen.methods),
         address: seen.client.filter(|_| !inside),
         place: outside.and_then(position),
@@ -113,7 +137,10 @@ pub fn event(seen: &Observation<'_>) -> Event {
         anonymous: outside.is_some_and(|place| is_anonymous(place.network)),
         device: device(seen.device),
         agent: seen.agent,
-        action: Action::of(seen.method, seen.path),
+        action: match seen.pattern {
+            Some(pattern) => Action::matched(seen.method, seen.path, pattern),
+            None => Action::of(seen.method, seen.path),
+        },
         roles,
     }
 }
@@ -149,7 +176,12 @@ fn is_anonymous(network: NetworkKind) -> bool {
 }
 
 fn device(fact: &Fact<DeviceSighting>) -> Device {
-    let Some(sighting) = fact.value() else { return Device::default() };
+    let sighting = match fact {
+        Fact::Known { value, .. } => value,
+        Fact::Absent => return Device::default(),
+        // That nobody looked says nothing of the request.
+        Fact::Unavailable(_) | Fact::NotAsked => return Device { unseen: true, ..Device::default() },
+    };
     let proof = match sighting.proof {
         _ if sighting.key_differs => Proof::Missing,
         DeviceProof::Key => Proof::Proved,
@@ -160,6 +192,7 @@ fn device(fact: &Fact<DeviceSighting>) -> Device {
         proof,
         compliant: sighting.record.as_ref().and_then(|record| record.compliant),
         jailbroken: sighting.record.as_ref().is_some_and(|record| record.jailbroken == Some(true)),
+        unseen: false,
     }
 }
 

@@ -36,7 +36,7 @@ use crate::{
 
 /// How long counts outlive the last request of a subject: three of their half-lives.
 const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long the contexts of a session are kept: as long as tokens live at most by default.
+/// How long the contexts of a session are kept after they were written last; while it is used, they are every few hours.
 const SESSION_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long news can be heard.
 const NEWS_LIFE: Duration = Duration::from_secs(180);
@@ -127,8 +127,9 @@ impl Ledger {
     async fn turn(&self, minute: &mut u64, hour: &mut u64) -> Result<(), StoreError> {
         self.exchange().await?;
         if *hour != self.minute() / 60 {
-            *hour = self.minute() / 60;
-            self.agree_on_lines(*hour).await?;
+            let now = self.minute() / 60;
+            self.agree_on_lines(now).await?;
+            *hour = now;
         }
         if *minute != self.minute() {
             *minute = self.minute();

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
 pub use self::{
-    event::{LastAgent, Observation, TokenKeys, event},
+    event::{LastAgent, Observation, TokenKeys, event, key},
     profiles::{Observed, Profiles},
     settings::Settings,
 };
@@ -35,7 +35,7 @@ use crate::{
         metric::{self, Page},
     },
     risk::statistical::{
-        Event, Key, Outcome,
+        Event, Outcome,
         epoch::Epoch,
         profile::{Pace, Sighting},
     },
@@ -152,11 +152,6 @@ impl Behaviors {
             None => Ok(here),
         }
     }
-}
-
-/// The key under which a subject is remembered.
-pub fn key(issuer: &Issuer, subject: &SubjectId) -> Key {
-    Key::of(issuer.as_str()).within(subject.as_str())
 }
 
 impl metric::Source for Behaviors {

@@ -13,7 +13,7 @@ use crate::risk::statistical::{
 };
 
 /// Of the form below.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Writes numbers one after the other.
 #[derive(Debug, Default)]
@@ -52,10 +52,9 @@ impl Writer {
         self.u64(learned.subject.0);
         self.u64(learned.session.0);
         self.pace(learned.pace);
-        let Sighting { at, latitude, longitude } = learned.sighting;
+        let Sighting { at, latitude, longitude, radius_km } = learned.sighting;
         self.f64(at);
-        self.f32(latitude);
-        self.f32(longitude);
+        [latitude, longitude, radius_km].into_iter().for_each(|n| self.f32(n));
         self.context(&learned.context);
         self.u8(learned.profile.as_slice().len() as u8);
         learned.profile.as_slice().iter().for_each(|delta| self.delta(delta));
@@ -81,6 +80,7 @@ impl Writer {
         [doubt.moved_device, doubt.moved_client, doubt.moved_network].into_iter().for_each(|n| self.f32(n));
         self.u8(context.standing as u8);
         self.u8(context.learned);
+        self.u8(context.learned_device);
     }
 
     fn delta(&mut self, delta: &Delta) {
@@ -166,7 +166,8 @@ impl<'a> Reader<'a> {
         let at = self.f64().filter(|at| at.is_finite())?;
         let (subject, session) = (Key(self.u64()?), Key(self.u64()?));
         let pace = self.pace()?;
-        let sighting = Sighting { at: self.f64()?, latitude: self.f32()?, longitude: self.f32()? };
+        let (at_place, latitude, longitude, radius_km) = (self.f64()?, self.f32()?, self.f32()?, self.f32()?);
+        let sighting = Sighting { at: at_place, latitude, longitude, radius_km };
         let context = self.context()?;
         let (mut profile, mut shared) = (Deltas::none(), SharedDeltas::none());
         for _ in 0..self.u8()? {
@@ -213,7 +214,8 @@ impl<'a> Reader<'a> {
             3 => Standing::Proven,
             _ => return None,
         };
-        Some(Context { surroundings, at, doubt, standing, learned: self.u8()? })
+        let (learned, learned_device) = (self.u8()?, self.u8()?);
+        Some(Context { surroundings, at, doubt, standing, learned, learned_device })
     }
 
     fn delta(&mut self) -> Option<Delta> {

@@ -22,6 +22,8 @@ use crate::{
 const SHARDS: usize = 64;
 /// Requests whose shared counts are applied together.
 const BATCH: usize = 64;
+/// Seconds after which a session in use is written down again: a fraction of how long it is kept.
+const RENEWAL: f64 = 4.0 * 3600.0;
 /// Nats over which a term is called by its name in [`Behavior`].
 const UNUSUAL_TIME: f64 = 0.9;
 const RAPID: f64 = 1.0;
@@ -53,6 +55,8 @@ struct Known<T> {
     whole: bool,
     /// Number of the latest news that is part of it.
     as_of: u64,
+    /// When it was written into the ledger last, where that has to be known.
+    written: f64,
 }
 
 /// A scored request: what the decision reads, and what learning needs afterwards.
@@ -136,18 +140,29 @@ impl Profiles {
         Some(Observed { behavior, event, scored, familiar })
     }
 
-    /// Learns what came of a request, and returns what other replicas should hear, and whether the session changed.
+    /// Learns what came of a request, and returns what other replicas should hear, and whether the session is to be written
+    /// down: it changed, or it was not for long.
     pub fn settle(&self, observed: &Observed, outcome: Outcome) -> (Learned, bool) {
         let Observed { event, scored, .. } = observed;
         let mut shard = self.shard(event.subject).lock();
         let Shard { profiles, sessions } = &mut *shard;
         let (profile, session) = (profiles.entry(event.subject), sessions.entry(event.session));
         let past = Past { profile: &mut profile.past, binding: &mut session.past };
-        let before = past.binding.find(scored.surroundings()).map(|context| (context.standing, context.learned));
+        let before = past.binding.find(scored.surroundings()).copied();
         let learned = learn(past, self.lines(), event, scored, outcome);
+        let Context { surroundings, standing, learned: weight, learned_device, .. } = learned.context;
+        let same = before.is_some_and(|before| {
+            (before.surroundings, before.standing) == (surroundings, standing)
+                && (before.learned, before.learned_device) == (weight, learned_device)
+        });
+        // What is in use must not end in the ledger: whoever came next would own the session.
+        let tell = !same || event.now - session.written >= RENEWAL;
+        if tell {
+            session.written = event.now;
+        }
         drop(shard);
         self.share(&learned);
-        (learned, before != Some((learned.context.standing, learned.context.learned)))
+        (learned, tell)
     }
 
     /// Takes over what another replica learned, in news of this number. Each must be taken once.
@@ -180,7 +195,7 @@ impl Profiles {
         let mut shard = self.shard(subject).lock();
         let held = shard.profiles.entry(subject);
         if !held.whole {
-            *held = Known { past, whole: true, as_of };
+            *held = Known { past, whole: true, as_of, written: 0.0 };
         }
     }
 
@@ -189,6 +204,8 @@ impl Profiles {
         let mut shard = self.shard(subject).lock();
         let held = shard.sessions.entry(session);
         contexts.iter().for_each(|context| held.past.merge(context));
+        // A context is written as it was at its latest request.
+        held.written = contexts.iter().fold(held.written, |latest, context| latest.max(context.at));
         held.whole = true;
     }
 

@@ -199,18 +199,21 @@ pub(super) fn contexts(value: &[u8]) -> Vec<Context> {
 
 /// When a subject was seen last (milliseconds first, so that the latest wins), where it was verified, and its pace.
 pub(super) fn last(learned: &Learned) -> String {
-    let Sighting { at, latitude, longitude } = learned.sighting;
+    let Sighting { at, latitude, longitude, radius_km } = learned.sighting;
     let Pace { at: paced, surprise, fast, slow, fast_mark, slow_mark } = learned.pace;
     let millis = (paced * 1000.0) as u64;
-    format!("{millis} {at} {latitude} {longitude} {surprise} {fast} {slow} {fast_mark} {slow_mark}")
+    format!("{millis} {at} {latitude} {longitude} {surprise} {fast} {slow} {fast_mark} {slow_mark} {radius_km}")
 }
 
 fn take_last(profile: &mut Profile, value: &[u8]) {
     let text = std::str::from_utf8(value).unwrap_or_default();
     let numbers: Vec<f64> = text.split(' ').map_while(|number| number.parse().ok()).collect();
-    let [millis, at, latitude, longitude, surprise, fast, slow, fast_mark, slow_mark] = numbers[..] else { return };
+    let [millis, at, latitude, longitude, surprise, fast, slow, fast_mark, slow_mark, radius_km] = numbers[..] else {
+        return;
+    };
     if numbers.iter().all(|number| number.is_finite()) {
-        profile.sight(Sighting { at, latitude: latitude as f32, longitude: longitude as f32 });
+        let [latitude, longitude, radius_km] = [latitude, longitude, radius_km].map(|number| number as f32);
+        profile.sight(Sighting { at, latitude, longitude, radius_km });
         let [surprise, fast, slow, fast_mark, slow_mark] =
             [surprise, fast, slow, fast_mark, slow_mark].map(|number| number as f32);
         profile.keep_pace(Pace { at: millis / 1000.0, surprise, fast, slow, fast_mark, slow_mark });

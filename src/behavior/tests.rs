@@ -3,14 +3,14 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    behavior::{Observation, Profiles, TokenKeys, event},
+    behavior::{Observation, Profiles, TokenKeys, event, key},
     domain::{
         AuthMethod, AuthMethods, DeviceId, DeviceProof, DeviceRecord, DeviceSighting, Fact, Identity, Issuer,
-        NetworkKind, Place, SessionId, SubjectId, SubjectKind, TokenId, UnixTime,
+        NetworkKind, Place, SessionId, SubjectId, SubjectKind, TokenId, Unavailable, UnixTime,
         metric::{Page, Source, Value},
     },
     risk::statistical::{
-        Agent, Capacity, Event, Model, Outcome,
+        Agent, Capacity, Event, Key, Model, Outcome,
         event::{Proof, Strength},
     },
 };
@@ -73,6 +73,7 @@ fn seen(identity: &Identity, place: Fact<Place>, device: Fact<DeviceSighting>, m
         agent: Agent::parse("curl/8.7.1"),
         method: "GET",
         path: "/orders/17",
+        pattern: None,
     })
 }
 
@@ -200,4 +201,79 @@ fn pasts_that_made_room_are_counted_and_not_gauged() {
     Profiles::with_model(Model::default(), Capacity { profiles: 100, sessions: 100 }).collect(&mut page);
     let evicted = page.families().iter().find(|family| family.name == "countersign_behavior_evicted").unwrap();
     assert!(evicted.samples.iter().all(|sample| matches!(sample.value, Value::Counter(0))), "{evicted:?}");
+}
+
+#[test]
+fn a_device_that_was_not_looked_up_is_not_one_that_is_not_there() {
+    let of = |device| seen(&identity(), Fact::Absent, device, AuthMethods::NONE).device;
+    assert!(of(Fact::NotAsked).unseen && of(Fact::Unavailable(Unavailable::Store)).unseen);
+    assert!(!of(Fact::Absent).unseen && of(Fact::Absent).id.is_none());
+    assert!(!of(known(sighting(DeviceProof::IdOnly, false))).unseen);
+}
+
+#[test]
+fn subjects_go_by_their_sha256_and_parts_do_not_run_together() {
+    let of = |issuer: &str, subject: &str| key(&Issuer::new(issuer), &SubjectId::new(subject));
+    // The first octets of SHA-256 over each part after its length: stores hold these.
+    assert_eq!(of("https://issuer.example", "alice"), Key(0x38cb_41f8_2812_1bcc));
+    assert_ne!(of("a", "bc"), of("ab", "c"));
+    assert_eq!(usual().subject, of("https://issuer.example", "alice"), "as administration finds it");
+    let session = |claimed| Identity { session: SessionId::new("t1"), session_claimed: claimed, ..identity() };
+    let of = |identity: &Identity| seen(identity, Fact::Absent, Fact::Absent, AuthMethods::NONE).session;
+    assert_ne!(of(&session(true)), of(&session(false)), "a token is not the session of its name");
+}
+
+/// Reads pages of a site whose readers read them all: each page is a word.
+fn reads(profiles: &Profiles, told: bool, (reader, page): (u32, u32), now: UnixTime) -> f64 {
+    let identity = Identity {
+        subject: SubjectId::new(format!("reader-{reader}")),
+        token_id: TokenId::new(format!("t{}", now.as_secs() / 3600)),
+        methods: AuthMethods::NONE.with(AuthMethod::HardwareKey),
+        ..identity()
+    };
+    let path = match page % 4 {
+        0 => "/".to_owned(),
+        _ => format!("/wiki/about-{}", ["red", "green", "blue"][page as usize % 3].repeat(1 + page as usize / 3)),
+    };
+    let event = event(&Observation {
+        now,
+        keys: &TokenKeys::default(),
+        identity: &identity,
+        methods: identity.methods,
+        client: "84.16.20.7".parse().ok(),
+        place: &known(place(NetworkKind::Ordinary)),
+        device: &known(sighting(DeviceProof::Key, false)),
+        agent: Agent::parse("curl/8.7.1"),
+        method: "GET",
+        path: &path,
+        pattern: told.then_some(if page % 4 == 0 { "/" } else { "/wiki/{title}" }),
+    });
+    let observed = profiles.observe(event).unwrap();
+    profiles.settle(&observed, Outcome::Allowed);
+    observed.behavior.assessment.map_or(0.0, |told| told.score.get())
+}
+
+#[test]
+fn whoever_reads_page_after_page_of_a_wiki_does_nothing_unusual() {
+    let riskiest = |told: bool| {
+        let profiles = Profiles::with_model(Model::default(), Capacity { profiles: 1000, sessions: 10_000 });
+        let minute = |n: u32| MONDAY.plus(std::time::Duration::from_secs(u64::from(n) * 60));
+        for turn in 0..60 {
+            for reader in 0..40 {
+                reads(&profiles, told, (reader, turn % 8), minute(turn * 60 + reader));
+            }
+        }
+        let fresh = (0..30).map(|page| reads(&profiles, told, (7, 100 + page), minute(3600 + page)));
+        fresh.fold(0.0, f64::max)
+    };
+    assert!(riskiest(true) < 5.0, "{}", riskiest(true));
+    assert!(riskiest(false) >= 8.0, "where nothing tells that they are pages: {}", riskiest(false));
+}
+
+#[test]
+fn a_session_in_use_is_written_down_again() {
+    let profiles = Profiles::with_model(Model::default(), Capacity { profiles: 100, sessions: 100 });
+    let hours = |n: f64| Event { now: usual().now + n * 3600.0, ..usual() };
+    let told = |n| profiles.settle(&profiles.observe(hours(n)).unwrap(), Outcome::Allowed).1;
+    assert_eq!([0.0, 0.1, 1.0, 3.0, 4.5, 5.0, 9.0].map(told), [true, false, false, false, true, false, true]);
 }

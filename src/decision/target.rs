@@ -24,6 +24,8 @@ pub struct Target<'r> {
     pub(super) min_trust_level: TrustLevel,
     pub(super) device: DeviceMode,
     pub(super) classification: Option<Classification>,
+    /// The path of the route's resource that matched, as the rules write it.
+    pattern: Option<&'r str>,
     /// Why there is nothing to reach, where there is not.
     pub(super) problem: Option<Finding>,
 }
@@ -65,6 +67,7 @@ impl<'r> Target<'r> {
             min_trust_level: TrustLevel::Untrusted,
             device: DeviceMode::Never,
             classification: None,
+            pattern: None,
             problem: None,
         };
         match target.find(request, rules).and_then(|()| target.extend(request, rules)) {
@@ -77,6 +80,11 @@ impl<'r> Target<'r> {
     /// The rules by which it was found.
     pub const fn rules(&self) -> &'r Rules {
         self.rules
+    }
+
+    /// The pattern of the rules that the path matched.
+    pub const fn pattern(&self) -> Option<&'r str> {
+        self.pattern
     }
 
     /// The classes of the resources that are bound to `policy`, by themselves or by the route's extension.
@@ -111,7 +119,10 @@ impl<'r> Target<'r> {
             }
         };
         match rules.route(&request.host, path, &request.method) {
-            Route::Resource(resource) => self.add(resource, rules),
+            Route::Resource(resource, pattern) => {
+                self.pattern = Some(pattern);
+                self.add(resource, rules)
+            }
             Route::MethodNotAllowed(resource) => {
                 Err(Finding::new(Reason::MethodNotAllowed, Some((&*resource.id).into())))
             }

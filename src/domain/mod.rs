@@ -2,6 +2,7 @@
 //!
 //! Pure: no clock, no I/O, no async. Every other module may import this one; it imports none.
 
+pub mod address;
 pub mod country;
 pub mod device;
 pub mod fact;

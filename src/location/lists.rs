@@ -64,7 +64,7 @@ impl BadLines {
 /// A network, or an address as the network that holds it alone. Everything (`/0`) is no network of any kind.
 fn parse(entry: &str) -> Option<IpNet> {
     let network = entry.parse::<IpNet>().ok().or_else(|| entry.parse::<IpAddr>().ok().map(IpNet::from))?;
-    (network.prefix_len() > 0).then(|| network.trunc())
+    Some(canonical(network.trunc())).filter(|network| network.prefix_len() > 0)
 }
 
 /// IPv4-mapped networks (`::ffff:192.0.2.0/120`) as what they map to, as addresses are.
@@ -110,13 +110,16 @@ impl NamedNetworks {
         }
     }
 
-    pub(super) fn is_corporate(&self, address: IpAddr, asn: Option<u32>) -> bool {
-        self.corporate.contains(address) || asn.is_some_and(|asn| self.corporate_asns.contains(&asn))
+    /// Of any of the ways in which an address may be written.
+    pub(super) fn is_corporate(&self, ways: [IpAddr; 2], asn: Option<u32>) -> bool {
+        ways.iter().any(|address| self.corporate.contains(*address))
+            || asn.is_some_and(|asn| self.corporate_asns.contains(&asn))
     }
 
-    /// Names of all networks that hold the address, in the order of the configuration, each once.
-    pub(super) fn names(&self, address: IpAddr, asn: Option<u32>) -> Vec<Arc<str>> {
-        let by_prefix = self.prefixes.cover_values(&IpNet::from(address)).flatten().copied();
+    /// Names of all networks that hold the address, whichever way it is written, in the order of the configuration, each once.
+    pub(super) fn names(&self, ways: [IpAddr; 2], asn: Option<u32>) -> Vec<Arc<str>> {
+        let covering = |address: IpAddr| self.prefixes.cover_values(&IpNet::from(address)).flatten().copied();
+        let by_prefix = ways.into_iter().flat_map(covering);
         let by_asn = self.asns.iter().filter(|(number, _)| Some(*number) == asn).map(|(_, index)| *index);
         let mut indexes: Vec<usize> = by_prefix.chain(by_asn).collect();
         indexes.sort_unstable();
@@ -132,9 +135,9 @@ mod tests {
     #[test]
     fn a_feed_with_bad_lines_keeps_its_good_ones() {
         let mut set = PrefixSet::default();
-        let text = "# a feed\n198.51.100.0/24\n\n203.0.113.7 ; one host\r\n2001:db8::/32,vpn\nnonsense\n10.0.0.0/33\n0.0.0.0/0\n::ffff:192.0.2.0/120\n";
+        let text = "# a feed\n198.51.100.0/24\n\n203.0.113.7 ; one host\r\n2001:db8::/32,vpn\nnonsense\n10.0.0.0/33\n0.0.0.0/0\n::ffff:0:0/96\n::ffff:192.0.2.0/120\n";
         let bad = set.read(text);
-        assert_eq!((bad, set.len()), (BadLines { count: 3, first: 6 }, 4));
+        assert_eq!((bad, set.len()), (BadLines { count: 4, first: 6 }, 4));
         for (address, inside) in [
             ("198.51.100.200", true),
             ("203.0.113.7", true),
@@ -164,7 +167,7 @@ mod tests {
             ..Settings::default()
         };
         let named = NamedNetworks::new(&settings);
-        let names = |address: &str, asn| named.names(address.parse().unwrap(), asn).join(",");
+        let names = |address: &str, asn| named.names([address.parse().unwrap(); 2], asn).join(",");
         assert_eq!(names("10.1.2.3", None), "campus,lab,partner");
         assert_eq!(names("10.9.9.9", Some(64500)), "campus,partner");
         assert_eq!(names("192.0.2.1", Some(64501)), "");

@@ -31,6 +31,7 @@ use self::{
 };
 use crate::domain::{
     Fact, NetworkKind, Place, Unavailable, UnixTime,
+    address::{embedded, is_private},
     metric::{self, Counter, Page},
 };
 
@@ -164,14 +165,15 @@ impl Locator {
         self.read(&Sources::default(), address).ok().filter(|place| is_ours(place.network))
     }
 
-    fn read(&self, sources: &Sources, address: IpAddr) -> Result<Place, MaxMindDbError> {
+    fn read(&self, sources: &Sources, written: IpAddr) -> Result<Place, MaxMindDbError> {
+        let address = embedded(written).unwrap_or(written);
         let row = |source: &Source<databases::Database>| source.content.clone();
         let city = row(&sources.city);
         let city: CityRow<'_> = city.as_ref().map_or(Ok(None), |city| city.look_up(address))?.unwrap_or_default();
         let asn: Option<AsnRow> = row(&sources.asn).map_or(Ok(None), |asn| asn.look_up(address))?;
         let asn = asn.and_then(|row| row.autonomous_system_number);
         let anonymous: Option<AnonymousRow> = row(&sources.anonymous).map_or(Ok(None), |rows| rows.look_up(address))?;
-        let network = self.network(sources, address, asn, &anonymous.unwrap_or_default());
+        let network = self.network(sources, [address, written], asn, &anonymous.unwrap_or_default());
         let ours = is_ours(network);
         let country = city.country();
         let listed = |countries: &[Arc<str>]| {
@@ -183,7 +185,7 @@ impl Locator {
             accuracy_km: city.location.accuracy_radius,
             asn,
             network,
-            known_networks: self.named.names(address, asn),
+            known_networks: self.named.names([address, written], asn),
             allowed: listed(&self.allowed),
             unusual: !listed(&self.expected),
             impossible_travel: false,
@@ -192,15 +194,17 @@ impl Locator {
         })
     }
 
-    /// The first that applies: what is ours, then what hides most.
-    fn network(&self, sources: &Sources, address: IpAddr, asn: Option<u32>, row: &AnonymousRow) -> NetworkKind {
+    /// The first that applies: what is ours, then what hides most. An address that stands behind another one is looked for, and
+    /// so is the other.
+    fn network(&self, sources: &Sources, ways: [IpAddr; 2], asn: Option<u32>, row: &AnonymousRow) -> NetworkKind {
         let within = |lists: &[Source<lists::PrefixSet>]| {
-            lists.iter().filter_map(|list| list.content.as_ref()).any(|list| list.contains(address))
+            let mut lists = lists.iter().filter_map(|list| list.content.as_ref());
+            lists.any(|list| ways.iter().any(|address| list.contains(*address)))
         };
         let vpn = row.is_anonymous_vpn || row.is_public_proxy || row.is_residential_proxy;
-        if self.named.is_corporate(address, asn) {
+        if self.named.is_corporate(ways, asn) {
             NetworkKind::Corporate
-        } else if is_private(address) {
+        } else if is_private(ways[0]) {
             NetworkKind::Private
         } else if row.is_tor_exit_node || within(&sources.tor) {
             NetworkKind::Tor
@@ -240,21 +244,6 @@ const fn is_ours(network: NetworkKind) -> bool {
     matches!(network, NetworkKind::Corporate | NetworkKind::Private)
 }
 
-/// Private, loopback, link-local, carrier-grade and unique-local addresses: no database knows them.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                || (a == 100 && b & 0xc0 == 64)
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
-}
-
 impl metric::Source for Locator {
     fn collect(&self, page: &mut Page) {
         let cache = "Look-ups of places by where they were answered from";
@@ -272,6 +261,24 @@ impl metric::Source for Locator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_what_stands_behind_it() {
+        let settings: Settings = serde_json::from_value(serde_json::json!({
+            "corporate_networks": {"cidrs": ["198.51.100.0/24"]},
+            "known_networks": {"tunnels": {"cidrs": ["2002::/16"]}},
+        }))
+        .unwrap();
+        let locator = Locator::open(settings);
+        let at = |address: &str| {
+            let place = locator.locate(address.parse().ok(), UnixTime::EPOCH);
+            place.value().map(|place| (place.network, place.known_networks.join(","))).unwrap()
+        };
+        assert_eq!(at("2002:c633:6407::1"), (NetworkKind::Corporate, "tunnels".to_owned()));
+        assert_eq!(at("64:ff9b::198.51.100.7"), (NetworkKind::Corporate, String::new()));
+        assert_eq!(at("64:ff9b::10.0.0.1").0, NetworkKind::Ordinary, "nobody inside is written like that");
+        assert_eq!(at("2002:c0a8:0001::1").0, NetworkKind::Ordinary);
+    }
 
     #[tokio::test]
     async fn a_reading_that_was_cancelled_is_not_called_a_panic() {

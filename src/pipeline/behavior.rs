@@ -7,10 +7,9 @@ use tokio::time::Instant;
 use super::{Pipeline, outcome::Beside};
 use crate::{
     behavior::{Observation, Observed, TokenKeys, event},
-    decision::Decision,
+    decision::{Decision, Target},
     domain::{Fact, Facts, Revocation, RiskModel},
-    policy::Rules,
-    risk::statistical::Agent,
+    risk::statistical::{Action, Agent},
 };
 
 impl Pipeline {
@@ -21,14 +20,14 @@ impl Pipeline {
         (keys, agent): (&TokenKeys, impl FnOnce() -> Agent),
         facts: &mut Facts,
         beside: &mut Beside,
-        rules: &Rules,
+        target: &Target<'_>,
         deadline: Instant,
     ) {
         let Some(behaviors) = &self.behaviors else { return };
         if !matches!(facts.revocation, Fact::Known { value: Revocation::Clear, .. }) {
             return;
         }
-        let Some(seen) = Observation::of(facts, keys, agent()) else { return };
+        let Some(seen) = Observation::of(facts, keys, agent(), target.pattern()) else { return };
         let event = event(&seen);
         let mut observed = match behaviors.observe(event, deadline).await {
             Fact::Known { value, .. } => value,
@@ -38,7 +37,7 @@ impl Pipeline {
             }
             Fact::Absent | Fact::NotAsked => return,
         };
-        if rules.risk_model() != RiskModel::Statistical {
+        if target.rules().risk_model() != RiskModel::Statistical {
             observed.behavior.assessment = None;
         }
         if let Fact::Known { value: place, .. } = &mut facts.place {
@@ -48,10 +47,11 @@ impl Pipeline {
         beside.observed = Some(Box::new(observed));
     }
 
-    /// Learns what came of an observed request, and returns the client software that was looked at.
-    pub(super) fn learn(&self, observed: Option<&Observed>, decision: &Decision) -> Option<Agent> {
+    /// Learns what came of an observed request, and returns the client software and the action that were looked at.
+    pub(super) fn learn(&self, observed: Option<&Observed>, decision: &Decision) -> Option<(Agent, Action)> {
         let observed = observed?;
         self.behaviors.as_ref()?.settle(observed, decision.teaches());
-        Some(observed.event().agent)
+        let event = observed.event();
+        Some((event.agent, event.action))
     }
 }

@@ -81,7 +81,7 @@ impl Pipeline {
         }
         if needs.identity {
             let agent = || entry.facts::<LastAgent>().read(carried.agent());
-            self.observe((entry.facts::<TokenKeys>(), agent), facts, beside, target.rules(), deadline).await;
+            self.observe((entry.facts::<TokenKeys>(), agent), facts, beside, target, deadline).await;
         }
         self.counters.time(Stage::Gather, authenticated.elapsed());
     }

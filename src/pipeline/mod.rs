@@ -185,7 +185,7 @@ impl Pipeline {
             latency: took,
             trace_id: beside.trace,
             detail: beside.detail.map(identity::Detail::as_str),
-            risk_agent: beside.risk_agent,
+            risk: beside.risk,
             shadow: None,
         });
     }
@@ -236,7 +236,7 @@ impl Pipeline {
         started: Stopwatch,
     ) -> Outcome {
         let decision = ending.as_ref().map_or_else(|refusal| &**refusal, Permit::decision);
-        beside.risk_agent = self.learn(beside.observed.take().as_deref(), decision);
+        beside.risk = self.learn(beside.observed.take().as_deref(), decision);
         if let Some(visit) = beside.visit.take() {
             self.settle(&visit, &facts, decision);
         }

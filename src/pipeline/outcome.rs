@@ -9,7 +9,7 @@ use crate::{
     decision::{Decision, Permit},
     domain::Facts,
     identity,
-    risk::statistical::Agent,
+    risk::statistical::{Action, Agent},
     session::Visit,
     telemetry::trace::Span,
 };
@@ -40,8 +40,8 @@ pub(super) struct Beside {
     pub(super) dpop_nonce: Option<Arc<str>>,
     /// What the subject's past said, until the decision has settled what may be learned from it.
     pub(super) observed: Option<Box<Observed>>,
-    /// The client software that the risk model looked at, for the audit record.
-    pub(super) risk_agent: Option<Agent>,
+    /// The client software and the action that the risk model looked at, for the audit record.
+    pub(super) risk: Option<(Agent, Action)>,
     /// The session's visit, until it is settled.
     pub(super) visit: Option<Visit>,
 }

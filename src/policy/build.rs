@@ -240,7 +240,8 @@ impl Check<'_> {
         for (position, resource) in set.resources.iter().enumerate() {
             for (item, path) in resource.paths.iter().enumerate() {
                 let inserted = Pattern::parse(path).map_err(|problem| problem.to_string()).and_then(|pattern| {
-                    routes.insert(&pattern, resource, position).map_err(|other| tie(path, &set.resources[other].id))
+                    let place = (position, item);
+                    routes.insert(&pattern, resource, place).map_err(|other| tie(path, &set.resources[other].id))
                 });
                 if let Err(message) = inserted {
                     let part = Part { list: List::Resources, position, field: "paths", item: Some(item) };

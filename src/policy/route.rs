@@ -13,7 +13,8 @@ use crate::domain::{Method, path::canonical_path};
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Route<'r> {
-    Resource(&'r Resource),
+    /// With the one of its paths, as the rules write it, that matched.
+    Resource(&'r Resource, &'r str),
     /// There are rules for the path, none for the method; the first of them.
     MethodNotAllowed(&'r Resource),
     NotFound,
@@ -71,6 +72,8 @@ impl Entries {
 struct Entry {
     methods: Option<Vec<Method>>,
     resource: usize,
+    /// Position in the resource's paths.
+    path: usize,
 }
 
 impl Entry {
@@ -160,15 +163,19 @@ impl Routes {
         Self { nodes: vec![Node::default()] }
     }
 
-    /// Adds one path of a resource; the resource it ties with, if there is one.
-    pub(super) fn insert(&mut self, pattern: &Pattern, resource: &Resource, position: usize) -> Result<(), usize> {
+    /// Adds one path of a resource, of which the positions are given; the resource it ties with, if there is one.
+    pub(super) fn insert(
+        &mut self,
+        pattern: &Pattern,
+        resource: &Resource,
+        (position, path): (usize, usize),
+    ) -> Result<(), usize> {
         let node = pattern.segments.iter().fold(0, |node, segment| self.child(node, segment));
         let entries = if pattern.below { &mut self.nodes[node].below } else { &mut self.nodes[node].here };
         let hosts: Vec<_> =
             if resource.hosts.is_empty() { vec![None] } else { resource.hosts.iter().cloned().map(Some).collect() };
-        hosts
-            .into_iter()
-            .try_for_each(|host| entries.insert(host, Entry { methods: resource.methods.clone(), resource: position }))
+        let entry = || Entry { methods: resource.methods.clone(), resource: position, path };
+        hosts.into_iter().try_for_each(|host| entries.insert(host, entry()))
     }
 
     fn child(&mut self, node: usize, segment: &Segment) -> usize {
@@ -189,7 +196,10 @@ impl Routes {
             return Route::NotFound;
         };
         match entries.admitting(host).find(|entry| entry.names(method)) {
-            Some(entry) => Route::Resource(&resources[entry.resource]),
+            Some(entry) => {
+                let resource = &resources[entry.resource];
+                Route::Resource(resource, &resource.paths[entry.path])
+            }
             None => entries
                 .admitting(host)
                 .next()

@@ -232,6 +232,48 @@ fn our_own_audit_replays_to_the_same_risks() {
     }
 }
 
+/// What the model said against a request, by its audit record.
+fn terms(stack: &Stack, decision: &str) -> Vec<String> {
+    let record = eventually("the decision is on record", || {
+        stack.countersign.audit().into_iter().find(|record| record["id"] == decision)
+    });
+    let told = record["facts"]["behavior"]["known"]["value"]["assessment"]["terms"].as_array().cloned();
+    let told = told.unwrap_or_else(|| panic!("scored: {record:#}"));
+    told.iter().filter(|term| term[1].as_f64().is_some_and(|nats| nats > 0.0)).map(|term| term[0].to_string()).collect()
+}
+
+#[test]
+fn a_session_goes_between_routes_that_look_at_devices_and_routes_that_do_not() {
+    let mut builder = builder("statistical");
+    builder.countersign.rules = "resources:\n  \
+        - { id: payments, access: authenticated, device: never, match: { paths: [\"/payments\"] } }\n  \
+        - { id: all, access: authenticated, match: { paths: [\"/**\"] } }\n"
+        .to_owned();
+    let stack = builder.start();
+    let put = json!({"device": {"id": "laptop-ivy", "user": "ivy", "compliant": true}});
+    stack.countersign.admin("PutDevice", &put).expect("put");
+    let ask = |path: &str, token: &str, from: &str| {
+        let request = stack.get(path).bearer(token).header("X-Device-ID", "laptop-ivy");
+        request.header("X-Forwarded-For", from).header("User-Agent", FIREFOX).send()
+    };
+    for _ in 0..6 {
+        let token = session("ivy", 600).mint();
+        eventually("home is fine", || (ask("/work", &token, HOME).status == 200).then_some(()));
+    }
+    for order in [["/work", "/payments"], ["/payments", "/work"]] {
+        let token = session("ivy", 600).mint();
+        for path in order.into_iter().cycle().take(6) {
+            let answer = ask(path, &token, HOME);
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            let id = answer.upstream().map(|upstream| upstream.header("x-zt-decision-id").to_owned());
+            let told = terms(&stack, &id.unwrap_or_default());
+            assert!(!told.iter().any(|term| term.contains("device") || term.contains("client")), "{path}: {told:?}");
+        }
+        let stolen = ask("/payments", &token, FAR);
+        assert!(stolen.status != 200, "elsewhere it is another's: {stolen:?}");
+    }
+}
+
 #[test]
 fn a_policy_has_a_threshold_of_risk_of_its_own() {
     let rules = "resources:\n  - { id: vault, policy: calm, match: { paths: [\"/vault\"] } }\n  \

@@ -26,7 +26,6 @@ fn event(request: &Request) -> Event {
         now: request.at,
         subject,
         session: subject.within(&request.session),
-        authenticated: request.at,
         strength: if request.strong { Strength::Strong } else { Strength::Weak },
         address: Some(request.net.address.into()),
         place: Some(Place {
@@ -40,7 +39,7 @@ fn event(request: &Request) -> Event {
             id: request.gear.id.as_deref().map(Key::of),
             proof: Proof::Named,
             compliant: request.gear.compliant,
-            jailbroken: false,
+            ..Device::default()
         },
         agent: Agent::parse(&request.gear.agent),
         action: Action::of(method, path),

@@ -33,13 +33,12 @@ fn request(number: u32) -> Event {
         now: MONDAY + f64::from(number) * 4000.0,
         subject,
         session: subject.within(&number.to_string()),
-        authenticated: MONDAY,
         strength: Strength::Strong,
         address: "84.16.20.7".parse().ok(),
         place: Some(Place { country: *b"NO", position: Some((59.9, 10.7)), radius_km: 10.0 }),
         asn: Some(2119),
         anonymous: false,
-        device: Device { id: Some(subject.within("laptop")), proof: Proof::Named, compliant: None, jailbroken: false },
+        device: Device { id: Some(subject.within("laptop")), proof: Proof::Named, ..Device::default() },
         agent: Agent::parse("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
         action: Action::of("GET", "/orders/17"),
         roles: 7,
@@ -189,4 +188,23 @@ fn news_come_back_as_they_were_and_broken_ones_not_at_all() {
         let whole = Reader::new(&octets[..length]).and_then(|(mut reader, _)| reader.item());
         assert!(whole.is_none(), "{length} octets are no item");
     }
+}
+
+#[tokio::test]
+async fn a_session_in_use_is_nobody_elses_after_a_day_and_a_half() {
+    let clock = Clock::manual(crate::domain::UnixTime::from_millis((MONDAY * 1000.0) as u64));
+    let stores = clock.clone();
+    let store: Arc<dyn Store> = Arc::new(Memory::new(move || stores.now()));
+    let (one, other) = (replica(&store), replica(&store));
+    let used = |hours: f64| Event { now: MONDAY + hours * 3600.0, ..request(1) };
+    for hours in 0..36 {
+        allow(&one, used(f64::from(hours))).await;
+        one.exchange().await.unwrap();
+        clock.advance(Duration::from_secs(3600));
+    }
+    let stolen = Event { address: "103.6.156.9".parse().ok(), asn: Some(45609), ..used(36.0) };
+    let fact = other.observe(stolen, Instant::now() + Duration::from_secs(5)).await;
+    let terms = fact.value().and_then(|observed| observed.behavior.assessment).map(|told| told.terms).unwrap();
+    let changed = crate::domain::SignalName::SessionNetworkChanged;
+    assert!(terms.iter().flatten().any(|(name, nats)| *name == changed && *nats > 0.0), "{terms:?}");
 }

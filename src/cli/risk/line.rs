@@ -87,8 +87,6 @@ struct Line<'a> {
     roles: Vec<Cow<'a, str>>,
     #[serde(borrow, default)]
     amr: Vec<Cow<'a, str>>,
-    #[serde(default)]
-    auth_time: Option<f64>,
     #[serde(borrow, default)]
     sid: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -105,6 +103,9 @@ struct AuditRecord {
     /// What of the event does not follow from the facts.
     #[serde(default)]
     risk_agent: Agent,
+    /// `None`: a record of before patterns were looked at.
+    #[serde(default)]
+    risk_action: Option<u32>,
     risk_outcome: Outcome,
 }
 
@@ -137,13 +138,15 @@ impl Recorded {
 
     /// `None`: the record has no verified identity, so nothing was scored.
     fn audited(text: &str) -> Result<Option<Self>, serde_json::Error> {
-        let AuditRecord { id, risk_event, risk_agent, risk_outcome } = serde_json::from_str(text)?;
+        let AuditRecord { id, risk_event, risk_agent, risk_action, risk_outcome } = serde_json::from_str(text)?;
         let event = match risk_event {
             Some(whole) => Some(whole),
             None => audit::Recorded::parse(text)?.and_then(|record| {
-                Observation::of(&record.facts, &TokenKeys::default(), risk_agent).map(|seen| event(&seen))
+                Observation::of(&record.facts, &TokenKeys::default(), risk_agent, None).map(|seen| event(&seen))
             }),
         };
+        let action = |event: Event| Event { action: risk_action.map_or(event.action, |key| Action { key }), ..event };
+        let event = event.map(action);
         Ok(event.map(|event| Self { id, event, outcome: Some(risk_outcome) }))
     }
 }
@@ -156,7 +159,6 @@ impl Line<'_> {
             now: self.t,
             subject,
             session: subject.within(session),
-            authenticated: self.auth_time.unwrap_or(self.t),
             strength: Strength::of_methods(self.amr.iter().map(AsRef::as_ref)),
             address: self.ip,
             place: self.place(),
@@ -185,6 +187,7 @@ impl Line<'_> {
             proof: if self.device_proved == Some(true) { Proof::Proved } else { Proof::Named },
             compliant: self.device_compliant,
             jailbroken: self.jailbroken.unwrap_or(false),
+            ..Device::default()
         }
     }
 }

@@ -65,8 +65,8 @@ fn an_audit_record_is_scored_as_production_scored_it() {
     newer["risk_agent"] = newer["risk_event"]["agent"].take();
     newer.as_object_mut().unwrap().remove("risk_event");
     let newer = Recorded::parse(&newer.to_string()).unwrap().unwrap();
-    // Older records told sessions apart by another key.
-    let same = Event { session: newer.event.session, ..whole.event };
+    // Older records told subjects and sessions apart by other keys.
+    let same = Event { subject: newer.event.subject, session: newer.event.session, ..whole.event };
     assert_eq!((newer.id, newer.event, newer.outcome), (whole.id, same, whole.outcome));
     let of_log = r#"{"time":"2026-11-28T17:38:32.839Z","level":"warn","message":"slow","target":"countersign"}"#;
     for unscored in [r#"{"kind":"decision","id":"d-1","verdict":"allow"}"#, r#"{"kind":"checkpoint","seq":7}"#, of_log]

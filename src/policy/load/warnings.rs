@@ -178,7 +178,7 @@ fn decides(rules: &Rules, resource: &Resource, path: &str) -> bool {
     let mut hosts = resource.hosts.iter().map(|host| &**host).chain(resource.hosts.is_empty().then_some(ANY));
     hosts.any(|host| {
         let own = |found: &Resource| found.id == resource.id;
-        methods.iter().any(|method| matches!(rules.route(host, &path, method), Route::Resource(found) if own(found)))
+        methods.iter().any(|method| matches!(rules.route(host, &path, method), Route::Resource(found, _) if own(found)))
     })
 }
 

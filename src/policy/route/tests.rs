@@ -15,7 +15,7 @@ fn routes(lines: &[&str]) -> (Vec<Resource>, Routes) {
         if methods != "-" {
             resource.methods = Some(methods.split(',').map(Method::parse).collect());
         }
-        routes.insert(&Pattern::parse(path).unwrap(), &resource, i).unwrap();
+        routes.insert(&Pattern::parse(path).unwrap(), &resource, (i, 0)).unwrap();
         resources.push(resource);
     }
     (resources, routes)
@@ -23,7 +23,7 @@ fn routes(lines: &[&str]) -> (Vec<Resource>, Routes) {
 
 fn found(set: &(Vec<Resource>, Routes), host: &str, method: &str, path: &str) -> String {
     match set.1.find(&set.0, host, path, &Method::parse(method)) {
-        Route::Resource(resource) => resource.id.to_string(),
+        Route::Resource(resource, _) => resource.id.to_string(),
         Route::MethodNotAllowed(resource) => format!("not allowed by {}", resource.id),
         Route::NotFound => "nothing".into(),
     }
@@ -43,6 +43,21 @@ fn a_literal_beats_a_parameter_beats_everything_below() {
         ("/a/", "below"),
     ] {
         assert_eq!(found(&set, "h", "GET", path), expected, "{path}");
+    }
+}
+
+#[test]
+fn the_path_of_the_resource_that_matched_is_told() {
+    let mut resource = Resource::new("wiki", "/wiki/{title}");
+    resource.paths.push("/wiki/{title}/history/**".into());
+    let mut routes = Routes::new();
+    for (i, path) in resource.paths.iter().enumerate() {
+        routes.insert(&Pattern::parse(path).unwrap(), &resource, (0, i)).unwrap();
+    }
+    let resources = [resource];
+    for (path, expected) in [("/wiki/Oslo", "/wiki/{title}"), ("/wiki/Oslo/history/3", "/wiki/{title}/history/**")] {
+        let found = routes.find(&resources, "h", path, &Method::parse("GET"));
+        assert!(matches!(found, Route::Resource(_, pattern) if pattern == expected), "{path}: {found:?}");
     }
 }
 
@@ -98,9 +113,9 @@ fn two_rules_that_could_both_match_are_a_tie() {
     let mut set = routes(&["one - GET /a/{x}"]).1;
     let mut other = Resource::new("two", "/a/{y}");
     other.methods = Some(vec![Method::Get, Method::Put]);
-    assert_eq!(set.insert(&Pattern::parse("/a/{y}").unwrap(), &other, 1), Err(0));
+    assert_eq!(set.insert(&Pattern::parse("/a/{y}").unwrap(), &other, (1, 0)), Err(0));
     other.methods = Some(vec![Method::Put]);
-    assert_eq!(set.insert(&Pattern::parse("/a/{y}").unwrap(), &other, 1), Ok(()));
+    assert_eq!(set.insert(&Pattern::parse("/a/{y}").unwrap(), &other, (1, 0)), Ok(()));
 }
 
 #[test]

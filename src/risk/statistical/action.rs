@@ -1,7 +1,7 @@
 //! Names what a request does: its method and path with identifiers starred out, as a 32-bit key.
 //!
-//! Where a policy or a route already knows the template (`/orders/{id}`), pass that instead: the key
-//! is then the operator's own name for the action.
+//! Where a rule matched the path, its pattern (`/wiki/{title}`) says what is a name and what is not: the key is then the
+//! operator's own name for the action. Only what no pattern spells out is guessed at.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,29 +12,36 @@ use super::hash;
 pub struct Action {
     /// Key of method and template.
     pub key: u32,
-    /// Key of the resource family: the template without its last literal part, whatever the method.
-    pub family: u32,
-    /// Whether the method only reads (GET, HEAD, OPTIONS).
-    pub reads: bool,
 }
 
 impl Action {
-    /// Templates a raw path: the query is dropped and every segment that looks like an identifier is starred.
+    /// Templates a raw path of which no pattern is known.
     #[must_use]
     pub fn of(method: &str, path: &str) -> Self {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        let mut template = hash::stable(b"/");
-        let mut family = template;
-        for (depth, segment) in path.split('/').filter(|s| !s.is_empty()).take(MAX_SEGMENTS).enumerate() {
-            let word = if is_identifier(segment) { STAR } else { hash::stable(segment.as_bytes()) };
-            template = hash::join(template, word);
-            if depth < 2 {
-                family = hash::join(family, word);
-            }
-        }
-        let key = hash::short(hash::join(hash::stable(method.as_bytes()), template));
-        Self { key, family: hash::short(family), reads: matches!(method, "GET" | "HEAD" | "OPTIONS") }
+        Self::matched(method, path, "/**")
     }
+
+    /// Templates a path that `pattern` matched. The query is dropped; what stands for a `{name}` is starred, whatever it is; of
+    /// what `**` stands for, every segment that looks like an identifier is.
+    #[must_use]
+    pub fn matched(method: &str, path: &str, pattern: &str) -> Self {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let (mut template, mut parts, mut spelled_out) = (hash::stable(b"/"), segments(pattern), true);
+        for segment in segments(path).take(MAX_SEGMENTS) {
+            let part = if spelled_out { parts.next() } else { None };
+            spelled_out = part.is_some_and(|part| part != "**");
+            let starred = match part {
+                Some(part) if spelled_out => part.starts_with('{'),
+                _ => is_identifier(segment),
+            };
+            template = hash::join(template, if starred { STAR } else { hash::stable(segment.as_bytes()) });
+        }
+        Self { key: hash::short(hash::join(hash::stable(method.as_bytes()), template)) }
+    }
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
 }
 
 /// Deeper paths share the action of their first segments.
@@ -70,8 +77,18 @@ mod tests {
     }
 
     #[test]
-    fn a_family_spans_methods_and_deeper_paths() {
-        assert_eq!(Action::of("GET", "/api/files/1").family, Action::of("PUT", "/api/files/2").family);
-        assert_ne!(Action::of("GET", "/api/files/1").family, Action::of("GET", "/api/users/1").family);
+    fn a_pattern_says_what_is_a_name_and_only_the_rest_is_guessed_at() {
+        let key = |path: &str, pattern: &str| Action::matched("GET", path, pattern).key;
+        let wiki = "/wiki/{title}";
+        assert_eq!(key("/wiki/Oslo", wiki), key("/wiki/Red_shoes", wiki));
+        assert_ne!(key("/wiki/Oslo", wiki), key("/wiki/Oslo", "/wiki/**"), "below `**` a word is a word");
+        assert_eq!(key("/wiki/17", wiki), Action::of("GET", "/wiki/99").key, "as a number is without a pattern");
+        assert_eq!(key("/a/b/c/17", "/a/{x}/**"), key("/a/d/c/18?q=1", "/a/{x}/**"));
+        assert_ne!(key("/a/b/c", "/a/{x}/**"), key("/a/b/d", "/a/{x}/**"));
+        assert_ne!(
+            key("/reports/2024", "/reports/2024"),
+            key("/reports/2025", "/reports/2025"),
+            "written out in the rules"
+        );
     }
 }

@@ -7,7 +7,8 @@ use super::{event::Key, hash};
 
 const WAYS: usize = 4;
 const SETS: usize = 1024;
-const TAGS: usize = 6;
+/// Users that are told apart on one address. With more of them the term is at its most anyway.
+const TAGS: usize = 14;
 
 /// Unfamiliar users of recently used addresses.
 #[derive(Debug, Clone)]

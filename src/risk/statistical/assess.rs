@@ -63,11 +63,10 @@ impl Scored {
 pub fn assess(model: &Model, profile: &Profile, globals: &Globals, binding: &Binding, event: &Event) -> Scored {
     let view = View::new(model, profile, globals, binding, event.now);
     let keys = Keys::of(event);
-    let surroundings = Surroundings::of(event);
-    let known = binding.find(surroundings).copied();
+    let (surroundings, known) = context(binding, event);
     let mut nats = [0.0; Term::COUNT];
-    let doubt = identity(&view, event, keys, known, &mut nats);
-    let standing = known.map_or(Standing::Seen, |context| context.standing);
+    let doubt = identity(&view, event, keys, (surroundings, known), &mut nats);
+    let standing = known.map_or(Standing::Seen, |context| standing(&context, surroundings, &doubt));
     apply_standing(standing, model, &mut nats);
     let step = behaviour::step(&view, event);
     let unfamiliar = if doubt.away { keys.network } else { None };
@@ -82,31 +81,48 @@ pub fn assess(model: &Model, profile: &Profile, globals: &Globals, binding: &Bin
     Scored { evidence, step, surroundings, doubt, standing, keys, unfamiliar, sessions }
 }
 
+/// The context that a request comes in, and what is known of it. A device that nobody looked at is taken to be the context's.
+fn context(binding: &Binding, event: &Event) -> (Surroundings, Option<Context>) {
+    let surroundings = Surroundings::of(event);
+    match binding.find(surroundings).copied() {
+        Some(known) if !surroundings.is_looked() => (known.surroundings, Some(known)),
+        known => (surroundings, known),
+    }
+}
+
+/// How far a context is trusted now. One whose device was not looked at until now is not trusted on with another one.
+pub(super) fn standing(known: &Context, surroundings: Surroundings, doubt: &Doubt) -> Standing {
+    let moved = known.surroundings != surroundings && doubt.moved_device > 0.0;
+    if moved { known.standing.min(Standing::Seen) } else { known.standing }
+}
+
 /// The terms of identity: as they stood at first sight for a known context, computed for a new one.
 fn identity(
     view: &View<'_>,
     event: &Event,
     keys: Keys,
-    known: Option<Context>,
+    (surroundings, known): (Surroundings, Option<Context>),
     nats: &mut [f64; Term::COUNT],
 ) -> Doubt {
     let doubt = match known {
         Some(context) => {
             let concurrent = session::concurrent(view, event, &context) as f32;
-            Doubt { concurrent: context.doubt.concurrent.max(concurrent), ..context.doubt }
+            let doubt = Doubt { concurrent: context.doubt.concurrent.max(concurrent), ..context.doubt };
+            if context.surroundings == surroundings { doubt } else { device_sight(view, event, keys, doubt) }
         }
         None => first_sight(view, event, keys),
     };
-    let kind = match event.device.id {
-        None => Term::DeviceMissing,
-        Some(_) if doubt.mismatch => Term::DeviceMismatch,
-        Some(_) => Term::Device,
+    let kind = match surroundings.device {
+        0 => Term::DeviceMissing,
+        _ if doubt.mismatch => Term::DeviceMismatch,
+        _ => Term::Device,
     };
-    nats[kind as usize] = f64::from(doubt.device);
+    // What speaks for the user is shown anew by each request that is looked at.
+    nats[kind as usize] = f64::from(if event.device.unseen { doubt.device.max(0.0) } else { doubt.device });
     nats[Term::Network as usize] = f64::from(doubt.network);
     nats[Term::Auth as usize] = f64::from(doubt.auth);
     nats[Term::Travel as usize] = f64::from(doubt.travel);
-    let unchanged = !view.binding.is_new() && doubt.moved() == 0.0;
+    let unchanged = view.binding.owned && doubt.moved() == 0.0;
     nats[Term::SessionDevice as usize] = if unchanged { view.model.no_change } else { f64::from(doubt.moved_device) };
     nats[Term::SessionClient as usize] = f64::from(doubt.moved_client);
     nats[Term::SessionNetwork as usize] = f64::from(doubt.moved_network);
@@ -126,6 +142,12 @@ fn first_sight(view: &View<'_>, event: &Event, keys: Keys) -> Doubt {
         travel: travel::nats(view, event, keys) as f32,
         ..session::change(view, event, Surroundings::of(event), keys)
     }
+}
+
+/// What a known context raises when its device is first looked at.
+fn device_sight(view: &View<'_>, event: &Event, keys: Keys, known: Doubt) -> Doubt {
+    let Doubt { device, mismatch, moved_device, .. } = first_sight(view, event, keys);
+    Doubt { device, mismatch, moved_device, ..known }
 }
 
 /// A passed challenge clears the doubts of its context, a failed one adds to them.

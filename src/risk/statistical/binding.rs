@@ -9,7 +9,7 @@ use super::{event::Event, hash};
 /// Where and with what a session is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Surroundings {
-    /// Key of the device id; 0 when the request names none.
+    /// Key of the device id; 0 when the request names none, [`Surroundings::UNSEEN`] when nobody looked.
     pub device: u32,
     /// Autonomous system, 0 when not known.
     pub system: u32,
@@ -22,16 +22,39 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// In place of the key of a device that nobody looked at.
+    pub const UNSEEN: u32 = u32::MAX;
+
     /// The surroundings of a request.
     #[must_use]
     pub fn of(event: &Event) -> Self {
+        // A device cannot be named so that it counts as not looked at.
+        let device = event.device.id.map_or(0, |id| hash::short(id.0).min(Self::UNSEEN - 1));
         Self {
-            device: event.device.id.map_or(0, |id| hash::short(id.0)),
+            device: if event.device.unseen { Self::UNSEEN } else { device },
             system: event.asn.unwrap_or(0),
             network: event.network().map_or(0, hash::short),
             family: event.agent.family.bits(),
             version: event.agent.version,
         }
+    }
+
+    /// Whether the device was looked at.
+    #[must_use]
+    pub fn is_looked(&self) -> bool {
+        self.device != Self::UNSEEN
+    }
+
+    /// Whether the devices are the same as far as both were looked at.
+    #[must_use]
+    pub fn may_share_device(&self, other: &Self) -> bool {
+        self.device == other.device || !self.is_looked() || !other.is_looked()
+    }
+
+    /// Whether both are the same as far as both were looked at.
+    #[must_use]
+    fn fits(&self, other: &Self) -> bool {
+        self.may_share_device(other) && Self { device: 0, ..*self } == Self { device: 0, ..*other }
     }
 }
 
@@ -95,6 +118,8 @@ pub struct Context {
     pub standing: Standing,
     /// Weight with which it was learned, in sixteenths.
     pub learned: u8,
+    /// Weight with which its device was: nobody may have looked at it at first.
+    pub learned_device: u8,
 }
 
 /// The contexts of one session.
@@ -111,6 +136,8 @@ pub struct Binding {
     pub(super) counted: bool,
     /// Key of the last action.
     pub(super) action: u32,
+    /// Whether a context was ever accepted as the session's own.
+    pub(super) owned: bool,
     repeats: Repeats,
 }
 
@@ -148,12 +175,20 @@ impl Binding {
         self.last == 0
     }
 
-    /// The context of these surroundings, when it is known.
+    /// The context of these surroundings, when it is known. Where the device was not looked at, now or before, the rest of
+    /// them decides.
     #[must_use]
     pub fn find(&self, surroundings: Surroundings) -> Option<&Context> {
-        let same = |context: &&Context| context.surroundings == surroundings;
+        self.position(surroundings).map(|index| &self.contexts[index])
+    }
+
+    fn position(&self, surroundings: Surroundings) -> Option<usize> {
         // Nearly every request comes in the context of the one before it.
-        self.last_context().filter(same).or_else(|| self.known().find(same))
+        let places = || usize::from(self.last).checked_sub(1).into_iter().chain(0..Self::CONTEXTS);
+        let held = |index: &usize| self.contexts.get(*index).filter(|context| context.at > 0.0);
+        let same = |index: &usize| held(index).is_some_and(|context| context.surroundings == surroundings);
+        let fits = |index: &usize| held(index).is_some_and(|context| context.surroundings.fits(&surroundings));
+        places().find(same).or_else(|| places().find(fits))
     }
 
     /// Contexts seen so far.
@@ -182,21 +217,25 @@ impl Binding {
     /// since it came from a step-up that the other replica saw.
     pub fn merge(&mut self, other: &Context) {
         let last = self.last;
+        self.owned |= other.standing >= Standing::Accepted;
         let context = self.enter(other.surroundings);
         let failed = context.standing == Standing::Failed || other.standing == Standing::Failed;
         let standing = if failed { Standing::Failed } else { context.standing.max(other.standing) };
-        let doubt = if context.at > 0.0 { context.doubt } else { other.doubt };
+        let held = context.at > 0.0 && (context.surroundings.is_looked() || !other.surroundings.is_looked());
+        let Context { surroundings, doubt, .. } = if held { *context } else { *other };
         let learned = context.learned.max(other.learned);
+        let learned_device = context.learned_device.max(other.learned_device);
         let at = context.at.max(other.at);
-        *context = Context { standing, doubt, learned, at, ..*other };
+        *context = Context { surroundings, at, doubt, standing, learned, learned_device };
         if last != 0 && other.at < at {
             self.last = last;
         }
     }
 
-    /// The place for these surroundings: theirs, else a free one, else the least trusted, oldest one.
+    /// The place for these surroundings: theirs, as [`Binding::find`] finds it, else a free one, else the least trusted,
+    /// oldest one.
     pub(super) fn enter(&mut self, surroundings: Surroundings) -> &mut Context {
-        let own = self.contexts.iter().position(|c| c.at > 0.0 && c.surroundings == surroundings);
+        let own = self.position(surroundings);
         let index = own.unwrap_or_else(|| self.spare());
         if own.is_none() {
             self.contexts[index] = Context { surroundings, ..Context::default() };
@@ -209,9 +248,10 @@ impl Binding {
     fn spare(&self) -> usize {
         let worth = |context: &Context| match context.standing {
             _ if context.at == 0.0 => 0,
-            Standing::Seen | Standing::Accepted => 1,
-            Standing::Proven => 2,
-            Standing::Failed => 3,
+            Standing::Seen => 1,
+            Standing::Accepted => 2,
+            Standing::Proven => 3,
+            Standing::Failed => 4,
         };
         let order = |a: &Context, b: &Context| worth(a).cmp(&worth(b)).then(a.at.total_cmp(&b.at));
         (0..Self::CONTEXTS).min_by(|a, b| order(&self.contexts[*a], &self.contexts[*b])).unwrap_or(0)

@@ -20,14 +20,24 @@ pub enum Scalar {
     Unnamed,
     /// Actions learned.
     Actions,
+    /// Sessions in which the device was looked at, whether one was named or not.
+    Looked,
 }
 
 impl Scalar {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
     /// All of them.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Sessions, Self::NewDevices, Self::Weak, Self::Strong, Self::Anonymous, Self::Unnamed, Self::Actions];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Sessions,
+        Self::NewDevices,
+        Self::Weak,
+        Self::Strong,
+        Self::Anonymous,
+        Self::Unnamed,
+        Self::Actions,
+        Self::Looked,
+    ];
 }
 
 /// What a delta counts.

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
 use super::{action::Action, agent::Agent, hash};
-use crate::domain::is_default;
+use crate::domain::{address, is_default};
 
-/// A stable 64-bit key of a subject, session or device.
+/// A stable 64-bit key of a subject, session or device. Of subjects and sessions, the service makes it by SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key(pub u64);
 
@@ -89,6 +89,9 @@ pub struct Device {
     /// Rooted or jailbroken.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub jailbroken: bool,
+    /// Nobody looked: no rule asks for the device here, or the registry does not answer. Then `id` is `None`, and says nothing.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub unseen: bool,
 }
 
 /// One request to be scored.
@@ -101,9 +104,7 @@ pub struct Event {
     pub subject: Key,
     /// `sid`, else the token id, keyed by subject.
     pub session: Key,
-    /// Unix seconds of the authentication behind the session.
-    pub authenticated: f64,
-    /// How strong that authentication was.
+    /// How strong the authentication behind the session was.
     pub strength: Strength,
     /// Client address; `None` when there is none (a Unix socket).
     pub address: Option<IpAddr>,
@@ -125,10 +126,12 @@ pub struct Event {
 }
 
 impl Event {
-    /// The network of the address: its /24, or /48 for IPv6. `None` without an address.
+    /// The network of the address: its /24, or /48 for IPv6; of one that stands behind another, its own. `None` without an
+    /// address.
     #[must_use]
     pub fn network(&self) -> Option<u64> {
-        let octets = match self.address?.to_canonical() {
+        let written = self.address?.to_canonical();
+        let octets = match address::embedded(written).unwrap_or(written) {
             IpAddr::V4(v4) => u64::from(u32::from(v4) >> 8) | 4 << 56,
             IpAddr::V6(v6) => (u128::from(v6) >> 80) as u64 | 6 << 56,
         };

@@ -25,13 +25,12 @@ pub(super) fn alice(now: f64, session: &str) -> Event {
         now,
         subject,
         session: subject.within(session),
-        authenticated: now,
         strength: Strength::Strong,
         address: Some(IpAddr::V4(Ipv4Addr::new(84, 16, 20, 7))),
         place: Some(Place { country: *b"NO", position: Some((59.91, 10.75)), radius_km: 20.0 }),
         asn: Some(2119),
         anonymous: false,
-        device: Device { id: Some(Key::of("laptop")), proof: Proof::Named, compliant: Some(true), jailbroken: false },
+        device: Device { id: Some(Key::of("laptop")), proof: Proof::Named, compliant: Some(true), ..Device::default() },
         agent: Agent::parse(LAPTOP),
         action: Action::of("GET", "/orders"),
         roles: roles_key(["clerk"]),
@@ -45,7 +44,7 @@ pub(super) fn thief(now: f64, session: &str) -> Event {
         address: Some(IpAddr::V4(Ipv4Addr::new(41, 58, 3, 9))),
         place: Some(Place { country: *b"NG", position: Some((6.5, 3.4)), radius_km: 50.0 }),
         asn: Some(29465),
-        device: Device { id: Some(Key::of("elsewhere")), proof: Proof::Named, compliant: None, jailbroken: false },
+        device: Device { id: Some(Key::of("elsewhere")), proof: Proof::Named, ..Device::default() },
         agent: Agent::parse(THIEF),
         ..alice(now, session)
     }

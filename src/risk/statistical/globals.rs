@@ -183,7 +183,7 @@ impl Globals {
 
     fn add_habit(&mut self, context: u64, action: u32, units: u32) {
         let key = hash::join(context, u64::from(action));
-        if context == EVERYONE && self.habits.units(key) == 0 {
+        if context == EVERYONE && units > 0 && self.habits.units(key) == 0 {
             self.totals[Total::Templates as usize] += 1.0;
         }
         self.habits.add(key, units);

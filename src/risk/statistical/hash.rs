@@ -1,8 +1,9 @@
 //! The one hash of the model: stable across processes, replicas and restarts.
 //!
-//! Profiles keep hashes instead of names: they are smaller, fixed in size, and a stolen profile does
-//! not spell out where a person works from. It is not a keyed hash: whoever could choose an input that
-//! collides with a known device would have to know that device already, and could simply name it.
+//! Profiles keep hashes instead of names: they are smaller and fixed in size. They hide little: whoever has a profile can try
+//! all networks and countries. It is not keyed either, and inputs with the hash of a given one are easy to find: whoever wants
+//! to be taken for a known device would have to know that device already, and could simply name it. Subjects and sessions go by
+//! a SHA-256 (`crate::behavior`): who may choose his own name must not be able to choose whose past is his.
 
 /// Hashes bytes to 64 bits; the same on every machine and in every version of this model.
 #[must_use]

@@ -34,6 +34,8 @@ pub struct Sighting {
     pub latitude: f32,
     /// Degrees.
     pub longitude: f32,
+    /// How far off the database says that this may be.
+    pub radius_km: f32,
 }
 
 /// The running quantities of behaviour, all lazily decayed from `at`.
@@ -138,6 +140,10 @@ impl Profile {
     pub fn apply(&mut self, delta: Delta) {
         self.roll(delta.generation);
         let units = delta.units >> epoch::halvings(delta.generation, self.generation);
+        if units == 0 {
+            // Too old to count: it must not take the place of something that does.
+            return;
+        }
         match delta.field {
             Field::Country(key) => drop_flag(self.countries.add(key, units)),
             Field::System(key) => drop_flag(self.systems.add(key, units)),
@@ -233,12 +239,11 @@ impl Profile {
     }
 
     fn add_hour(&mut self, hour: usize, units: u32) {
-        let sum = u32::from(self.hours[hour]) + units;
-        if sum > u32::from(u16::MAX) {
-            // Only shares are read, so a full counter halves its neighbours instead of forgetting what comes.
+        if u32::from(self.hours[hour]) + units > u32::from(u16::MAX) {
+            // Only shares are read, so a full counter halves all of them instead of forgetting what comes.
             self.hours.iter_mut().for_each(|hour| *hour >>= 1);
         }
-        self.hours[hour] = sum.min(u32::from(u16::MAX)) as u16;
+        self.hours[hour] = (u32::from(self.hours[hour]) + units).min(u32::from(u16::MAX)) as u16;
     }
 }
 
@@ -248,3 +253,34 @@ fn device_field(slot: &DeviceSlot) -> (Field, u32) {
 
 /// Whether a key was new matters to the shared counts only, which ask before they apply.
 fn drop_flag(_new: bool) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_hour_halves_with_the_others() {
+        let mut profile = Profile::default();
+        let add = |profile: &mut Profile, hour, units| {
+            profile.apply(Delta { field: Field::Hour(hour), units, generation: 1 });
+        };
+        add(&mut profile, 8, 60_000);
+        add(&mut profile, 9, 30_000);
+        add(&mut profile, 8, 10_000);
+        assert_eq!((profile.hours[8], profile.hours[9]), (40_000, 15_000));
+    }
+
+    #[test]
+    fn what_is_too_old_to_count_takes_no_place() {
+        let mut profile = Profile::default();
+        let device =
+            |id, units, generation| Delta { field: Field::Device { id, family: 1, version: 1 }, units, generation };
+        let country = |key, units, generation| Delta { field: Field::Country(key), units, generation };
+        (1..=8).for_each(|id| profile.apply(device(id, 16, 40)));
+        (1..=6).for_each(|key| profile.apply(country(key, 16, 40)));
+        profile.apply(device(99, 16, 1));
+        profile.apply(country(99, 16, 1));
+        assert!((1..=8).all(|id| profile.knows_device(id)) && !profile.knows_device(99));
+        assert!((1..=6).all(|key| profile.countries.units(key) == 16));
+    }
+}

@@ -47,7 +47,9 @@ impl<const N: usize> Slots<N> {
             slot.units = slot.units.saturating_add(units);
             return false;
         }
-        if let Some(least) = self.0.iter_mut().min_by_key(|slot| (slot.units, slot.key)) {
+        if units > 0
+            && let Some(least) = self.0.iter_mut().min_by_key(|slot| (slot.units, slot.key))
+        {
             *least = Slot { key, units };
         }
         true
@@ -107,7 +109,9 @@ impl Tally {
         let set = &mut self.sets[index].0;
         if let Some(slot) = set.iter_mut().find(|slot| slot.key == tag) {
             slot.units = slot.units.saturating_add(units);
-        } else if let Some(least) = set.iter_mut().min_by_key(|slot| (slot.units, slot.key)) {
+        } else if units > 0
+            && let Some(least) = set.iter_mut().min_by_key(|slot| (slot.units, slot.key))
+        {
             *least = Slot { key: tag, units };
         }
     }

@@ -242,3 +242,106 @@ fn a_forgotten_subject_leaves_no_profile() {
     assert!(engine.forget(Key::of("alice")));
     assert!(engine.profile(Key::of("alice")).is_none() && !engine.forget(Key::of("alice")));
 }
+
+/// The same request where no rule asks for the device, or the registry does not answer.
+fn unseen(event: Event) -> Event {
+    Event { device: Device { unseen: true, ..Device::default() }, ..event }
+}
+
+/// Contexts keep their doubts in single precision.
+fn is(nats: f64, expected: f64) -> bool {
+    (nats - expected).abs() < 1e-6
+}
+
+#[test]
+fn a_device_that_nobody_looked_at_is_neither_missing_nor_another() {
+    let mut engine = acquainted();
+    let model = *engine.model();
+    for (turn, looked) in [true, false, true, false].into_iter().enumerate() {
+        let event = alice(MONDAY + turn as f64 * 20.0, "s");
+        let event = if looked { event } else { unseen(event) };
+        let evidence = engine.assess(&event).evidence;
+        for term in [Term::DeviceMissing, Term::DeviceMismatch, Term::SessionClient, Term::SessionNetwork] {
+            assert_eq!(evidence.nats(term), 0.0, "{turn}: {term:?}");
+        }
+        assert!(is(evidence.nats(Term::Device), if looked { model.dev_known } else { 0.0 }), "{turn}");
+        assert_eq!(evidence.nats(Term::SessionDevice), if turn > 0 { model.no_change } else { 0.0 }, "{turn}");
+        pass(&mut engine, &event, Outcome::Allowed);
+    }
+}
+
+#[test]
+fn a_session_that_begins_unseen_takes_the_first_device_and_no_other() {
+    let mut engine = acquainted();
+    let other = Device { id: Some(Key::of("other")), ..alice(0.0, "").device };
+    pass(&mut engine, &unseen(alice(MONDAY, "s")), Outcome::Allowed);
+    let named = engine.assess(&alice(MONDAY + 10.0, "s")).evidence;
+    assert!(is(named.nats(Term::Device), engine.model().dev_known), "{named:?}");
+    assert_eq!(named.nats(Term::SessionDevice), engine.model().no_change);
+    pass(&mut engine, &alice(MONDAY + 10.0, "s"), Outcome::Allowed);
+    let moved = engine.assess(&Event { device: other, ..alice(MONDAY + 20.0, "s") }).evidence;
+    assert!(moved.nats(Term::SessionDevice) > 3.0 && moved.nats(Term::Device) > 0.0, "{moved:?}");
+    // Nor where the session went on unseen in between: on another network, and with the other device there.
+    let away = |now: f64| Event { address: "84.16.99.7".parse().ok(), ..alice(now, "s") };
+    pass(&mut engine, &unseen(away(MONDAY + 30.0)), Outcome::Allowed);
+    let stolen = Event { device: other, ..away(MONDAY + 40.0) };
+    assert!(engine.assess(&stolen).evidence.nats(Term::SessionDevice) > 3.0);
+    pass(&mut engine, &stolen, Outcome::Allowed);
+    assert!(!engine.profile(Key::of("alice")).is_some_and(|profile| profile.knows_device(Key::of("other").0)));
+}
+
+#[test]
+fn unseen_sessions_teach_nothing_of_devices_and_hold_nothing_against_them() {
+    let subject = Key::of("carol");
+    let at = |n: i32| {
+        let session = subject.within(&n.to_string());
+        Event { subject, session, ..alice(MONDAY + f64::from(n) * 3.0 * 3600.0, "") }
+    };
+    let mut engine = acquainted();
+    for n in 0..40 {
+        pass(&mut engine, &unseen(at(n)), Outcome::Allowed);
+    }
+    let named = engine.assess(&at(41)).evidence;
+    assert!(named.nats(Term::Device) < 1.5, "{}", named.nats(Term::Device));
+    let none = Event { device: Device::default(), ..at(41) };
+    assert!(engine.assess(&none).evidence.nats(Term::DeviceMissing) < 1.5);
+    // Once it is looked at, it is learned: also in a session that began unseen.
+    pass(&mut engine, &unseen(at(42)), Outcome::Allowed);
+    pass(&mut engine, &at(42), Outcome::Allowed);
+    assert!(engine.profile(subject).is_some_and(|profile| profile.knows_device(Key::of("laptop").0)));
+}
+
+#[test]
+fn a_device_cannot_be_named_so_that_it_counts_as_not_looked_at() {
+    let event = Event { device: Device { id: Some(Key(u64::from(u32::MAX))), ..Device::default() }, ..alice(0.0, "") };
+    assert!(super::binding::Surroundings::of(&event).is_looked());
+    assert!(!super::binding::Surroundings::of(&unseen(event)).is_looked());
+}
+
+#[test]
+fn a_flight_is_measured_between_what_both_positions_may_be() {
+    let mut engine = acquainted();
+    let roughly = |now: f64, session: &str, longitude: f32, radius_km: f32| {
+        let place = Some(Place { country: *b"NO", position: Some((59.9, longitude)), radius_km });
+        Event { place, asn: Some(64500), address: "203.0.113.5".parse().ok(), ..alice(now, session) }
+    };
+    // Some 1,700 km apart, an hour between: but the first is known to be anywhere within 1,600.
+    pass(&mut engine, &roughly(MONDAY, "a", 10.0, 1600.0), Outcome::StepUpPassed);
+    let next = |radius| roughly(MONDAY + 3600.0, "b", 40.0, radius);
+    assert_eq!(engine.assess(&next(10.0)).evidence.nats(Term::Travel), 0.0);
+    pass(&mut engine, &roughly(MONDAY + 60.0, "c", 10.0, 10.0), Outcome::StepUpPassed);
+    assert!(engine.assess(&next(10.0)).evidence.nats(Term::Travel) > 1.0);
+}
+
+#[test]
+fn stronger_than_usual_is_no_weakness() {
+    let mut engine = acquainted();
+    let person = |n: i32, strength| {
+        let subject = Key::of("dora");
+        Event { subject, session: subject.within(&n.to_string()), strength, ..alice(MONDAY + f64::from(n) * DAY, "") }
+    };
+    for n in 0..20 {
+        pass(&mut engine, &person(n, Strength::Weak), Outcome::Allowed);
+    }
+    assert!(engine.assess(&person(21, Strength::Strong)).evidence.nats(Term::Auth) <= 0.0);
+}

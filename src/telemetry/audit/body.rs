@@ -93,6 +93,9 @@ struct Body<'a> {
     shadow: Option<&'a Shadow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     risk_agent: Option<Agent>,
+    /// Key of its method and of the pattern that its path matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk_action: Option<u32>,
     /// What the model learned from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     risk_outcome: Option<Outcome>,
@@ -163,8 +166,9 @@ impl<'a> Body<'a> {
             latency_us: u64::try_from(record.latency.as_micros()).unwrap_or(u64::MAX),
             trace_id: record.trace_id.map(|id| format!("{id:032x}")),
             shadow: record.shadow.as_deref(),
-            risk_agent: record.risk_agent,
-            risk_outcome: record.risk_agent.map(|_| decision.teaches()),
+            risk_agent: record.risk.map(|(agent, _)| agent),
+            risk_action: record.risk.map(|(_, action)| action.key),
+            risk_outcome: record.risk.map(|_| decision.teaches()),
             facts: FactsBody::of(facts, identity),
         }
     }

@@ -9,7 +9,7 @@ use super::{facts::complete, line::is_of_log};
 use crate::{
     decision::{Class, Decision, Reason},
     domain::{Credential, DecisionId, Fact, Facts, UnixTime},
-    risk::statistical::Agent,
+    risk::statistical::{Action, Agent},
     telemetry::explain::{Explanation, Scored},
 };
 
@@ -26,9 +26,9 @@ pub struct AuditRecord {
     pub trace_id: Option<u128>,
     /// What was wrong with the credentials, in a word of a closed list.
     pub detail: Option<&'static str>,
-    /// The client software as the risk model saw it, for `risk replay`: the one thing that the facts do not say. `None` where
-    /// it did not look.
-    pub risk_agent: Option<Agent>,
+    /// The client software and the action as the risk model saw them, for `risk replay`: what the facts do not say. `None`
+    /// where it did not look.
+    pub risk: Option<(Agent, Action)>,
     /// What a shadow rule set would have said, where that differs.
     pub shadow: Option<Box<Shadow>>,
 }

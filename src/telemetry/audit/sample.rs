@@ -59,7 +59,7 @@ pub(super) fn refusal(facts: Facts) -> AuditRecord {
         latency: Duration::from_micros(10),
         trace_id: None,
         detail: None,
-        risk_agent: None,
+        risk: None,
         shadow: None,
     }
 }

@@ -58,7 +58,7 @@ pub struct Learned {
     pub sighting: Sighting,
     /// Which session changed, and the context that changed in it.
     pub session: Key,
-    /// That context; the less trusting standing wins.
+    /// That context; a failure stays, else the more trusting standing wins.
     pub context: Context,
     /// Counts to add to what everyone has in common.
     pub shared: SharedDeltas,
@@ -78,7 +78,10 @@ pub fn learn(past: Past<'_>, lines: Lines, event: &Event, assessment: &Scored, o
     let Past { profile, binding } = past;
     let weight = weight::of(profile, assessment, event, outcome, lines);
     let (previous, times) = binding.act(event.action.key);
-    let habit = if assessment.step.behaviour < weight::TOO_SURPRISING { weight * weight::vote(times) } else { 0.0 };
+    // Onto the pace as it is by now: others of this subject may have been settled since this request was scored.
+    let (pace, behaviour) = behaviour::advance(profile.pace, event.now, assessment.step.surprise);
+    let habit = if behaviour < weight::TOO_SURPRISING { weight * weight::vote(times) } else { 0.0 };
+    let tell_away = record::may_tell_away(binding, event, assessment);
 
     let mut shared = SharedDeltas::none();
     record::session_top(&mut shared, profile, binding, event, assessment, outcome);
@@ -86,10 +89,12 @@ pub fn learn(past: Past<'_>, lines: Lines, event: &Event, assessment: &Scored, o
     let mut deltas = record::identity(profile, binding, event, assessment, weight);
     record::habits(&mut deltas, binding, event, weight, habit);
     record::users(&mut shared, profile, &deltas, event, assessment);
-    record::away(&mut shared, event, assessment);
+    if tell_away {
+        record::away(&mut shared, event, assessment);
+    }
     globals::list_action(&mut shared, event, previous, habit);
 
-    profile.pace = behaviour::settle(assessment.step.pace, habit > 0.0);
+    profile.pace = behaviour::settle(pace, habit > 0.0);
     if weight > 0.0 {
         record::sighting(profile, event);
     }

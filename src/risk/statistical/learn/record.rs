@@ -2,7 +2,7 @@
 
 use super::{Outcome, weight};
 use crate::risk::statistical::{
-    assess::Scored,
+    assess::{self, Scored},
     binding::{Binding, Context, Standing},
     calibrate::{Lines, Tops},
     delta::{Delta, Deltas, Field, Scalar},
@@ -62,22 +62,28 @@ pub(super) fn context(
     outcome: Outcome,
     lines: Lines,
 ) -> Context {
-    let first = binding.is_new();
+    let first = !binding.owned;
     let context = binding.enter(assessment.surroundings);
+    context.standing = assess::standing(context, assessment.surroundings, &assessment.doubt);
     context.at = event.now;
-    context.doubt = assessment.doubt;
+    // A device that was looked at meanwhile stays.
+    if assessment.surroundings.is_looked() || !context.surroundings.is_looked() {
+        (context.surroundings, context.doubt) = (assessment.surroundings, assessment.doubt);
+    }
     context.standing = standing(context, assessment, outcome, lines, first);
-    *context
+    let context = *context;
+    binding.owned |= context.standing >= Standing::Accepted;
+    context
 }
 
 fn standing(context: &Context, assessment: &Scored, outcome: Outcome, lines: Lines, first: bool) -> Standing {
     match outcome {
         Outcome::StepUpPassed => Standing::Proven,
         Outcome::StepUpFailed => Standing::Failed,
-        // A session belongs to the context that it began in.
-        _ if first => Standing::Accepted,
         Outcome::Denied | Outcome::Challenged => context.standing,
         Outcome::Allowed if context.standing != Standing::Seen => context.standing,
+        // A session belongs to the first context that it was let through in.
+        Outcome::Allowed if first => Standing::Accepted,
         // The hypotheses of identity decide, not the insider's: it is about whose session this is.
         Outcome::Allowed => {
             let odds = |hypothesis| assessment.evidence.odds(hypothesis);
@@ -99,11 +105,16 @@ pub(super) fn identity(
     let mut deltas = Deltas::none();
     let context = binding.enter(assessment.surroundings);
     let sixteenths = (weight * epoch::UNITS) as u8;
-    if sixteenths > context.learned {
-        let rest = f64::from(sixteenths - context.learned) / epoch::UNITS;
+    let rest = f64::from(sixteenths.saturating_sub(context.learned)) / epoch::UNITS;
+    if rest > 0.0 {
         context.learned = sixteenths;
         list_network(&mut deltas, event, assessment, rest);
-        list_client(&mut deltas, profile, event, rest);
+        list_client(&mut deltas, event, rest);
+    }
+    let rest = f64::from(sixteenths.saturating_sub(context.learned_device)) / epoch::UNITS;
+    if rest > 0.0 && !event.device.unseen {
+        context.learned_device = sixteenths;
+        list_device(&mut deltas, profile, event, rest);
     }
     deltas
 }
@@ -122,12 +133,16 @@ fn list_network(deltas: &mut Deltas, event: &Event, assessment: &Scored, weight:
     }
 }
 
-fn list_client(deltas: &mut Deltas, profile: &Profile, event: &Event, weight: f64) {
-    let agent = event.agent;
+fn list_client(deltas: &mut Deltas, event: &Event, weight: f64) {
     let strength = if event.strength == Strength::Weak { Scalar::Weak } else { Scalar::Strong };
-    push(deltas, event, Field::Family(agent.family.key()), weight);
+    push(deltas, event, Field::Family(event.agent.family.key()), weight);
     push(deltas, event, Field::Scalar(Scalar::Sessions), weight);
     push(deltas, event, Field::Scalar(strength), weight);
+}
+
+fn list_device(deltas: &mut Deltas, profile: &Profile, event: &Event, weight: f64) {
+    let agent = event.agent;
+    push(deltas, event, Field::Scalar(Scalar::Looked), weight);
     let Some(id) = event.device.id else {
         return push(deltas, event, Field::Scalar(Scalar::Unnamed), weight);
     };
@@ -181,6 +196,12 @@ fn list_total(shared: &mut SharedDeltas, profile: &Profile, event: &Event, scala
     push_shared(shared, event, SharedField::Total(total), 1);
 }
 
+/// Whether a context has not told yet, in this hour, that its user is away from home: users are counted, not requests.
+pub(super) fn may_tell_away(binding: &Binding, event: &Event, assessment: &Scored) -> bool {
+    let hour = |at: f64| (at / 3600.0) as u64;
+    binding.find(assessment.surroundings).is_none_or(|context| hour(context.at) != hour(event.now))
+}
+
 /// Notes a user who is away from home on this network.
 pub(super) fn away(shared: &mut SharedDeltas, event: &Event, assessment: &Scored) {
     if let Some(network) = assessment.unfamiliar {
@@ -190,8 +211,10 @@ pub(super) fn away(shared: &mut SharedDeltas, event: &Event, assessment: &Scored
 
 /// Moves the last verified position here.
 pub(super) fn sighting(profile: &mut Profile, event: &Event) {
-    if let Some((latitude, longitude)) = event.place.and_then(|place| place.position) {
-        profile.sight(Sighting { at: event.now, latitude, longitude });
+    if let Some(place) = event.place
+        && let Some((latitude, longitude)) = place.position
+    {
+        profile.sight(Sighting { at: event.now, latitude, longitude, radius_km: place.radius_km });
     }
 }
 

@@ -4,7 +4,7 @@ use crate::risk::statistical::{
     Action, Engine, Event, Key, Term,
     delta::Field,
     epoch::Epoch,
-    event::{Device, Strength},
+    event::{Device, Place, Strength},
     fixture::{DAY, MONDAY, acquainted, alice, pass, score, thief},
     learn::Outcome,
 };
@@ -208,4 +208,78 @@ fn one_subject_has_few_votes_a_day_on_the_lines() {
         pass(&mut engine, &alice(MONDAY + f64::from(n), &format!("v{n}")), Outcome::Allowed);
     }
     assert!(engine.globals().tops().sessions() - before <= 8);
+}
+
+#[test]
+fn requests_that_are_scored_before_one_of_them_is_settled_all_count() {
+    let mut engine = acquainted();
+    let at_once: Vec<_> = (0..100).map(|n| alice(MONDAY + f64::from(n) * 0.01, "s")).collect();
+    let scored: Vec<_> = at_once.iter().map(|event| engine.assess(event)).collect();
+    // Settled in no order, as they come out of their queues.
+    for n in (0..100).map(|n| n * 37 % 100) {
+        engine.learn(&at_once[n], &scored[n], Outcome::Allowed);
+    }
+    let fast = engine.profile(Key::of("alice")).map_or(0.0, |profile| profile.pace().fast);
+    assert!((95.0..105.0).contains(&fast), "{fast}");
+    let strange: Vec<_> = (b'a'..b'k')
+        .map(|area| Action::of("GET", &format!("/secrets/{}", char::from(area))))
+        .map(|action| Event { action, ..alice(MONDAY + 2.0, "s") })
+        .collect();
+    let scored: Vec<_> = strange.iter().map(|event| engine.assess(event)).collect();
+    let one = scored[0].evidence.nats(Term::Behaviour);
+    for (event, scored) in strange.iter().zip(&scored) {
+        engine.learn(event, scored, Outcome::Allowed);
+    }
+    let next = engine.assess(&strange[0]).evidence.nats(Term::Behaviour);
+    assert!(one > 1.0 && next > one * 5.0, "{one} became {next}");
+}
+
+#[test]
+fn a_refused_request_binds_no_session() {
+    for outcome in [Outcome::Denied, Outcome::Challenged] {
+        let mut engine = acquainted();
+        pass(&mut engine, &thief(MONDAY, "s"), outcome);
+        let own = engine.assess(&alice(MONDAY + 5.0, "s")).evidence;
+        assert_eq!((own.nats(Term::SessionDevice), own.nats(Term::SessionNetwork)), (0.0, 0.0), "{outcome:?}");
+        pass(&mut engine, &alice(MONDAY + 5.0, "s"), Outcome::Allowed);
+        assert_eq!(
+            engine.assess(&alice(MONDAY + 9.0, "s")).evidence.nats(Term::SessionDevice),
+            engine.model().no_change
+        );
+        let elsewhere =
+            Event { device: Device { id: Some(Key::of("x")), ..Device::default() }, ..thief(MONDAY + 10.0, "s") };
+        assert!(engine.assess(&elsewhere).evidence.nats(Term::SessionDevice) > 3.0, "{outcome:?}");
+    }
+}
+
+#[test]
+fn refused_contexts_do_not_push_out_the_one_that_owns_the_session() {
+    let mut engine = acquainted();
+    pass(&mut engine, &alice(MONDAY, "s"), Outcome::Allowed);
+    for n in 0..20 {
+        let device = Device { id: Some(Key::of(&format!("d{n}"))), ..thief(0.0, "").device };
+        pass(&mut engine, &Event { device, ..thief(MONDAY + 1.0 + f64::from(n), "s") }, Outcome::Denied);
+    }
+    assert_eq!(engine.assess(&alice(MONDAY + 60.0, "s")).evidence.nats(Term::SessionDevice), engine.model().no_change);
+    assert!(engine.assess(&thief(MONDAY + 61.0, "s")).evidence.nats(Term::SessionDevice) > 3.0);
+}
+
+#[test]
+fn colleagues_in_one_hotel_are_as_many_as_they_are_however_often_they_ask() {
+    let mut engine = acquainted();
+    let hotel = |colleague: i32, turn: i32| {
+        let subject = Key::of(&format!("colleague-{colleague}"));
+        let now = MONDAY + f64::from(turn) * 20.0 + f64::from(colleague);
+        let place = Some(Place { country: *b"SE", position: Some((59.3, 18.0)), radius_km: 20.0 });
+        let (session, address) = (subject.within("hotel"), "192.36.1.9".parse().ok());
+        let device = Device { id: Some(subject), ..alice(0.0, "").device };
+        Event { subject, session, address, place, device, asn: Some(64510), ..alice(now, "") }
+    };
+    for turn in 0..40 {
+        for colleague in 0..7 {
+            pass(&mut engine, &hotel(colleague, turn), Outcome::Denied);
+        }
+    }
+    let nats = engine.assess(&hotel(7, 40)).evidence.nats(Term::Share);
+    assert!((2.5..3.3).contains(&nats), "seven others: {nats}");
 }

@@ -56,7 +56,12 @@ pub(super) fn own_context(assessment: &Scored) -> bool {
 /// A known device on a network of a system that the user is known on.
 fn familiar(profile: &Profile, assessment: &Scored, event: &Event) -> bool {
     let unnamed = profile.scalars[Scalar::Unnamed as usize] > 0;
-    let device = event.device.id.map_or(unnamed, |id| profile.knows_device(id.0));
+    let device = match event.device.id {
+        Some(id) => profile.knows_device(id.0),
+        // Nobody looked: enough for somebody of whom no device was ever learned.
+        None if event.device.unseen => profile.devices.iter().all(|slot| slot.units == 0),
+        None => unnamed,
+    };
     let network = assessment.keys.system.is_none_or(|key| profile.systems.units(hash::short(key)) > 0);
     device && network
 }

@@ -19,11 +19,11 @@ const SLOW: f64 = 1800.0;
 /// Decay time of the high marks, in seconds.
 const MARKS: f64 = 14.0 * 86_400.0;
 
-/// The pace after this request, and its nats.
+/// What this request adds to the pace, and the nats of the pace after it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Step {
-    /// The running quantities with this request counted.
-    pub pace: Pace,
+    /// Surprise of this action alone.
+    pub surprise: f64,
     /// Accumulated surprise.
     pub behaviour: f64,
     /// Requests of the last seconds against the user's own mark.
@@ -32,26 +32,53 @@ pub struct Step {
     pub volume: f64,
 }
 
-/// Counts this request into the running quantities.
+/// What this request comes to, counted onto the pace that is known so far.
 #[must_use]
 pub fn step(view: &View<'_>, event: &Event) -> Step {
-    let past = view.profile.pace();
-    let elapsed = if past.at > 0.0 { (event.now - past.at).max(0.0) } else { f64::INFINITY };
-    let kept = |value: f32, time: f64| f64::from(value) * (-elapsed / time).exp2();
-    let behaviour = (kept(past.surprise, MEMORY) + surprise(view, event)).max(0.0);
-    let (fast, slow) = (kept(past.fast, FAST) + 1.0, kept(past.slow, SLOW) + 1.0);
-    let (fast_mark, slow_mark) = (kept(past.fast_mark, MARKS), kept(past.slow_mark, MARKS));
+    let surprise = surprise(view, event);
+    let Counted { behaviour, fast, slow, fast_mark, slow_mark } = count(view.profile.pace(), event.now, surprise);
     let rate = (view.model.rate_gain * ((fast + 1.0) / (fast_mark + 4.0)).ln()).clamp(0.0, 3.0);
     let volume = (view.model.volume_gain * ((slow + 4.0) / (slow_mark + 6.0)).ln()).clamp(0.0, 3.0);
+    Step { surprise, behaviour, rate, volume }
+}
+
+/// The pace with one more request in it, and the surprise accumulated by then.
+#[must_use]
+pub fn advance(past: Pace, now: f64, surprise: f64) -> (Pace, f64) {
+    let Counted { behaviour, fast, slow, fast_mark, slow_mark } = count(past, now, surprise);
     let pace = Pace {
-        at: event.now.max(past.at),
+        at: now.max(past.at),
         surprise: behaviour as f32,
         fast: fast as f32,
         slow: slow as f32,
         fast_mark: fast_mark as f32,
         slow_mark: slow_mark as f32,
     };
-    Step { pace, behaviour, rate, volume }
+    (pace, behaviour)
+}
+
+/// A pace in full precision.
+struct Counted {
+    behaviour: f64,
+    fast: f64,
+    slow: f64,
+    fast_mark: f64,
+    slow_mark: f64,
+}
+
+/// Decays what was counted, and counts one request. One that is settled after a later one has itself decayed since.
+fn count(past: Pace, now: f64, surprise: f64) -> Counted {
+    let elapsed = if past.at > 0.0 { (now - past.at).max(0.0) } else { f64::INFINITY };
+    let late = (past.at - now).max(0.0);
+    let kept = |value: f32, time: f64| f64::from(value) * (-elapsed / time).exp2();
+    let new = |value: f64, time: f64| value * (-late / time).exp2();
+    Counted {
+        behaviour: (kept(past.surprise, MEMORY) + new(surprise, MEMORY)).max(0.0),
+        fast: kept(past.fast, FAST) + new(1.0, FAST),
+        slow: kept(past.slow, SLOW) + new(1.0, SLOW),
+        fast_mark: kept(past.fast_mark, MARKS),
+        slow_mark: kept(past.slow_mark, MARKS),
+    }
 }
 
 /// Surprise of one action in nats: positive when it fits neither the role nor the user.

@@ -17,7 +17,8 @@ pub struct Parts {
     pub mismatch: f64,
 }
 
-/// Nats for an attacker from the device of a request. A service need not name one, and may come with a new one.
+/// Nats for an attacker from the device of a request; none where nobody looked. A service need not name one, and may come
+/// with a new one.
 #[must_use]
 pub fn parts(view: &View<'_>, event: &Event) -> Parts {
     let parts = of_anybody(view, event);
@@ -28,6 +29,9 @@ pub fn parts(view: &View<'_>, event: &Event) -> Parts {
 }
 
 fn of_anybody(view: &View<'_>, event: &Event) -> Parts {
+    if event.device.unseen {
+        return Parts::default();
+    }
     let Some(id) = event.device.id else {
         return Parts { missing: view.trusting_the_new(missing(view, event)), ..Parts::default() };
     };
@@ -67,7 +71,7 @@ pub fn posture(device: &Device) -> f64 {
 /// A device id that this user never had.
 fn new(view: &View<'_>, event: &Event) -> f64 {
     let new_devices = view.profile.scalar(super::super::delta::Scalar::NewDevices, view.today);
-    let p_new = (new_devices + 0.6) / (view.sessions + 30.0);
+    let p_new = (new_devices + 0.6) / (view.looked + 30.0);
     (view.model.dev_p / p_new).ln() + family(view, event)
 }
 
@@ -85,7 +89,7 @@ fn family(view: &View<'_>, event: &Event) -> f64 {
 /// No device id at all: about four in ten attackers, and people whose clients never send one.
 fn missing(view: &View<'_>, event: &Event) -> f64 {
     let unnamed = view.profile.scalar(super::super::delta::Scalar::Unnamed, view.today);
-    let p_user = (unnamed + 0.06) / (view.sessions + 2.0);
+    let p_user = (unnamed + 0.06) / (view.looked + 2.0);
     let habit = (0.4 / p_user).ln().clamp(-1.0, 4.0);
     if unnamed > 0.0 { habit + family(view, event) } else { habit + family(view, event).max(0.0) }
 }

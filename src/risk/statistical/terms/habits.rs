@@ -19,7 +19,8 @@ pub fn auth(view: &View<'_>, event: &Event) -> f64 {
     let p_weak = (weak + usual) / (weak + strong + 1.0);
     match event.strength {
         Strength::Weak => (0.75 / p_weak.max(0.055)).ln(),
-        Strength::Strong => (0.25 / (1.0 - p_weak).max(0.055)).ln(),
+        // More than usual is no weakness.
+        Strength::Strong => (0.25 / (1.0 - p_weak).max(0.055)).ln().min(0.0),
         Strength::Service => -1.0,
     }
 }

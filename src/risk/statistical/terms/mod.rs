@@ -10,7 +10,7 @@ pub mod network;
 pub mod session;
 pub mod travel;
 
-use super::{binding::Binding, epoch::Epoch, globals::Globals, model::Model, profile::Profile};
+use super::{binding::Binding, delta::Scalar, epoch::Epoch, globals::Globals, model::Model, profile::Profile};
 
 /// All that a term may look at beside the request.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,8 @@ pub struct View<'a> {
     pub worth: f64,
     /// Sessions learned from so far.
     pub sessions: f64,
+    /// Those of them in which the device was looked at.
+    pub looked: f64,
 }
 
 impl<'a> View<'a> {
@@ -36,8 +38,8 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn new(model: &'a Model, profile: &'a Profile, globals: &'a Globals, binding: &'a Binding, now: f64) -> Self {
         let today = Epoch::of(now);
-        let sessions = profile.sessions(today);
-        Self { model, profile, globals, binding, today, worth: profile.worth(today), sessions }
+        let (sessions, looked) = (profile.sessions(today), profile.scalar(Scalar::Looked, today));
+        Self { model, profile, globals, binding, today, worth: profile.worth(today), sessions, looked }
     }
 
     /// A stored count, in observations.
@@ -46,10 +48,10 @@ impl<'a> View<'a> {
         f64::from(units) * self.worth
     }
 
-    /// Positive evidence about somebody with little history says little.
+    /// Positive evidence about the device of somebody whose devices are little known says little.
     #[must_use]
     pub fn trusting_the_new(&self, nats: f64) -> f64 {
-        let n = self.sessions;
+        let n = self.looked;
         if nats > 0.0 { nats * (n + 0.5) / (n + 1.5) } else { nats }
     }
 }

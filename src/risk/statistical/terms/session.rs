@@ -11,19 +11,22 @@ use crate::risk::statistical::{
 /// Two contexts that alternate within this many seconds are used at once.
 const CONCURRENT: f64 = 120.0;
 
-/// Fills in what a change of context says against a session; nothing for a new session.
+/// Fills in what a change of context says against a session; nothing for one that has no context of its own yet.
 #[must_use]
 pub fn change(view: &View<'_>, event: &Event, now: Surroundings, keys: Keys) -> Doubt {
     let mut doubt = Doubt::default();
-    if view.binding.is_new() {
+    if !view.binding.owned {
         return doubt;
     }
     let same = |test: &dyn Fn(&Surroundings) -> bool| view.binding.own().any(|context| test(&context.surroundings));
-    if !same(&|own| own.device == now.device) {
+    // Where nobody looked, now or whenever the session was accepted, there is nothing to compare.
+    let unlooked = !now.is_looked() || (same(&|_| true) && !same(&Surroundings::is_looked));
+    if !unlooked && !same(&|own| own.device == now.device) {
         doubt.moved_device = (view.model.change_device * rotation(event)) as f32;
     }
-    if !same(&|own| own.device == now.device && own.family == now.family && own.version <= now.version) {
-        let same_family = same(&|own| own.device == now.device && own.family == now.family);
+    let client = |own: &Surroundings| own.may_share_device(&now) && own.family == now.family;
+    if !same(&|own| client(own) && own.version <= now.version) {
+        let same_family = same(&client);
         let gain = if same_family { 0.5 } else { 1.0 };
         doubt.moved_client = (gain * view.model.change_family) as f32;
     }
@@ -39,7 +42,7 @@ pub fn concurrent(view: &View<'_>, event: &Event, context: &Context) -> f64 {
     let foreign = context.doubt.moved() > 0.0;
     let Some(last) = view.binding.last_context() else { return 0.0 };
     let (here, there) = (context.surroundings, last.surroundings);
-    let elsewhere = here.device != there.device || here.system != there.system;
+    let elsewhere = !here.may_share_device(&there) || here.system != there.system;
     let at_once = event.now - last.at < CONCURRENT && event.now - context.at < CONCURRENT;
     if foreign && elsewhere && at_once { view.model.change_concurrent } else { 0.0 }
 }

@@ -21,7 +21,9 @@ pub fn nats(view: &View<'_>, event: &Event, keys: Keys) -> f64 {
     if last.at <= 0.0 {
         return 0.0;
     }
-    let km = kilometres((last.latitude, last.longitude), (latitude, longitude)) - f64::from(place.radius_km);
+    let apart = kilometres((last.latitude, last.longitude), (latitude, longitude));
+    // Either position may be off by its own radius.
+    let km = apart - f64::from(place.radius_km) - f64::from(last.radius_km);
     if km <= QUIET_KM {
         return 0.0;
     }
