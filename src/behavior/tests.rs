@@ -233,7 +233,9 @@ fn reads(profiles: &Profiles, told: bool, (reader, page): (u32, u32), now: UnixT
     };
     let path = match page % 4 {
         0 => "/".to_owned(),
-        _ => format!("/wiki/about-{}", ["red", "green", "blue"][page as usize % 3].repeat(1 + page as usize / 3)),
+        _ => {
+            format!("/wiki/About_{}", page.to_string().bytes().map(|digit| char::from(digit + 49)).collect::<String>())
+        }
     };
     let event = event(&Observation {
         now,
@@ -260,7 +262,7 @@ fn whoever_reads_page_after_page_of_a_wiki_does_nothing_unusual() {
         let minute = |n: u32| MONDAY.plus(std::time::Duration::from_secs(u64::from(n) * 60));
         for turn in 0..60 {
             for reader in 0..40 {
-                reads(&profiles, told, (reader, turn % 8), minute(turn * 60 + reader));
+                reads(&profiles, told, (reader, (turn + reader) % 40), minute(turn * 60 + reader));
             }
         }
         let fresh = (0..30).map(|page| reads(&profiles, told, (7, 100 + page), minute(3600 + page)));
