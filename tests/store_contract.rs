@@ -161,6 +161,11 @@ async fn exchanges(store: &dyn Store) {
     store.write(key, b"endless", None).await.unwrap();
     assert!(store.exchange(key, b"endless", Some(b"still")).await.unwrap());
     assert_eq!(read(store, key).await.unwrap().life, None);
+    assert!(!store.replace(key, b"other", b"x", Duration::from_secs(60)).await.unwrap());
+    assert!(store.replace(key, b"still", b"for a minute", Duration::from_secs(60)).await.unwrap());
+    let held = read(store, key).await.unwrap();
+    assert!(held.value == b"for a minute" && held.life.is_some_and(|life| life <= Duration::from_secs(60)), "{held:?}");
+    assert!(!store.replace("cs:t:nothing", b"", b"x", Duration::from_secs(60)).await.unwrap());
     store.write_record("cs:t:hash", &[("a", "1")], &[]).await.unwrap();
     assert_eq!(store.exchange("cs:t:hash", b"", None).await.unwrap_err().kind, StoreErrorKind::Malformed);
     assert_eq!(store.delete(&[key.to_owned(), "cs:t:hash".to_owned()]).await.unwrap(), 2);
@@ -409,4 +414,26 @@ async fn redis_behind_a_sentinel_keeps_the_contract() {
 async fn a_redis_cluster_keeps_the_contract() {
     let cluster = redis::Cluster::start().await;
     contract(open(&cluster.url())).await;
+}
+
+#[tokio::test]
+async fn a_scan_of_a_cluster_asks_once_which_nodes_there_are() {
+    let cluster = redis::Cluster::start().await;
+    let store = open(&cluster.url());
+    redis::until(Duration::from_secs(10), || cluster.nodes.iter().all(|node| node.calls("client|tracking") > 0)).await;
+    for index in 0..300 {
+        store.write(&format!("cs:t:page:{index}"), b"x", None).await.unwrap();
+    }
+    let asked = || cluster.nodes.iter().map(|node| node.calls("cluster|slots")).sum::<u64>();
+    let (before, mut cursor, mut pages, mut found) = (asked(), String::new(), 0, 0);
+    loop {
+        let (keys, next) = store.scan("cs:t:page:", &cursor, 10).await.unwrap();
+        (pages, found) = (pages + 1, found + keys.len());
+        match next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    // The feed looks for other primaries now and then as well.
+    assert!(found >= 300 && pages > 20 && asked() - before < pages / 2, "{} for {pages} pages", asked() - before);
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, future::try_join_all, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -22,8 +22,8 @@ use crate::{
 
 /// Between two overviews.
 const TICK: Duration = Duration::from_secs(1);
-/// Keys looked at in one trip, where all are looked through.
-const PAGE: usize = 1000;
+/// Sessions ended at the same time: each end waits a moment for a replica of the store.
+const AT_ONCE: usize = 16;
 /// Most sessions that one call shows or ends.
 const MOST: usize = 10_000;
 
@@ -47,22 +47,8 @@ impl Administration {
         self.sessions.as_ref().ok_or_else(|| Status::unimplemented("this process remembers no sessions"))
     }
 
-    /// Every session that matches, up to [`MOST`].
     async fn find(&self, filter: &Filter) -> Result<Vec<Listed>, Status> {
-        let (mut all, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let page = self.sessions()?.registry.list(filter, &cursor, PAGE).await;
-            let (found, next) = page.map_err(|error| failure(&error))?;
-            all.extend(found);
-            match next {
-                Some(next) if all.len() < MOST => cursor = next,
-                _ => break,
-            }
-        }
-        // A scan may tell of a key twice.
-        all.sort_unstable_by_key(|(key, _)| *key);
-        all.dedup_by_key(|(key, _)| *key);
-        Ok(all)
+        self.sessions()?.registry.find(filter, MOST).await.map_err(|error| failure(&error))
     }
 
     /// The notice first: it is what every replica heeds, and what outlives a loss of the store.
@@ -130,11 +116,11 @@ impl Sessions for SessionService {
                     let found = desk.find(&Filter { subject, id, issuer: named(asked.issuer), ended: false }).await?;
                     let why = if why.is_empty() { "ended by an operator" } else { why.as_str() };
                     let mut ended = Vec::with_capacity(found.len());
-                    for listed in found {
-                        let mut session = listed.1.clone();
-                        session.ended = Some(why.into());
-                        desk.end_one(listed, why).await.map_err(|error| failure(&error))?;
-                        ended.push(spoken(&session));
+                    for some in found.chunks(AT_ONCE) {
+                        let ends = try_join_all(some.iter().map(|listed| desk.end_one(listed.clone(), why)));
+                        ends.await.map_err(|error| failure(&error))?;
+                        let told = |(_, session): &Listed| wire::Session { ended: why.into(), ..spoken(session) };
+                        ended.extend(some.iter().map(told));
                     }
                     *detail = format!("{} ended: {why}", ended.len());
                     Ok(wire::EndSessionsResponse { sessions: ended })

@@ -5,154 +5,14 @@ use std::{collections::HashSet, time::Duration};
 use foldhash::HashMap;
 use parking_lot::RwLock;
 
+use super::word::{Aspect, Kind, Word};
 use crate::{
-    domain::{Notice, ReportedRisk, UnixTime},
+    domain::{Notice, UnixTime},
     store::{Room, keys},
 };
 
 /// Beyond so many, memory is not the whole truth and checks ask the store.
 const LIMIT: usize = 500_000;
-
-/// Whom a notice is about: the middle of its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    Subject,
-    /// By its `sid`, of whatever issuer.
-    Session,
-    Device,
-    /// A session of one issuer's subject, by the key that it has here.
-    Login,
-}
-
-impl Kind {
-    const ALL: [Self; 4] = [Self::Subject, Self::Session, Self::Device, Self::Login];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Subject => "sub",
-            Self::Session => "sid",
-            Self::Device => "device",
-            Self::Login => "login",
-        }
-    }
-}
-
-/// What a notice is about; a newer word replaces an older one of the same aspect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Aspect {
-    Account,
-    Authentication,
-    Risk,
-    End,
-}
-
-impl Aspect {
-    const ALL: [Self; 4] = [Self::Account, Self::Authentication, Self::Risk, Self::End];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Account => "account",
-            Self::Authentication => "authentication",
-            Self::Risk => "risk",
-            Self::End => "end",
-        }
-    }
-
-    /// Those that can be said of a kind.
-    pub(super) fn of(kind: Kind) -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(move |aspect| match aspect {
-            Self::Account => kind == Kind::Subject,
-            Self::Authentication | Self::Risk => kind != Kind::Login,
-            Self::End => kind == Kind::Login,
-        })
-    }
-}
-
-/// One thing that can be said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
-    Disabled,
-    Enabled,
-    /// A strong authentication after the event.
-    Strong,
-    /// `None`: the risk is low again.
-    Risk(Option<ReportedRisk>),
-    /// A session is over.
-    Ended,
-}
-
-impl Word {
-    pub const fn aspect(self) -> Aspect {
-        match self {
-            Self::Disabled | Self::Enabled => Aspect::Account,
-            Self::Strong => Aspect::Authentication,
-            Self::Risk(_) => Aspect::Risk,
-            Self::Ended => Aspect::End,
-        }
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Disabled => "disabled",
-            Self::Enabled => "enabled",
-            Self::Strong => "strong",
-            Self::Risk(None) => "low",
-            Self::Risk(Some(ReportedRisk::Medium)) => "medium",
-            Self::Risk(Some(ReportedRisk::High)) => "high",
-            Self::Ended => "ended",
-        }
-    }
-
-    /// Of two of the same time the stricter stands.
-    const fn strictness(self) -> u64 {
-        match self {
-            Self::Enabled | Self::Risk(None) => 0,
-            Self::Strong | Self::Risk(Some(ReportedRisk::Medium)) => 1,
-            Self::Disabled | Self::Ended | Self::Risk(Some(ReportedRisk::High)) => 2,
-        }
-    }
-
-    /// The value in the store: a number that orders it among others, then the word.
-    pub(super) fn render(self, at: UnixTime) -> String {
-        format!("{} {}", at.as_millis().saturating_mul(4).saturating_add(self.strictness()), self.as_str())
-    }
-
-    /// A word and the time of its event; `None`: not one of this aspect.
-    pub(super) fn parse(aspect: Aspect, value: &[u8]) -> Option<(Self, UnixTime)> {
-        let (order, word) = std::str::from_utf8(value).ok()?.trim().split_once(' ')?;
-        let at = UnixTime::from_millis(order.parse::<u64>().ok()? / 4);
-        let words = [
-            Self::Disabled,
-            Self::Enabled,
-            Self::Strong,
-            Self::Risk(None),
-            Self::Risk(Some(ReportedRisk::Medium)),
-            Self::Risk(Some(ReportedRisk::High)),
-            Self::Ended,
-        ];
-        let known = words.into_iter().find(|known| known.aspect() == aspect && known.as_str() == word)?;
-        Some((known, at))
-    }
-
-    pub(super) fn notice(self, at: UnixTime) -> Notice {
-        Notice {
-            disabled: self == Self::Disabled,
-            strong_after: (self == Self::Strong).then_some(at),
-            risk: if let Self::Risk(risk) = self { risk } else { None },
-            ended: self == Self::Ended,
-            ended_at: (self == Self::Ended).then_some(at),
-        }
-    }
-}
-
-/// Aspect, kind and id of a notice's key.
-pub(super) fn parse_key(key: &str) -> Option<(Aspect, Kind, &str)> {
-    let (aspect, rest) = key.strip_prefix(keys::NOTICE)?.split_once(':')?;
-    let (kind, id) = rest.split_once(':')?;
-    let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind)?;
-    let aspect = Aspect::of(kind).find(|known| known.as_str() == aspect)?;
-    Some((aspect, kind, id))
-}
 
 /// A word that was said, when, and when it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,13 +22,33 @@ pub(super) struct Said {
     pub(super) ends: Option<UnixTime>,
 }
 
+impl Said {
+    fn order(&self) -> u64 {
+        self.word.order(self.at)
+    }
+
+    fn stands(&self, now: UnixTime) -> bool {
+        self.ends.is_none_or(|ends| ends > now)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Slot {
     #[default]
     Nothing,
     Said(Said),
-    /// The store must be asked.
-    Suspect,
+    /// The store must be asked. What was known before is not forgotten: a store that went back in time is told of it.
+    Suspect(Option<Said>),
+}
+
+impl Slot {
+    const fn said(self) -> Option<Said> {
+        match self {
+            Self::Nothing => None,
+            Self::Said(said) => Some(said),
+            Self::Suspect(said) => said,
+        }
+    }
 }
 
 type Slots = [Slot; 4];
@@ -235,7 +115,7 @@ impl Held {
                     Slot::Nothing => {}
                     Slot::Said(said) if said.ends.is_some_and(|ends| ends <= now) => {}
                     Slot::Said(said) => notice = notice.and(said.word.notice(said.at)),
-                    Slot::Suspect => return None,
+                    Slot::Suspect(_) => return None,
                 }
             }
         }
@@ -243,13 +123,36 @@ impl Held {
     }
 
     pub(super) fn suspect(&self, aspect: Aspect, kind: Kind, id: &str) {
-        self.set(aspect, kind, id, Slot::Suspect);
+        self.change((aspect, kind, id), |slot| Slot::Suspect(slot.said()));
     }
 
-    /// What the store says. A word that changes nothing is not kept.
-    pub(super) fn put(&self, aspect: Aspect, kind: Kind, id: &str, said: Option<Said>) {
-        let said = said.filter(|said| said.word.notice(said.at) != Notice::default());
-        self.set(aspect, kind, id, said.map_or(Slot::Nothing, Slot::Said));
+    /// What the store says, unless it is not `current` any more: asked under the lock, since news is told of before its key
+    /// is suspected. A word that changes nothing is not kept. With `keeps`, which is now, the store may have gone back in
+    /// time: something newer that is known stays, and is given back.
+    pub(super) fn put(
+        &self,
+        of: (Aspect, Kind, &str),
+        said: Option<Said>,
+        keeps: Option<UnixTime>,
+        current: impl FnOnce() -> bool,
+    ) -> Option<Said> {
+        let mut newer = None;
+        self.change(of, |slot| {
+            if !current() {
+                return slot;
+            }
+            let known = keeps.and_then(|now| slot.said().filter(|known| known.stands(now)));
+            newer = known.filter(|known| said.is_some_and(|said| said.order() < known.order()));
+            match (newer, said) {
+                (Some(newer), _) => Slot::Said(newer),
+                // Whoever removed it is told of, and so is the loss of everything.
+                (None, None) if known.is_some() && matches!(slot, Slot::Said(_)) => slot,
+                (None, said) => {
+                    said.filter(|said| said.word.notice(said.at) != Notice::default()).map_or(Slot::Nothing, Slot::Said)
+                }
+            }
+        });
+        newer
     }
 
     /// What should be in the store and was not found: key, value and what is left of its life.
@@ -270,30 +173,24 @@ impl Held {
         missing
     }
 
-    /// Keys that must be read before memory answers for them, and are not among those found.
-    pub(super) fn suspects(&self, found: &[String]) -> Vec<String> {
-        let found: HashSet<&str> = found.iter().map(String::as_str).collect();
+    /// Keys that must be read before memory answers for them.
+    pub(super) fn suspects(&self) -> Vec<String> {
         let mut suspects = Vec::new();
         for kind in Kind::ALL {
             for (id, slots) in self.kinds[kind as usize].read().iter() {
-                let aspects = Aspect::ALL.into_iter().zip(slots).filter(|(_, slot)| **slot == Slot::Suspect);
+                let aspects = Aspect::ALL.into_iter().zip(slots).filter(|(_, slot)| matches!(slot, Slot::Suspect(_)));
                 suspects.extend(aspects.map(|(aspect, _)| keys::notice(aspect.as_str(), kind.as_str(), id)));
             }
         }
-        suspects.retain(|key| !found.contains(&**key));
         suspects
     }
 
-    fn set(&self, aspect: Aspect, kind: Kind, id: &str, slot: Slot) {
+    fn change(&self, (aspect, kind, id): (Aspect, Kind, &str), change: impl FnOnce(Slot) -> Slot) {
         let mut shelf = self.kinds[kind as usize].write();
-        let known = shelf.contains_key(id);
-        if !known {
-            if slot == Slot::Nothing {
-                return;
-            }
-            if !self.room.take() {
-                return;
-            }
+        let known = shelf.get(id).map(|slots| slots[aspect as usize]);
+        let slot = change(known.unwrap_or_default());
+        if known.is_none() && (slot == Slot::Nothing || !self.room.take()) {
+            return;
         }
         let slots = shelf.entry(id.into()).or_default();
         slots[aspect as usize] = slot;
@@ -307,21 +204,12 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ReportedRisk;
 
     const NOW: UnixTime = UnixTime::from_secs(1_790_000_000);
 
-    #[test]
-    fn a_word_reads_back_and_of_two_of_one_time_the_stricter_stands() {
-        for word in
-            [Word::Disabled, Word::Enabled, Word::Strong, Word::Risk(None), Word::Risk(Some(ReportedRisk::High))]
-        {
-            assert_eq!(Word::parse(word.aspect(), word.render(NOW).as_bytes()), Some((word, NOW)));
-        }
-        let order = |word: Word| word.render(NOW).split(' ').next().unwrap().parse::<u64>().unwrap();
-        assert!(order(Word::Disabled) > order(Word::Enabled));
-        assert!(order(Word::Risk(Some(ReportedRisk::Medium))) > order(Word::Risk(None)));
-        assert_eq!(Word::parse(Aspect::Risk, Word::Strong.render(NOW).as_bytes()), None);
-        assert_eq!(Word::parse(Aspect::Risk, b"high"), None);
+    fn put(held: &Held, of: (Aspect, Kind, &str), said: Option<Said>) {
+        assert_eq!(held.put(of, said, None, || true), None);
     }
 
     #[test]
@@ -329,17 +217,17 @@ mod tests {
         let held = Held::default();
         let about = [(Kind::Subject, "ann"), (Kind::Device, "laptop")];
         let said = |word, ends| Some(Said { word, at: NOW, ends });
-        held.put(Aspect::Risk, Kind::Device, "laptop", said(Word::Risk(Some(ReportedRisk::High)), None));
-        held.put(Aspect::Authentication, Kind::Subject, "ann", said(Word::Strong, Some(NOW)));
+        put(&held, (Aspect::Risk, Kind::Device, "laptop"), said(Word::Risk(Some(ReportedRisk::High)), None));
+        put(&held, (Aspect::Authentication, Kind::Subject, "ann"), said(Word::Strong, Some(NOW)));
         let notice = held.look(&about, NOW.minus(Duration::from_secs(1))).unwrap();
         assert_eq!((notice.risk, notice.strong_after), (Some(ReportedRisk::High), Some(NOW)));
         assert_eq!(held.look(&about, NOW).unwrap().strong_after, None, "its time is over");
         assert_eq!(held.look(&[(Kind::Subject, "bob")], NOW), Some(Notice::default()));
         held.suspect(Aspect::Account, Kind::Subject, "ann");
         assert_eq!(held.look(&about, NOW), None);
-        held.put(Aspect::Account, Kind::Subject, "ann", said(Word::Enabled, None));
-        held.put(Aspect::Authentication, Kind::Subject, "ann", None);
-        held.put(Aspect::Risk, Kind::Device, "laptop", None);
+        put(&held, (Aspect::Account, Kind::Subject, "ann"), said(Word::Enabled, None));
+        put(&held, (Aspect::Authentication, Kind::Subject, "ann"), None);
+        put(&held, (Aspect::Risk, Kind::Device, "laptop"), None);
         assert!(held.is_empty());
     }
 
@@ -348,22 +236,39 @@ mod tests {
         let held = Held::new(2);
         let disabled = |ends| Some(Said { word: Word::Disabled, at: NOW, ends });
         for id in ["ann", "bob", "eve"] {
-            held.put(Aspect::Account, Kind::Subject, id, disabled((id == "ann").then_some(NOW)));
+            put(&held, (Aspect::Account, Kind::Subject, id), disabled((id == "ann").then_some(NOW)));
         }
         assert!(held.is_full() && !held.room().is_back());
         held.purge(NOW);
         assert!(held.is_full() && held.room().is_back() && held.len() == 1);
         let before = held.room().dropped();
-        held.put(Aspect::Account, Kind::Subject, "eve", disabled(None));
+        put(&held, (Aspect::Account, Kind::Subject, "eve"), disabled(None));
         held.room().whole(before);
         assert!(!held.is_full() && held.look(&[(Kind::Subject, "eve")], NOW).unwrap().disabled);
     }
 
     #[test]
-    fn keys_name_aspect_kind_and_id() {
-        let key = keys::notice("risk", "sub", "a:b");
-        assert_eq!(parse_key(&key), Some((Aspect::Risk, Kind::Subject, "a:b")));
-        assert_eq!(parse_key("cs:notice:account:device:x"), None, "a device has no account");
-        assert_eq!(parse_key("cs:notice:weather:sub:x"), None);
+    fn of_a_store_that_may_have_gone_back_in_time_only_what_is_newer_is_taken() {
+        let (held, of) = (Held::default(), (Aspect::Risk, Kind::Subject, "ann"));
+        let said = |risk, at, ends| Some(Said { word: Word::Risk(risk), at, ends });
+        let (older, newer) = (NOW.minus(Duration::from_secs(1)), said(Some(ReportedRisk::High), NOW, None));
+        let risk = || held.look(&[(Kind::Subject, "ann")], NOW).map(|notice| notice.risk);
+        put(&held, of, newer);
+        held.suspect(of.0, of.1, of.2);
+        assert_eq!(held.put(of, said(None, older, None), Some(NOW), || true), newer);
+        assert_eq!(held.put(of, said(None, NOW, None), Some(NOW), || true), newer, "of one time the stricter stands");
+        assert_eq!(held.put(of, None, Some(NOW), || true), None);
+        assert_eq!(risk(), Some(Some(ReportedRisk::High)));
+        assert_eq!(held.put(of, said(None, NOW, None), None, || false), None);
+        assert_eq!(risk(), Some(Some(ReportedRisk::High)), "a reading that was overtaken counts for nothing");
+        put(&held, of, said(None, older, None));
+        assert_eq!(risk(), Some(None), "while the feed tells of everything the store is right");
+        put(&held, of, said(Some(ReportedRisk::High), NOW, Some(NOW)));
+        assert_eq!(
+            held.put(of, said(Some(ReportedRisk::Medium), older, None), Some(NOW), || true),
+            None,
+            "it has ended"
+        );
+        assert_eq!(risk(), Some(Some(ReportedRisk::Medium)));
     }
 }

@@ -4,7 +4,9 @@
 //! a look into memory, or less where there are none; while it is not, each check asks the store; when that is silent too,
 //! memory answers for [`Notices::start`]'s `max_staleness` at most. Must never take "could not look" for "nothing there".
 
+mod counters;
 mod held;
+mod word;
 
 use std::{
     sync::{
@@ -17,15 +19,15 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::held::Held;
-pub use self::held::{Aspect, Kind, Word};
+pub use self::word::{Aspect, Kind, Word};
+use self::{
+    counters::Counters,
+    held::{Held, Said},
+};
 use crate::{
     clock::Clock,
-    domain::{
-        DeviceId, Fact, Identity, Notice, Unavailable, UnixTime,
-        metric::{Counter, Page, Source},
-    },
-    store::{Backoff, FeedEvent, Liveness, Store, StoreError, StoreErrorKind, keys},
+    domain::{DeviceId, Fact, Identity, Notice, Unavailable, UnixTime},
+    store::{Backoff, FeedEvent, Liveness, Store, StoreError, StoreErrorKind, Ticket, Tickets, keys},
 };
 
 /// Keys read in one trip of a scan.
@@ -41,6 +43,7 @@ pub struct Notices {
     clock: Clock,
     held: Held,
     liveness: Liveness,
+    tickets: Tickets,
     /// Everything there is has been read since the feed was last connected.
     whole: AtomicBool,
     base: Instant,
@@ -48,15 +51,6 @@ pub struct Notices {
     heard: AtomicU64,
     max_staleness: Duration,
     counters: Counters,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    asked: Counter,
-    stale: Counter,
-    unanswered: Counter,
-    restored: Counter,
-    unwritten: Counter,
 }
 
 impl Notices {
@@ -67,6 +61,7 @@ impl Notices {
             clock,
             held: Held::default(),
             liveness: Liveness::default(),
+            tickets: Tickets::default(),
             whole: AtomicBool::new(false),
             base: Instant::now(),
             heard: AtomicU64::new(0),
@@ -137,13 +132,25 @@ impl Notices {
         life: Option<Duration>,
     ) -> Result<bool, StoreError> {
         let key = keys::notice(word.aspect().as_str(), kind.as_str(), id);
-        let said = self.store.raise(&key, &word.render(at), life).await?;
+        let (said, replicated) = self.store.raise_replicated(&key, &word.render(at), life).await?;
+        if replicated == Some(false) {
+            self.counters.unreplicated.increment();
+            let aspect = word.aspect().as_str();
+            tracing::warn!(aspect, "no replica of the store has acknowledged a notice: a failover now could lose it");
+        }
+        let live = self.liveness.is_live();
+        if said {
+            // Whoever has read it and not kept it yet may have read what was there before.
+            self.tickets.tell(&key);
+        } else if !live {
+            // Nothing has changed; all there is will be read.
+            return Ok(false);
+        }
         // Until the feed has told of it, checks here ask the store.
         self.held.suspect(word.aspect(), kind, id);
-        if !self.liveness.is_live() {
-            return Ok(said);
+        if live {
+            self.settle(&[key], false).await?;
         }
-        self.settle(&[key]).await?;
         Ok(said)
     }
 
@@ -162,7 +169,7 @@ impl Notices {
         let now = self.clock.now();
         let mut notice = Notice::default();
         for (key, entry) in wanted.iter().zip(entries) {
-            let Some((aspect, ..)) = held::parse_key(key) else { continue };
+            let Some((aspect, ..)) = word::parse_key(key) else { continue };
             match entry.map(|held| held.map(|held| Word::parse(aspect, &held.value))) {
                 Ok(None) => {}
                 Ok(Some(Some((word, at)))) => notice = notice.and(word.notice(at)),
@@ -218,17 +225,22 @@ impl Notices {
         self.liveness.observe(&event);
         match event {
             FeedEvent::Connected { .. } | FeedEvent::Flushed => {
+                self.tickets.turn();
                 self.liveness.end();
                 self.whole.store(false, Ordering::Release);
                 self.catch_up(again).await;
             }
             FeedEvent::Changed(changed) => {
-                let ours: Vec<_> = changed.into_iter().filter(|key| held::parse_key(key).is_some()).collect();
-                for (aspect, kind, id) in ours.iter().filter_map(|key| held::parse_key(key)) {
+                let ours: Vec<_> = changed.into_iter().filter(|key| word::parse_key(key).is_some()).collect();
+                for key in &ours {
+                    let Some((aspect, kind, id)) = word::parse_key(key) else { continue };
+                    self.tickets.tell(key);
                     self.held.suspect(aspect, kind, id);
                 }
+                // Before all has been read, this store may be one that has lost what is known here.
+                let keeps = !self.whole.load(Ordering::Acquire);
                 // What cannot be read stays suspect: checks ask for themselves.
-                if !ours.is_empty() && self.settle(&ours).await.is_err() {
+                if !ours.is_empty() && self.settle(&ours, keeps).await.is_err() {
                     tracing::debug!("notices could not be read; checks ask the store");
                     again.later();
                 }
@@ -272,61 +284,69 @@ impl Notices {
     /// Gives back why the store does not take what it has lost, if it does not.
     async fn scan(&self) -> Result<Option<StoreError>, StoreError> {
         let (mut cursor, mut found, dropped) = (String::new(), Vec::new(), self.held.room().dropped());
+        let mut lost = Vec::new();
         loop {
             let (page, next) = self.store.scan(keys::NOTICE, &cursor, PAGE).await?;
-            let ours: Vec<_> = page.into_iter().filter(|key| held::parse_key(key).is_some()).collect();
-            self.settle(&ours).await?;
+            let ours: Vec<_> = page.into_iter().filter(|key| word::parse_key(key).is_some()).collect();
+            lost.extend(self.settle(&ours, true).await?);
             found.extend(ours);
             match next {
                 Some(next) => cursor = next,
                 None => break,
             }
         }
-        let unwritten = self.write_back(&found).await?;
-        // What could not be read, and whose key nobody found any more.
-        for chunk in self.held.suspects(&found).chunks(PAGE) {
-            self.settle(chunk).await?;
+        lost.extend(self.held.missing(&found, self.clock.now()));
+        // What could not be read, or was overtaken, and whose key nobody found any more.
+        for chunk in self.held.suspects().chunks(PAGE) {
+            lost.extend(self.settle(chunk, true).await?);
         }
+        let unwritten = self.write_back(lost).await?;
         self.held.room().whole(dropped);
         Ok(unwritten)
     }
 
-    /// A store that came back empty is given back what was said. What it does not take stays in memory.
-    async fn write_back(&self, found: &[String]) -> Result<Option<StoreError>, StoreError> {
-        for (key, value, life) in self.held.missing(found, self.clock.now()) {
-            match self.store.create(&key, value.as_bytes(), life).await {
+    /// A store that came back empty, or as it was some time ago, is given back what was said since. What it does not take
+    /// stays in memory.
+    async fn write_back(&self, lost: Vec<Lost>) -> Result<Option<StoreError>, StoreError> {
+        for (key, value, life) in lost {
+            // Not `create`: another replica may give back something older first.
+            match self.store.raise(&key, &value, life).await {
                 Ok(true) => self.counters.restored.increment(),
                 Ok(false) => {}
                 Err(error) => return Ok(Some(error)),
             }
-            self.settle(&[key]).await?;
+            self.settle(&[key], true).await?;
         }
         Ok(None)
     }
 
-    /// Takes what the store holds at `found` into memory.
-    async fn settle(&self, found: &[String]) -> Result<(), StoreError> {
+    /// Takes what the store holds at `found` into memory, where nothing was told of it meanwhile. With `keeps`, something
+    /// newer that is known stays there, and is given back: the store has lost it.
+    async fn settle(&self, found: &[String], keeps: bool) -> Result<Vec<Lost>, StoreError> {
+        let tickets: Vec<Ticket> = found.iter().map(|key| self.tickets.ticket(key)).collect();
         let entries = self.store.read(found).await?;
-        let now = self.clock.now();
-        for (key, entry) in found.iter().zip(entries) {
-            let Some((aspect, kind, id)) = held::parse_key(key) else { continue };
+        let (now, mut lost) = (self.clock.now(), Vec::new());
+        for ((key, entry), ticket) in found.iter().zip(entries).zip(tickets) {
+            let Some(of @ (aspect, kind, id)) = word::parse_key(key) else { continue };
             let said = match entry {
                 Ok(None) => Some(None),
                 Ok(Some(held)) => Word::parse(aspect, &held.value)
-                    .map(|(word, at)| Some(held::Said { word, at, ends: held.life.map(|life| now.plus(life)) })),
+                    .map(|(word, at)| Some(Said { word, at, ends: held.life.map(|life| now.plus(life)) })),
                 Err(error) if error.kind == StoreErrorKind::Malformed => None,
                 Err(error) => return Err(error),
             };
-            match said {
-                Some(said) => self.held.put(aspect, kind, id, said),
-                None => {
-                    // However it was found: a replica that begins must not take it for nothing said.
-                    self.held.suspect(aspect, kind, id);
-                    tracing::warn!(aspect = aspect.as_str(), "a notice cannot be read: answered with 503");
-                }
+            let Some(said) = said else {
+                // However it was found: a replica that begins must not take it for nothing said.
+                self.held.suspect(aspect, kind, id);
+                tracing::warn!(aspect = aspect.as_str(), "a notice cannot be read: answered with 503");
+                continue;
+            };
+            let current = || self.tickets.ticket(key) == ticket;
+            if let Some(newer) = self.held.put(of, said, keeps.then_some(now), current) {
+                lost.push((key.clone(), newer.word.render(newer.at), newer.ends.map(|ends| ends.since(now))));
             }
         }
-        Ok(())
+        Ok(lost)
     }
 
     fn mark(&self, as_of: Instant) {
@@ -338,6 +358,9 @@ impl Notices {
         self.liveness.is_live()
     }
 }
+
+/// What a store has lost: key, value and what is left of its life.
+type Lost = (String, String, Option<Duration>);
 
 /// When everything is read again without being told to.
 #[derive(Debug, Default)]
@@ -371,21 +394,4 @@ fn about<'a>(
         .into_iter()
         .chain(named.map(|device| (Kind::Device, device.as_str())))
         .collect()
-}
-
-impl Source for Notices {
-    fn collect(&self, page: &mut Page) {
-        const NAME: &str = "countersign_notice_checks";
-        const HELP: &str = "Checks whose notices of security events memory alone did not answer";
-        let Counters { asked, stale, unanswered, restored, unwritten } = &self.counters;
-        for (outcome, counter) in [("asked", asked), ("stale", stale), ("unanswered", unanswered)] {
-            page.counter(NAME, HELP, &[("outcome", outcome)], counter);
-        }
-        let help = "Notices written back to a store that had lost them";
-        page.counter("countersign_notices_restored", help, &[], restored);
-        let help = "Times the store did not take back notices that it has lost";
-        page.counter("countersign_notices_unwritten", help, &[], unwritten);
-        let help = "Notices of security events in memory";
-        page.gauge("countersign_notices", help, &[], self.held.len() as f64);
-    }
 }

@@ -1,8 +1,8 @@
 //! Reading revocations from the store: those that were told of, all there are, and what to do when some are gone.
 
-use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+use std::{collections::HashMap, sync::atomic::Ordering};
 
-use backon::{ExponentialBuilder, Retryable as _};
+use backon::Retryable as _;
 
 use super::{
     OnLoss, Revocations,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::RevocationKind,
-    store::{StoreError, Ticket, keys},
+    store::{StoreError, Ticket, keys, patience},
 };
 
 /// Keys asked for in one page of a scan.
@@ -39,12 +39,6 @@ pub(super) enum Told {
     Revoked,
     /// Nothing was told since it was read with the reinstatement beside it, which could have been on its way then.
     Since,
-}
-
-/// One answer that is late must not be the end of a scan over a million keys: its page is asked for again.
-fn patience() -> ExponentialBuilder {
-    let (first, longest) = (Duration::from_millis(20), Duration::from_millis(500));
-    ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).with_max_times(5).with_jitter()
 }
 
 /// What a scan brought.

@@ -2,8 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use backon::Retryable as _;
+
 use super::{Sessions, key::SessionKey, live::Live, record::Session};
-use crate::store::{StoreError, keys};
+use crate::store::{StoreError, keys, patience};
+
+/// Keys looked at in one trip, where all are looked through.
+const PAGE: usize = 1000;
 
 /// Which sessions; what is `None` is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +62,28 @@ impl Sessions {
         }
         listed.retain(|(_, session)| filter.matches(session));
         Ok((listed, next))
+    }
+
+    /// Every session that matches, up to about `most`. A page that is late is asked for again.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn find(&self, filter: &Filter, most: usize) -> Result<Vec<Listed>, StoreError> {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = || self.list(filter, &cursor, PAGE);
+            let (found, next) = page.retry(patience()).when(StoreError::is_transient).await?;
+            all.extend(found);
+            match next {
+                Some(next) if all.len() < most => cursor = next,
+                _ => break,
+            }
+        }
+        // A scan may tell of a key twice.
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all.dedup_by_key(|(key, _)| *key);
+        Ok(all)
     }
 
     /// How many sessions are in memory here, by level of trust, and `ended`.

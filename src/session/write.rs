@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Sessions, Visit, live::Live, record::Session};
@@ -16,6 +16,10 @@ use crate::{
 const AT_ONCE: usize = 64;
 /// Before a failed write of what others must know is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How often the end of the process waits for a store that does not take it.
+const LAST_ATTEMPTS: u32 = 3;
+/// How often a record is read again because another replica wrote it meanwhile.
+const ROUNDS: u32 = 8;
 /// How long the mark stands that tells other replicas to read again.
 const MARK_LIFE: Duration = Duration::from_secs(60);
 /// How long a question that was put to a subject in a context is carried over to a new session there.
@@ -59,15 +63,18 @@ impl Sessions {
         cancel: CancellationToken,
     ) {
         let (mut failed, mut batch) = (VecDeque::new(), Vec::with_capacity(AT_ONCE));
+        // Kept from turn to turn, and before what is new: steady traffic does not put it off.
+        let mut again = None;
         loop {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                Some(job) = now.recv() => batch.push(job),
-                () = tokio::time::sleep(AGAIN), if !failed.is_empty() => {
+                () = due(again) => {
                     let count = failed.len().min(AT_ONCE);
                     batch.extend(failed.drain(..count));
+                    again = None;
                 }
+                Some(job) = now.recv() => batch.push(job),
                 Some(job) = later.recv() => batch.push(job),
             }
             while batch.len() < AT_ONCE
@@ -76,11 +83,28 @@ impl Sessions {
                 batch.push(job);
             }
             self.write_all(&mut batch, &mut failed).await;
+            if !failed.is_empty() {
+                again = again.or_else(|| Some(Instant::now() + AGAIN));
+            }
         }
         while let Ok(job) = now.try_recv().or_else(|_| later.try_recv()) {
             batch.push(job);
         }
+        batch.extend(failed.drain(..));
         self.write_all(&mut batch, &mut failed).await;
+        for _ in 1..LAST_ATTEMPTS {
+            if failed.is_empty() {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+            batch.extend(failed.drain(..));
+            self.write_all(&mut batch, &mut failed).await;
+        }
+        if failed.is_empty() {
+            return;
+        }
+        self.counters.lost.add(failed.len() as u64);
+        tracing::error!(lost = failed.len(), "the store did not take what other replicas must know of sessions");
     }
 
     async fn write_all(&self, batch: &mut Vec<Job>, failed: &mut VecDeque<Job>) {
@@ -107,26 +131,44 @@ impl Sessions {
         }
     }
 
-    /// Reads, takes in what others wrote, and writes: what one replica knows is never lost to another's silence.
+    /// Reads, takes in what others wrote, and writes, unless one of them has written since: then once more. What one
+    /// replica knows is never lost to another's silence, nor to its haste.
     pub(super) async fn write_record(&self, live: &Live, tell: bool) -> Result<(), StoreError> {
         let text = live.key.text();
         let key = keys::session(&text);
-        let entries = self.store.read(std::slice::from_ref(&key)).await?;
-        match entries.into_iter().next() {
-            Some(Ok(Some(held))) => match Session::parse(&held.value) {
-                Some(theirs) => live.merge(theirs),
-                None => return Err(StoreError::new(StoreErrorKind::Malformed, "not a session")),
-            },
-            Some(Err(error)) => return Err(error),
-            Some(Ok(None)) | None => {}
+        let mut rounds = 0;
+        while !self.write_once(live, &key).await? {
+            rounds += 1;
+            if rounds == ROUNDS {
+                return Err(StoreError::new(StoreErrorKind::Timeout, "others write the session all the while"));
+            }
         }
-        let value = live.with(|held| held.session.render());
-        self.store.write(&key, &value, Some(self.settings.keep.get())).await?;
         self.counters.written.increment();
         if tell {
             let now = self.clock.now().as_millis().to_string();
             self.store.write(&keys::session_mark(&text), now.as_bytes(), Some(MARK_LIFE)).await?;
         }
         Ok(())
+    }
+
+    /// Says whether it was written.
+    async fn write_once(&self, live: &Live, key: &str) -> Result<bool, StoreError> {
+        let held = self.store.read(&[key.to_owned()]).await?.pop().transpose()?.flatten();
+        let keep = self.settings.keep.get();
+        let Some(held) = held else {
+            let value = live.with(|held| held.session.render());
+            return self.store.create(key, &value, Some(keep)).await;
+        };
+        let theirs = Session::parse(&held.value);
+        live.merge(theirs.ok_or_else(|| StoreError::new(StoreErrorKind::Malformed, "not a session"))?);
+        let value = live.with(|held| held.session.render());
+        self.store.replace(key, &held.value, &value, keep).await
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

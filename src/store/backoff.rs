@@ -2,8 +2,16 @@
 
 use std::time::Duration;
 
+use backon::ExponentialBuilder;
+
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
+
+/// One answer that is late must not be the end of a scan over a million keys: its page is asked for again.
+pub fn patience() -> ExponentialBuilder {
+    let (first, longest) = (Duration::from_millis(20), Duration::from_millis(500));
+    ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).with_max_times(5).with_jitter()
+}
 
 /// Failures in a row.
 #[derive(Debug, Default)]

@@ -181,6 +181,10 @@ impl Store for File {
         self.change(|table, _| table.exchange(key, old, new)).await?
     }
 
+    async fn replace(&self, key: &str, old: &[u8], new: &[u8], life: Duration) -> Result<bool, StoreError> {
+        self.change(|table, now| table.replace(key, old, new, life, now)).await
+    }
+
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
         self.change(|table, _| keys.iter().map(|key| u64::from(table.delete(key))).sum()).await
     }

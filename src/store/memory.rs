@@ -58,6 +58,10 @@ impl Store for Memory {
         self.with(|table, _| table.exchange(key, old, new))
     }
 
+    async fn replace(&self, key: &str, old: &[u8], new: &[u8], life: Duration) -> Result<bool, StoreError> {
+        Ok(self.with(|table, now| table.replace(key, old, new, life, now)))
+    }
+
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
         Ok(self.with(|table, _| keys.iter().map(|key| u64::from(table.delete(key))).sum()))
     }

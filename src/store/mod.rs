@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use tokio::{sync::mpsc, time::Instant};
 
 pub use self::{
-    backoff::Backoff,
+    backoff::{Backoff, patience},
     liveness::Liveness,
     room::Room,
     tickets::{Ticket, Tickets},
@@ -84,6 +84,17 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// arrive in any order, and on any replica, leave what the newest of them says.
     async fn raise(&self, key: &str, value: &str, life: Option<Duration>) -> Result<bool, StoreError>;
 
+    /// As [`Self::raise`]; then waits a moment until a replica of the store holds it too, so that a failover does not lose it.
+    /// Says also whether one does; `None`: there are none, or it is not known. It counts in any case.
+    async fn raise_replicated(
+        &self,
+        key: &str,
+        value: &str,
+        life: Option<Duration>,
+    ) -> Result<(bool, Option<bool>), StoreError> {
+        Ok((self.raise(key, value, life).await?, None))
+    }
+
     /// Sets `value` unless what is there says more, in one atomic step: a larger number, or no number where `value` is one.
     /// Whichever stays has the longer life of the two. Then waits a moment until a replica of the store holds it too, so
     /// that a failover does not lose it. A revocation is written so: none narrows or shortens another.
@@ -92,6 +103,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Puts `new` (`None`: nothing) where exactly `old` stands, for what is left of its life, in one atomic step. Says whether
     /// it did: of many who try, one does.
     async fn exchange(&self, key: &str, old: &[u8], new: Option<&[u8]>) -> Result<bool, StoreError>;
+
+    /// Sets `new` in place of `old`, for a life of its own, in one atomic step. Says whether `old` was there.
+    async fn replace(&self, key: &str, old: &[u8], new: &[u8], life: Duration) -> Result<bool, StoreError>;
 
     /// Removes keys of any type. Says how many were there.
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError>;

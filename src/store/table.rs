@@ -147,6 +147,14 @@ impl Table {
         Ok(true)
     }
 
+    pub(super) fn replace(&mut self, key: &str, old: &[u8], new: &[u8], life: Duration, now: UnixTime) -> bool {
+        let same = matches!(self.items.get(key), Some(Item { data: Data::Value(held), .. }) if held == old);
+        if same {
+            self.write(key, new, Some(life), now);
+        }
+        same
+    }
+
     pub(super) fn delete(&mut self, key: &str) -> bool {
         let Some(item) = self.items.remove(key) else { return false };
         if let Some(ends) = item.ends {

@@ -66,6 +66,10 @@ impl Store for Shelf {
         unused()
     }
 
+    async fn replace(&self, _: &str, _: &[u8], _: &[u8], _: Duration) -> Result<bool, StoreError> {
+        unused()
+    }
+
     async fn delete(&self, _: &[String]) -> Result<u64, StoreError> {
         unused()
     }

@@ -41,7 +41,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Self::over(memory())
     }
 
@@ -99,7 +99,7 @@ impl Held {
         self.tell(FeedEvent::Changed(vec![key.to_owned()])).await;
     }
 
-    async fn connect(&self, epoch: u64) {
+    pub(super) async fn connect(&self, epoch: u64) {
         self.tell(FeedEvent::Connected { epoch, patience: None }).await;
     }
 }
@@ -140,6 +140,11 @@ impl Store for Held {
     async fn exchange(&self, key: &str, old: &[u8], new: Option<&[u8]>) -> Result<bool, StoreError> {
         self.step().await;
         self.inner.exchange(key, old, new).await
+    }
+
+    async fn replace(&self, key: &str, old: &[u8], new: &[u8], life: Duration) -> Result<bool, StoreError> {
+        self.step().await;
+        self.inner.replace(key, old, new, life).await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {

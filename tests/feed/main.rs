@@ -10,6 +10,7 @@ mod devices;
 mod interleaved;
 mod notices;
 mod slow;
+mod switch;
 mod undone;
 mod wide;
 

@@ -1,17 +1,20 @@
 //! Notices of security events on a real feed: what cannot be read is never "nothing was said", whenever a replica begins.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use countersign::{
     clock::Clock,
-    domain::{DeviceId, Fact, Notice},
+    domain::{
+        DeviceId, Fact, Notice,
+        metric::{Page, Source as _, Value},
+    },
     notice::{Kind, Notices, Word},
     store::{Store, redis::Redis},
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{SECOND, redis, token};
+use super::{SECOND, interleaved::Held, redis, token};
 
 pub(crate) struct Replica {
     pub(crate) notices: Arc<Notices>,
@@ -22,6 +25,10 @@ impl Replica {
     pub(crate) async fn live(url: &str) -> Self {
         let cancel = CancellationToken::new();
         let store: Arc<dyn Store> = Redis::open(url, &cancel).unwrap();
+        Self::over(store, cancel).await
+    }
+
+    async fn over(store: Arc<dyn Store>, cancel: CancellationToken) -> Self {
         let notices = Notices::start(store, Clock::system(), 5 * SECOND, cancel.clone());
         redis::until(20 * SECOND, || notices.is_live()).await;
         Self { notices, cancel }
@@ -82,4 +89,82 @@ async fn a_notice_that_could_not_be_read_and_went_while_nobody_listened_is_let_g
     server.restart().await;
     redis::until(10 * SECOND, || replica.notices.is_live()).await;
     assert!(replica.knows("m") && replica.disabled("d").await);
+}
+
+#[tokio::test]
+async fn a_store_that_went_back_in_time_is_told_what_was_said_since() {
+    let mut server = redis::Redis::with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let replica = Replica::live(&server.url()).await;
+    let now = Clock::system().now();
+    let say = |word, at| replica.notices.say((Kind::Subject, "sub-t"), word, at, None);
+    say(Word::Enabled, now.minus(60 * SECOND)).await.unwrap();
+    let folder = server.folder.path().to_owned();
+    let copy = |from: &str, to: &str| {
+        let (from, to) = (folder.join(from), folder.join(to));
+        assert!(Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+    };
+    copy("appendonlydir", "backup");
+    say(Word::Disabled, now).await.unwrap();
+    assert!(replica.disabled("t").await);
+    server.kill();
+    redis::until(SECOND, || !replica.notices.is_live()).await;
+    std::fs::remove_dir_all(folder.join("appendonlydir")).unwrap();
+    copy("backup", "appendonlydir");
+    server.restart().await;
+    redis::until(10 * SECOND, || replica.notices.is_live()).await;
+    assert!(replica.disabled("t").await, "an older one has undone a newer one");
+    assert!(server.cli(&["GET", "cs:notice:account:sub:sub-t"]).ends_with(" disabled"), "and the store knows it again");
+    let fresh = Replica::live(&server.url()).await;
+    assert!(fresh.disabled("t").await);
+    server.cli(&["DEL", "cs:notice:account:sub:sub-t"]);
+    sleep(Duration::from_millis(300)).await;
+    assert!(!replica.disabled("t").await, "what is deleted while somebody listens is taken back");
+}
+
+#[tokio::test]
+async fn what_was_read_back_before_a_newer_notice_is_not_kept() {
+    let (store, cancel) = (Held::new(), CancellationToken::new());
+    let connecting = {
+        let store = Arc::clone(&store);
+        async move { store.connect(1).await }
+    };
+    let (replica, ()) = tokio::join!(Replica::over(Arc::clone(&store) as _, cancel), connecting);
+    let (key, now) = ("cs:notice:account:sub:sub-o", Clock::system().now());
+    store.hold();
+    let saying = tokio::spawn({
+        let notices = Arc::clone(&replica.notices);
+        async move { notices.say((Kind::Subject, "sub-o"), Word::Disabled, now, None).await }
+    });
+    store.is_held().await;
+    // The held answer says "disabled". Now another replica says otherwise, and the feed tells of that.
+    let newer = now.plus(SECOND).as_millis() * 4;
+    assert!(store.raise(key, &format!("{newer} enabled"), None).await.unwrap());
+    store.changed(key).await;
+    redis::until(5 * SECOND, || replica.knows("o")).await;
+    store.release();
+    assert!(saying.await.unwrap().unwrap());
+    assert!(!replica.disabled("o").await, "the old answer was kept");
+}
+
+#[tokio::test]
+async fn a_notice_that_no_replica_acknowledges_counts_and_is_said_to_be_at_risk() {
+    let servers = redis::Sentinel::start().await;
+    let replica = Replica::live(&servers.url()).await;
+    let disable =
+        |id: &'static str| replica.notices.say((Kind::Subject, id), Word::Disabled, Clock::system().now(), None);
+    let at_risk = || {
+        let mut page = Page::default();
+        replica.notices.collect(&mut page);
+        let family = page.families().iter().find(|family| family.name == "countersign_notices_unreplicated");
+        family.unwrap().samples[0].value.clone()
+    };
+    disable("sub-held").await.unwrap();
+    let held = servers.replica.cli(&["GET", "cs:notice:account:sub:sub-held"]);
+    assert!(held.ends_with(" disabled"), "the replica has it when the writer is told: {held}");
+    assert_eq!(at_risk(), Value::Counter(0));
+    servers.replica.pause();
+    disable("sub-alone").await.unwrap();
+    assert_eq!(at_risk(), Value::Counter(1));
+    assert!(replica.disabled("alone").await);
+    servers.replica.resume();
 }

@@ -3,7 +3,11 @@
 //! No connection manager: one that reconnects by itself comes back with tracking off and says nothing. Here any loss
 //! ends the whole session; the next one has a new epoch, and listeners scan again.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use redis::{
     PushInfo, PushKind, Value,
@@ -42,18 +46,28 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// After so long without an answer the connection is given up.
 const GIVE_UP: Duration = Duration::from_secs(2);
 
-/// How often the set of primaries is looked up, besides when it announces itself.
-const SURVEY: Duration = Duration::from_secs(2);
-
-/// Follows the primaries for ever.
+/// Follows the primaries for ever, from when commands can be sent.
 pub(super) async fn follow(topology: Arc<Topology>, hub: Arc<Hub>) {
     let mut failures = 0;
+    // What is told of is read by commands: before the first connection of theirs, listening is of no use.
+    let _ = topology.links().wait_for(|links| *links > 0).await;
     loop {
+        // Before connecting, so that nothing is missed.
+        let (mut switches, mut links) = (topology.switches(), topology.links());
         match begin(&topology).await {
             Ok((primaries, plains)) => {
                 failures = 0;
                 hub.connect(Some(PATIENCE));
-                session(&topology, &hub, &primaries, plains).await;
+                // INVARIANT: what was read over another connection of commands, maybe at another server than the feed's, is
+                // read again in a new epoch. Otherwise news told here and read there would be taken for nothing.
+                let others = async {
+                    tokio::select! {
+                        _ = switches.changed() => {}
+                        _ = links.changed() => {}
+                        () = topology.moved(&primaries) => {}
+                    }
+                };
+                session(&hub, plains, others).await;
                 hub.lose();
             }
             Err(error) => {
@@ -102,16 +116,15 @@ async fn track(connection: &mut MultiplexedConnection) -> Result<Option<Vec<u8>>
     }
 }
 
-/// Passes events on until any connection is lost or the primaries are others.
-async fn session(topology: &Topology, hub: &Hub, primaries: &[Node], plains: Vec<Begun>) {
+/// Passes events on until any connection is lost, or until `others`: the primaries are, or what commands go over.
+async fn session(hub: &Hub, plains: Vec<Begun>, others: impl Future<Output = ()>) {
     let (sender, mut events) = mpsc::unbounded_channel();
     let mut alive = vec![Instant::now(); plains.len()];
     let mut nodes = JoinSet::new();
     for (index, plain) in plains.into_iter().enumerate() {
         nodes.spawn(listen(index, plain, sender.clone()));
     }
-    let mut surveying: Option<Pin<Box<dyn Future<Output = bool> + Send + '_>>> = None;
-    let mut surveys = tokio::time::interval_at(Instant::now() + SURVEY, SURVEY);
+    let mut others = pin!(others);
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -127,19 +140,7 @@ async fn session(topology: &Topology, hub: &Hub, primaries: &[Node], plains: Vec
                 Some((_, FeedEvent::Lost)) | None => return,
                 Some((_, event)) => hub.tell(&event),
             },
-            () = topology.switched.notified() => return,
-            _ = surveys.tick(), if surveying.is_none() && topology.address.kind != Kind::Single => {
-                surveying = Some(Box::pin(async move {
-                    // No answer changes nothing: a primary that is gone shows by itself.
-                    topology.primaries().await.is_ok_and(|now| now != primaries)
-                }));
-            }
-            moved = async { match &mut surveying { Some(survey) => survey.await, None => std::future::pending().await } } => {
-                surveying = None;
-                if moved {
-                    return;
-                }
-            }
+            () = &mut others => return,
         }
     }
 }

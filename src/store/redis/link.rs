@@ -83,7 +83,7 @@ impl Link {
             }
             // Made a replica under our connections, which it keeps: the feed's must go as well. The canary writes often.
             if error.code() == Some("READONLY") {
-                self.topology.switched.notify_waiters();
+                self.topology.switch();
             }
             failure(&error)
         })
@@ -93,15 +93,19 @@ impl Link {
     pub(super) async fn keep(&self) {
         let mut failures = 0;
         loop {
+            // Before connecting: who is announced meanwhile is another one.
+            let mut switches = self.topology.switches();
             match self.connect().await {
                 Ok((connection, ended)) => {
                     failures = 0;
                     self.connection.store(Some(Arc::new(connection.clone())));
+                    // After that: whoever hears of it reads over this one.
+                    self.topology.link();
                     tokio::select! {
                         () = self.watch(connection) => {}
                         () = ended => {}
                         () = self.broken.notified() => {}
-                        () = self.topology.switched.notified() => {}
+                        _ = switches.changed() => {}
                     }
                     self.connection.store(None);
                     self.silent.store(false, Ordering::Release);
@@ -137,11 +141,18 @@ impl Link {
         let primaries = self.topology.primaries().await?;
         let node = primaries.first().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "no primary"))?;
         let (connection, mut pushes) = self.topology.connect(node, address.timeout).await?;
+        let topology = Arc::clone(&self.topology);
         let ended = Box::pin(async move {
-            while let Some(push) = pushes.recv().await {
-                if push.kind == redis::PushKind::Disconnection {
-                    break;
+            let lost = async {
+                while let Some(push) = pushes.recv().await {
+                    if push.kind == redis::PushKind::Disconnection {
+                        break;
+                    }
                 }
+            };
+            tokio::select! {
+                () = lost => {}
+                () = topology.moved(&primaries) => {}
             }
         });
         Ok((Connection::Plain(connection), ended))

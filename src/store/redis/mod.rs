@@ -17,7 +17,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
 use redis::{
-    Cmd, Value,
+    Cmd, ScriptInvocation, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
     cmd,
@@ -145,9 +145,18 @@ impl Store for Redis {
     }
 
     async fn raise(&self, key: &str, value: &str, life: Option<Duration>) -> Result<bool, StoreError> {
-        let mut script = scripts::RAISE.prepare_invoke();
-        script.key(key).arg(value).arg(life.map_or(0, millis));
-        Ok(integer(&self.link.invoke(&script).await?)? == 1)
+        Ok(integer(&self.link.invoke(&raising(key, value, life)).await?)? == 1)
+    }
+
+    async fn raise_replicated(
+        &self,
+        key: &str,
+        value: &str,
+        life: Option<Duration>,
+    ) -> Result<(bool, Option<bool>), StoreError> {
+        let script = raising(key, value, life);
+        let (answer, replicated) = replication::invoke(&self.topology, &self.link, &script).await?;
+        Ok((integer(&answer)? == 1, replicated))
     }
 
     async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError> {
@@ -162,6 +171,12 @@ impl Store for Redis {
     async fn exchange(&self, key: &str, old: &[u8], new: Option<&[u8]>) -> Result<bool, StoreError> {
         let mut script = scripts::EXCHANGE.prepare_invoke();
         script.key(key).arg(old).arg(new);
+        Ok(integer(&self.link.invoke(&script).await?)? == 1)
+    }
+
+    async fn replace(&self, key: &str, old: &[u8], new: &[u8], life: Duration) -> Result<bool, StoreError> {
+        let mut script = scripts::EXCHANGE.prepare_invoke();
+        script.key(key).arg(old).arg(new).arg(millis(life));
         Ok(integer(&self.link.invoke(&script).await?)? == 1)
     }
 
@@ -259,13 +274,14 @@ impl Store for Redis {
         let index: usize = index.parse().map_err(|_| wrong())?;
         let position = if position.is_empty() { 0 } else { position.parse::<u64>().map_err(|_| wrong())? };
         let primaries = match self.topology.address.kind {
-            Kind::Cluster => self.topology.primaries().await?,
+            Kind::Cluster => self.topology.recent_primaries(cursor.is_empty()).await?,
             Kind::Single | Kind::Sentinel { .. } => Vec::new(),
         };
         let mut command = cmd("SCAN");
         command.arg(position);
         command.arg("MATCH").arg(pattern(prefix)).arg("COUNT").arg(count);
-        let Value::Array(mut answer) = self.scan_node(command, primaries.get(index)).await? else {
+        let answer = self.scan_node(command, primaries.get(index)).await;
+        let Value::Array(mut answer) = answer.inspect_err(|_| self.topology.forget_primaries())? else {
             return Err(unexpected());
         };
         let (Some(found), Some(next)) = (answer.pop(), answer.pop().and_then(reply::string)) else {
@@ -307,6 +323,12 @@ impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redis({:?})", self.topology.address.kind)
     }
+}
+
+fn raising(key: &str, value: &str, life: Option<Duration>) -> ScriptInvocation<'static> {
+    let mut script = scripts::RAISE.prepare_invoke();
+    script.key(key).arg(value).arg(life.map_or(0, millis));
+    script
 }
 
 fn set(key: &str, value: &[u8], life: Option<Duration>) -> Cmd {

@@ -74,13 +74,16 @@ pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// `KEYS[1]` a value; `ARGV`: what it has to be, and the new one, if any. Answers 1 where it was so.
+/// `KEYS[1]` a value; `ARGV`: what it has to be, and the new one, if any, with its life in milliseconds, if it is not the old
+/// one's. Answers 1 where it was so.
 pub(super) static EXCHANGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local same = redis.call('GETRANGE', KEYS[1], 0, #ARGV[1]) == ARGV[1]
         if not same or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-        if ARGV[2] then
+        if ARGV[3] then
+            redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+        elseif ARGV[2] then
             redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
         else
             redis.call('DEL', KEYS[1])

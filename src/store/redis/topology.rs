@@ -2,8 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value, aio::MultiplexedConnection, cmd};
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -15,6 +19,9 @@ use crate::store::{StoreError, StoreErrorKind};
 /// To reach a node and log in.
 const CONNECT: Duration = Duration::from_millis(500);
 
+/// How often the primaries are looked up, besides when another one announces itself.
+const SURVEY: Duration = Duration::from_secs(2);
+
 /// Commands that wait to be sent on one connection. The library's 50 would make a burst wait for itself.
 const QUEUE: usize = 4096;
 
@@ -25,13 +32,67 @@ pub(super) type Plain = (MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo
 
 pub(super) struct Topology {
     pub(super) address: Address,
-    /// A sentinel has announced another master, or a write showed that the node is none any more.
-    pub(super) switched: Notify,
+    /// How often a sentinel has announced another master, or a write showed that the node is none any more. A count, so that
+    /// whoever is connecting meanwhile learns of it as well.
+    switches: watch::Sender<u64>,
+    /// Connections of commands so far.
+    links: watch::Sender<u64>,
+    /// The primaries as they were asked for last.
+    recent: Mutex<Option<(Instant, Vec<Node>)>>,
 }
 
 impl Topology {
     pub(super) fn new(address: Address) -> Arc<Self> {
-        Arc::new(Self { address, switched: Notify::new() })
+        let (switches, links) = (watch::Sender::new(0), watch::Sender::new(0));
+        Arc::new(Self { address, switches, links, recent: Mutex::default() })
+    }
+
+    /// Another primary was announced.
+    pub(super) fn switch(&self) {
+        self.switches.send_modify(|count| *count += 1);
+    }
+
+    /// Changes when another primary is announced from now on.
+    pub(super) fn switches(&self) -> watch::Receiver<u64> {
+        self.switches.subscribe()
+    }
+
+    /// Commands go over another connection.
+    pub(super) fn link(&self) {
+        self.links.send_modify(|count| *count += 1);
+    }
+
+    /// Changes when commands go over another connection from now on.
+    pub(super) fn links(&self) -> watch::Receiver<u64> {
+        self.links.subscribe()
+    }
+
+    /// Returns when the primaries are others than `known`. No answer changes nothing: a primary that is gone shows by itself.
+    pub(super) async fn moved(&self, known: &[Node]) {
+        if self.address.kind == Kind::Single {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(SURVEY).await;
+            if self.primaries().await.is_ok_and(|now| now != known) {
+                return;
+            }
+        }
+    }
+
+    /// As [`Self::primaries`], or as they were a moment ago unless a scan `begins`: each page would open a connection else.
+    pub(super) async fn recent_primaries(&self, begins: bool) -> Result<Vec<Node>, StoreError> {
+        let recent = self.recent.lock().clone().filter(|(asked, _)| !begins && asked.elapsed() < SURVEY);
+        if let Some((_, recent)) = recent {
+            return Ok(recent);
+        }
+        let primaries = self.primaries().await?;
+        *self.recent.lock() = Some((Instant::now(), primaries.clone()));
+        Ok(primaries)
+    }
+
+    pub(super) fn forget_primaries(&self) {
+        *self.recent.lock() = None;
     }
 
     /// The primaries, in a fixed order.
@@ -119,7 +180,7 @@ impl Topology {
         subscribed.map_err(|error| failure(&error))?;
         while let Some(push) = pushes.recv().await {
             match push.kind {
-                PushKind::Message => self.switched.notify_waiters(),
+                PushKind::Message => self.switch(),
                 PushKind::Disconnection => break,
                 _ => {}
             }

@@ -1,0 +1,33 @@
+//! What is counted of notices.
+
+use super::Notices;
+use crate::domain::metric::{Counter, Page, Source};
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) asked: Counter,
+    pub(super) stale: Counter,
+    pub(super) unanswered: Counter,
+    pub(super) restored: Counter,
+    pub(super) unwritten: Counter,
+    pub(super) unreplicated: Counter,
+}
+
+impl Source for Notices {
+    fn collect(&self, page: &mut Page) {
+        const NAME: &str = "countersign_notice_checks";
+        const HELP: &str = "Checks whose notices of security events memory alone did not answer";
+        let Counters { asked, stale, unanswered, restored, unwritten, unreplicated } = &self.counters;
+        for (outcome, counter) in [("asked", asked), ("stale", stale), ("unanswered", unanswered)] {
+            page.counter(NAME, HELP, &[("outcome", outcome)], counter);
+        }
+        let help = "Notices written back to a store that had lost them";
+        page.counter("countersign_notices_restored", help, &[], restored);
+        let help = "Times the store did not take back notices that it has lost";
+        page.counter("countersign_notices_unwritten", help, &[], unwritten);
+        let help = "Notices that no replica of the store acknowledged in time";
+        page.counter("countersign_notices_unreplicated", help, &[], unreplicated);
+        let help = "Notices of security events in memory";
+        page.gauge("countersign_notices", help, &[], self.held.len() as f64);
+    }
+}

@@ -1,0 +1,143 @@
+//! A store in memory that can be slow, late, or take no writes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::{
+    domain::UnixTime,
+    store::{Entry, FeedEvent, Keys, Rate, Record, Store, StoreError, StoreErrorKind, Taken, Widened, memory::Memory},
+};
+
+#[derive(Debug)]
+pub(super) struct Busy {
+    inner: Memory,
+    /// Others go first after each reading.
+    slow: AtomicBool,
+    failing: AtomicBool,
+    /// So many pages of scans do not come.
+    late: AtomicU32,
+}
+
+impl Busy {
+    pub(super) fn new(now: UnixTime) -> Arc<Self> {
+        let (slow, failing, late) = Default::default();
+        Arc::new(Self { inner: Memory::new(move || now), slow, failing, late })
+    }
+
+    pub(super) fn slow(&self) {
+        self.slow.store(true, Ordering::Release);
+    }
+
+    pub(super) fn fail(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Release);
+    }
+
+    pub(super) fn late(&self, pages: u32) {
+        self.late.store(pages, Ordering::Release);
+    }
+
+    fn answers(&self) -> Result<(), StoreError> {
+        if self.failing.load(Ordering::Acquire) { Err(no_answer()) } else { Ok(()) }
+    }
+}
+
+fn no_answer() -> StoreError {
+    StoreError::new(StoreErrorKind::Timeout, "no answer in time")
+}
+
+#[async_trait]
+impl Store for Busy {
+    async fn read(&self, keys: &[String]) -> Result<Vec<Entry>, StoreError> {
+        let entries = self.inner.read(keys).await;
+        if self.slow.load(Ordering::Acquire) {
+            tokio::task::yield_now().await;
+        }
+        entries
+    }
+
+    async fn write(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<(), StoreError> {
+        self.answers()?;
+        self.inner.write(key, value, life).await
+    }
+
+    async fn create(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<bool, StoreError> {
+        self.answers()?;
+        self.inner.create(key, value, life).await
+    }
+
+    async fn replace(&self, key: &str, old: &[u8], new: &[u8], life: Duration) -> Result<bool, StoreError> {
+        self.answers()?;
+        self.inner.replace(key, old, new, life).await
+    }
+
+    async fn raise(&self, key: &str, value: &str, life: Option<Duration>) -> Result<bool, StoreError> {
+        self.inner.raise(key, value, life).await
+    }
+
+    async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError> {
+        self.inner.widen(key, value, life).await
+    }
+
+    async fn exchange(&self, key: &str, old: &[u8], new: Option<&[u8]>) -> Result<bool, StoreError> {
+        self.inner.exchange(key, old, new).await
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
+        self.inner.delete(keys).await
+    }
+
+    async fn record(&self, key: &str, fields: &[&str]) -> Result<Option<Record>, StoreError> {
+        self.inner.record(key, fields).await
+    }
+
+    async fn whole_record(&self, key: &str) -> Result<Option<Record>, StoreError> {
+        self.inner.whole_record(key).await
+    }
+
+    async fn write_record(&self, key: &str, set: &[(&str, &str)], remove: &[&str]) -> Result<(), StoreError> {
+        self.inner.write_record(key, set, remove).await
+    }
+
+    async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError> {
+        self.inner.add(key, deltas, life).await
+    }
+
+    async fn enlist(
+        &self,
+        key: &str,
+        field: &str,
+        counter: &str,
+        value: &str,
+        life: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        self.inner.enlist(key, field, counter, value, life).await
+    }
+
+    async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
+        let late = self.late.fetch_update(Ordering::AcqRel, Ordering::Acquire, |pages| pages.checked_sub(1));
+        if late.is_ok() {
+            return Err(no_answer());
+        }
+        self.inner.scan(prefix, cursor, count).await
+    }
+
+    async fn take(&self, key: &str, rate: Rate, count: u32) -> Result<Taken, StoreError> {
+        self.inner.take(key, rate, count).await
+    }
+
+    fn feed(&self) -> mpsc::Receiver<FeedEvent> {
+        self.inner.feed()
+    }
+
+    async fn warnings(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.warnings().await
+    }
+}

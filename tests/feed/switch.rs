@@ -1,0 +1,48 @@
+//! The feed and the commands never stay on different servers.
+
+use std::time::Duration;
+
+use countersign::store::FeedEvent;
+use tokio::time::timeout;
+
+use super::{Replica, SECOND, redis, token};
+
+#[tokio::test]
+async fn another_primary_that_nobody_announces_is_found_by_the_feed_and_by_commands() {
+    let servers = redis::Sentinel::start().await;
+    let replica = Replica::live(&servers.url()).await;
+    // The sentinel names another server from now on; the one before goes on as it was, and says that it is a primary.
+    servers.sentinel.cli(&["SENTINEL", "REMOVE", "mymaster"]);
+    servers.replica.cli(&["REPLICAOF", "NO", "ONE"]);
+    let port = servers.replica.port.to_string();
+    servers.sentinel.cli(&["SENTINEL", "MONITOR", "mymaster", "127.0.0.1", &port, "1"]);
+    let listens = || servers.replica.cli(&["CLIENT", "LIST"]).contains("redir=0");
+    redis::until(10 * SECOND, listens).await;
+    servers.replica.cli(&["SET", "cs:revoked:jti:elsewhere", "x", "EX", "600"]);
+    redis::until(10 * SECOND, || replica.revocations.len() == 1).await;
+    assert!(replica.is_revoked(&token("elsewhere")).await);
+}
+
+#[tokio::test]
+async fn when_commands_go_over_another_connection_the_feed_begins_anew() {
+    let server = redis::Redis::start().await;
+    let replica = Replica::live(&server.url()).await;
+    let mut feed = replica.store.feed();
+    let mut epoch = async || {
+        loop {
+            match timeout(10 * SECOND, feed.recv()).await.unwrap().unwrap() {
+                FeedEvent::Connected { epoch, .. } => return epoch,
+                _ => continue,
+            }
+        }
+    };
+    let before = epoch().await;
+    let clients = server.cli(&["CLIENT", "LIST"]);
+    let commands = clients.lines().filter(|line| line.contains("redir=-1") && !line.contains("cmd=client"));
+    let ids: Vec<_> = commands.filter_map(|line| line.strip_prefix("id=")?.split(' ').next()).collect();
+    assert_eq!(ids.len(), 1, "{clients}");
+    server.cli(&["CLIENT", "KILL", "ID", ids[0]]);
+    assert!(epoch().await > before);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    replica.becomes(countersign::revocation::State::Live).await;
+}
