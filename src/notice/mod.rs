@@ -118,7 +118,7 @@ impl Notices {
         if whole && self.held.is_empty() {
             return Ok(Fact::known(Notice::default(), now));
         }
-        match self.held.look(&about(identity, login(), device), now) {
+        match self.held.look(&about(identity, login(), device), &self.clock) {
             Some(notice) if whole => Ok(Fact::known(notice, now)),
             remembered => Err(remembered),
         }
@@ -200,7 +200,7 @@ impl Notices {
                     },
                     () = due(again.at) => self.catch_up(&mut again).await,
                     _ = purging.tick() => {
-                        self.held.purge(self.clock.now());
+                        self.held.purge(self.clock.instant());
                         if self.held.room().is_back() && self.whole.load(Ordering::Acquire) {
                             again.at.get_or_insert_with(Instant::now);
                         }
@@ -293,7 +293,7 @@ impl Notices {
 
     /// A store that came back empty is given back what was said. What it does not take stays in memory.
     async fn write_back(&self, found: &[String]) -> Result<Option<StoreError>, StoreError> {
-        for (key, value, life) in self.held.missing(found, self.clock.now()) {
+        for (key, value, life) in self.held.missing(found, self.clock.instant()) {
             match self.store.create(&key, value.as_bytes(), life).await {
                 Ok(true) => self.counters.restored.increment(),
                 Ok(false) => {}
@@ -307,13 +307,15 @@ impl Notices {
     /// Takes what the store holds at `found` into memory.
     async fn settle(&self, found: &[String]) -> Result<(), StoreError> {
         let entries = self.store.read(found).await?;
-        let now = self.clock.now();
+        let now = self.clock.instant();
         for (key, entry) in found.iter().zip(entries) {
             let Some((aspect, kind, id)) = held::parse_key(key) else { continue };
             let said = match entry {
                 Ok(None) => Some(None),
-                Ok(Some(held)) => Word::parse(aspect, &held.value)
-                    .map(|(word, at)| Some(held::Said { word, at, ends: held.life.map(|life| now.plus(life)) })),
+                Ok(Some(held)) => Word::parse(aspect, &held.value).map(|(word, at)| {
+                    let ends = held.life.and_then(|life| now.checked_add(life));
+                    Some(held::Said { word, at, ends })
+                }),
                 Err(error) if error.kind == StoreErrorKind::Malformed => None,
                 Err(error) => return Err(error),
             };
