@@ -4,13 +4,13 @@ use std::{io::Write, sync::Arc, time::Duration};
 
 use countersign::{
     domain::{Unavailable, UnixTime},
-    identity::{Detail, IssuerSettings, Settings, mint::key_set},
+    identity::{Algorithm, Detail, IssuerSettings, Settings, mint::key_set},
 };
 use serde_json::{Value, json};
 
 use crate::{
     log::Log,
-    rig::{Answer, FOREIGN, Issuer, NOW, Outcome, P256, Rig, changed, claims},
+    rig::{Answer, FOREIGN, Issuer, NOW, Outcome, P256, Rig, changed, claims, make},
 };
 
 /// An issuer beside the one of the rig.
@@ -274,6 +274,64 @@ async fn a_token_that_its_status_list_revokes_is_refused_and_the_list_is_fetched
     rig.issuer.serve("/status", Answer::ok(now_revoked));
     rig.clock.advance(Duration::from_secs(60));
     assert_eq!(rig.bearer(&listed(&rig, 0)).await.detail(), Some(Detail::StatusRevoked), "after its ttl, also warm");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c03_a_step_back_of_the_clock_stretches_neither_a_list_nor_its_absence() {
+    let rig = Rig::new().await;
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0], json!({}), &P256)));
+    assert!(rig.bearer(&listed(&rig, 0)).await.is_allowed());
+    rig.issuer.serve("/status", Answer::status(500));
+    let back = || rig.clock.set(UnixTime::from_millis(rig.clock.now().as_millis() - 20_000));
+    back();
+    rig.clock.advance(Duration::from_secs(60));
+    assert_eq!(rig.bearer(&listed(&rig, 0)).await, Outcome::Unavailable(Unavailable::NotReady), "after its ttl");
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0], json!({}), &P256)));
+    back();
+    rig.clock.advance(Duration::from_secs(5));
+    assert!(rig.bearer(&listed(&rig, 0)).await.is_allowed(), "after five seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_in_use_is_fetched_ahead_and_no_request_waits_for_it() {
+    let rig = Rig::new().await;
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0b00], json!({}), &P256)));
+    let token = listed(&rig, 0);
+    assert!(rig.bearer(&token).await.is_allowed());
+    let fetches = |count| move |rig: &Rig| rig.authenticator.counters().status_list_fetches.get() == count;
+    let again = Answer::ok(status_list(&rig.issuer.url, &[0b10], json!({}), &P256));
+    rig.issuer.serve("/status", again.after(Duration::from_millis(300)));
+    rig.clock.advance(Duration::from_secs(48));
+    for _ in 0..20 {
+        assert!(rig.bearer_at_once(&token).await.is_allowed());
+    }
+    rig.until("one fetch", fetches(2)).await;
+    assert_eq!(rig.issuer.hits("/status"), 2);
+    assert_eq!(rig.bearer(&listed(&rig, 1)).await.detail(), Some(Detail::StatusRevoked), "the new list counts");
+    rig.issuer.serve("/status", Answer::status(500));
+    rig.clock.advance(Duration::from_secs(48));
+    assert!(rig.bearer_at_once(&token).await.is_allowed());
+    rig.until("a failure", |rig| rig.authenticator.counters().status_list_failures.get() == 1).await;
+    assert!(rig.bearer_at_once(&token).await.is_allowed(), "the old one counts to its end");
+    rig.clock.advance(Duration::from_secs(12));
+    assert_eq!(rig.bearer(&token).await, Outcome::Unavailable(Unavailable::NotReady), "and no longer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_signed_with_a_new_key_has_the_keys_fetched_once() {
+    let rig = Rig::new().await;
+    let (next, other) = (make(Algorithm::ES256, "next"), make(Algorithm::ES256, "other"));
+    rig.issuer.serve_keys([&*P256, &next]);
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0], json!({}), &next)));
+    assert!(rig.bearer(&listed(&rig, 0)).await.is_allowed());
+    let fetched = rig.issuer.hits("/jwks");
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0], json!({}), &other)));
+    rig.clock.advance(Duration::from_secs(60));
+    for _ in 0..5 {
+        assert_eq!(rig.bearer(&listed(&rig, 0)).await, Outcome::Unavailable(Unavailable::NotReady));
+        rig.clock.advance(Duration::from_secs(5));
+    }
+    assert_eq!(rig.issuer.hits("/jwks"), fetched, "not within the cool-down");
 }
 
 #[tokio::test(flavor = "multi_thread")]
