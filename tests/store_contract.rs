@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use countersign::{
     clock::Clock,
+    domain::UnixTime,
     store::{
         FeedEvent, Held, MAX_VALUE, MAX_WHOLE, Rate, Store, StoreErrorKind, file::File, memory::Memory, redis::Redis,
     },
@@ -322,26 +323,57 @@ fn open(url: &str) -> Arc<dyn Store> {
 #[tokio::test]
 async fn memory_keeps_the_contract() {
     let clock = Clock::system();
-    contract(Arc::new(Memory::new(move || clock.now()))).await;
+    contract(Arc::new(Memory::new(clock.steady()))).await;
 }
 
 #[tokio::test]
 async fn the_file_keeps_the_contract_and_what_was_acknowledged() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
-    let now = move || clock.now();
-    let store = File::open(folder.path(), now.clone()).unwrap();
+    let store = file(folder.path(), &clock).unwrap();
     contract(Arc::clone(&store) as Arc<dyn Store>).await;
-    let error = File::open(folder.path(), now.clone()).unwrap_err();
+    let error = file(folder.path(), &clock).unwrap_err();
     assert!(error.to_string().contains("in use by another process"), "{error}");
     store.write("cs:revoked:jti:kept", b"reason", Some(Duration::from_secs(600))).await.unwrap();
     store.write_record("cs:device:kept", &[("user", "ann")], &[]).await.unwrap();
     drop(store);
-    let store = reopened(|| File::open(folder.path(), now.clone())).await;
+    let store = reopened(|| file(folder.path(), &clock)).await;
     let held = read(&*store, "cs:revoked:jti:kept").await.unwrap();
     assert_eq!(held.value, b"reason");
     assert!(held.life.unwrap() > Duration::from_secs(590), "{:?}", held.life);
     assert_eq!(store.record("cs:device:kept", &["user"]).await.unwrap().unwrap().len(), 1);
     assert_eq!(read(&*store, "cs:t:short").await.map(|held| held.value), Some(b"y".to_vec()));
+}
+
+fn file(folder: &std::path::Path, clock: &Clock) -> Result<Arc<File>, countersign::store::StoreError> {
+    let wall = clock.clone();
+    File::open(folder, clock.steady(), move || wall.now())
+}
+
+/// Row C3: whichever way the wall clock goes, what was to live for an hour does, and after a restart too.
+#[tokio::test]
+async fn c03_a_step_of_the_clock_ends_no_key_of_an_embedded_store() {
+    let (folder, hour) = (tempfile::tempdir().unwrap(), Duration::from_secs(3600));
+    let start = UnixTime::from_secs(1_900_000_000);
+    let clock = Clock::manual(start);
+    let (memory, kept) = (Memory::new(clock.steady()), file(folder.path(), &clock).unwrap());
+    let key = "cs:revoked:jti:kept";
+    let lives = async |store: &dyn Store| read(store, key).await.map(|held| held.life.unwrap());
+    for store in [&memory as &dyn Store, &*kept] {
+        store.write(key, b"x", Some(hour)).await.unwrap();
+        clock.set(start.plus(24 * hour));
+        assert_eq!(lives(store).await, Some(hour), "during a step forward");
+        // Whatever has ended leaves the file with the next change.
+        store.write("cs:revoked:jti:other", b"x", None).await.unwrap();
+        clock.set(start.minus(24 * hour));
+        assert_eq!(lives(store).await, Some(hour), "and after one back");
+        clock.set(start);
+    }
+    clock.advance(hour / 2);
+    drop(kept);
+    let kept = reopened(|| file(folder.path(), &clock)).await;
+    assert_eq!(lives(&*kept).await, Some(hour / 2));
+    clock.advance(hour / 2);
+    assert_eq!((lives(&memory).await, lives(&*kept).await), (None, None));
 }
 
 /// The file is closed by the thread that writes it, a moment after the store is dropped.
@@ -361,7 +393,7 @@ async fn reopened(open: impl Fn() -> Result<Arc<File>, countersign::store::Store
 async fn write_until_killed() {
     use std::io::Write;
     let (folder, clock) = (std::env::var("COUNTERSIGN_TEST_FOLDER").unwrap(), Clock::system());
-    let store = File::open(folder.as_ref(), move || clock.now()).unwrap();
+    let store = file(folder.as_ref(), &clock).unwrap();
     for index in 0_u64.. {
         store.write(&format!("cs:revoked:jti:k{index}"), b"x", None).await.unwrap();
         let mut out = std::io::stdout().lock();
@@ -385,7 +417,7 @@ async fn what_the_file_acknowledged_survives_kill_nine() {
     child.kill().unwrap();
     child.wait().unwrap();
     let clock = Clock::system();
-    let store = File::open(folder.path(), move || clock.now()).unwrap();
+    let store = file(folder.path(), &clock).unwrap();
     assert_eq!(acknowledged.len(), 100);
     for index in acknowledged {
         assert!(read(&*store, &format!("cs:revoked:jti:k{index}")).await.is_some(), "{index}");

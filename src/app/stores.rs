@@ -27,12 +27,12 @@ pub(super) async fn open(
     background: &CancellationToken,
 ) -> Result<Arc<dyn Store>, Error> {
     let url = settings.url.expose();
-    let clock = clock.clone();
     match url.split_once("://").map(|(scheme, _)| scheme) {
-        Some("memory") => Ok(Arc::new(memory::Memory::new(move || clock.now()))),
+        Some("memory") => Ok(Arc::new(memory::Memory::new(clock.steady()))),
         Some("file") => {
             let folder = url.trim_start_matches("file://");
-            Ok(file::File::open(folder.as_ref(), move || clock.now())?)
+            let wall = clock.clone();
+            Ok(file::File::open(folder.as_ref(), clock.steady(), move || wall.now())?)
         }
         Some("redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel" | "rediss-sentinel") => {
             Ok(redis::Redis::open(url, background)?)

@@ -177,12 +177,12 @@ impl Authenticator {
         let first = issuers.iter().filter(|issuer| issuer.has_keys()).map(|issuer| issuer.keys.first_fetch());
         let _ = timeout(FIRST_FETCH, futures_util::future::join_all(first)).await;
         Ok(Arc::new(Self {
+            introspection: Introspection::new(&issuers, &cache, &fetcher, &counters, &clock),
             cache,
             flights: Flights::default(),
             pool: Pool::start(threads, settings.queue)?,
             peers: Peers::new(settings.workloads.clone()),
             workloads: Workloads::new(settings.workloads.clone()),
-            introspection: Introspection::new(&issuers, &fetcher, &counters),
             status_lists: StatusLists::new(fetcher, clock.clone(), counters.clone()),
             nonces: nonces(&settings)?,
             challenges: Arc::new(Challenges::new(&settings)),
@@ -318,12 +318,18 @@ impl Authenticator {
     /// A token that is in memory, as good now as it was; or why it no longer is.
     fn remembered(&self, token: &[u8], now: UnixTime) -> Option<Result<Arc<TokenEntry>, Detail>> {
         let entry = self.cache.get(token)?;
-        match entry.standing(self.issuers.get(entry.issuer), now) {
-            Standing::Good => {
+        let standing = entry.standing(self.issuers.get(entry.issuer), now, &self.clock);
+        if standing == Standing::Due {
+            self.ask_ahead(token, &entry);
+        }
+        match standing {
+            Standing::Good | Standing::Due => {
                 self.counters.cache_hits.increment();
                 Some(Ok(entry))
             }
             Standing::Refused(detail) => Some(Err(detail)),
+            // It stays where it is until there is an answer: it was good a moment ago.
+            Standing::Over => None,
             Standing::Gone => {
                 self.cache.remove(token);
                 None

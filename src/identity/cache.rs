@@ -28,6 +28,9 @@ const SMALLEST: u64 = 4 * 1024;
 /// How often tokens that have ended are let go of.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// For how long "not active" is remembered at most, so that a flood of one token is not a flood of questions.
+const NOT_ACTIVE: Duration = Duration::from_millis(500);
+
 /// What an entry costs besides its texts: the identity, what the pipeline keeps with it, the cache's own nodes.
 const ENTRY_OVERHEAD: usize = 3 * 1024;
 
@@ -76,6 +79,7 @@ impl Equivalent<Token> for Octets<'_> {
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
     detail: Detail,
+    life: Duration,
     /// The generation of all key sets under which it was refused.
     generation: u64,
     at: UnixTime,
@@ -119,12 +123,20 @@ impl TokenCache {
             return None;
         }
         let refusal = self.refused.get(&sha256(token.as_bytes()))?;
-        (refusal.generation == generation && refusal.at <= now).then_some(refusal.detail)
+        let holds = refusal.at <= now && now.since(refusal.at) < refusal.life;
+        (refusal.generation == generation && holds).then_some(refusal.detail)
     }
 
+    /// Remembers why it was refused, unless that heals by itself.
     pub(super) fn refuse(&self, token: &str, detail: Detail, generation: u64, at: UnixTime) {
+        let life = match detail {
+            Detail::NotYetValid | Detail::KeysTooOld => return,
+            // Where servers copy from one another, a token may be older than what one of them knows.
+            Detail::NotActive => NOT_ACTIVE,
+            _ => Duration::MAX,
+        };
         self.last_refused.fetch_max(at.as_millis(), Ordering::Relaxed);
-        self.refused.insert(sha256(token.as_bytes()), Refusal { detail, generation, at });
+        self.refused.insert(sha256(token.as_bytes()), Refusal { detail, life, generation, at });
     }
 
     /// Octets that verified tokens are counted as.

@@ -9,8 +9,17 @@ use std::{
     },
 };
 
-use super::{Algorithm, Detail, claims::check_time, issuer::IssuerState, jwk::sha256};
-use crate::domain::{Identity, UnixTime};
+use super::{
+    Algorithm, Detail,
+    claims::check_time,
+    issuer::IssuerState,
+    jwk::sha256,
+    life::{Life, Moment, Stage},
+};
+use crate::{
+    clock::Clock,
+    domain::{Identity, UnixTime},
+};
 
 /// A verified token. One for each token in memory, shared by all requests that carry it.
 pub struct TokenEntry {
@@ -56,8 +65,8 @@ impl Rooms {
 pub(super) enum VerifiedWith {
     /// A key: while it is in the issuer's set.
     Key { kid: Box<str>, algorithm: Algorithm, thumbprint: [u8; 32] },
-    /// The authorization server's word, until then.
-    Introspection { until: UnixTime },
+    /// The authorization server's word, for a while.
+    Introspection(Life),
     /// The peer certificate that Envoy verified.
     Certificate,
 }
@@ -66,6 +75,10 @@ pub(super) enum VerifiedWith {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Good,
+    /// Good, and whose word it stands on is to be asked again soon.
+    Due,
+    /// The word it stood on is too old.
+    Over,
     /// Verify it again from the start.
     Gone,
     Refused(Detail),
@@ -92,14 +105,20 @@ impl TokenEntry {
     }
 
     /// Whether the token is as good now as when it was verified: its time, and its key.
-    pub(super) fn standing(&self, issuer: Option<&IssuerState>, now: UnixTime) -> Standing {
+    pub(super) fn standing(&self, issuer: Option<&IssuerState>, now: UnixTime, clock: &Clock) -> Standing {
         let leeway = issuer.map(|issuer| issuer.settings.leeway.get()).unwrap_or_default();
         if let Err(detail) = check_time(now, self.not_before, self.identity.expires_at, leeway) {
             return Standing::Refused(detail);
         }
         match (&self.verified_with, issuer) {
             (VerifiedWith::Certificate, _) => Standing::Good,
-            (VerifiedWith::Introspection { until }, Some(_)) if now < *until => Standing::Good,
+            (VerifiedWith::Introspection(life), Some(_)) => {
+                match life.stage(Moment { wall: now, steady: clock.instant() }) {
+                    Stage::Good => Standing::Good,
+                    Stage::Due => Standing::Due,
+                    Stage::Over => Standing::Over,
+                }
+            }
             (VerifiedWith::Key { kid, algorithm, thumbprint }, Some(issuer)) => {
                 let keys = &issuer.keys;
                 if !keys.is_fresh(now) {

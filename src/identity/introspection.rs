@@ -1,4 +1,5 @@
-//! Opaque tokens, asked about at their authorization server (RFC 7662). "Active" is believed for a stated time.
+//! Opaque tokens, asked about at their authorization server (RFC 7662). "Active" is believed for a stated time, and of tokens
+//! in use asked for again ahead of its end, so that nobody waits.
 //!
 //! The answer of the server is the proof, so it is fetched over https from the one configured address, with our own
 //! credentials, and read by the same profile as a token's claims.
@@ -6,7 +7,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
@@ -17,22 +18,32 @@ use super::{
     counters::Counters,
     entry::{TokenEntry, VerifiedWith},
     fetch::{FetchProblem, Fetcher},
-    flights::Flights,
+    flights::{Flight, Flights},
     issuer::IssuerState,
     json,
     jwk::sha256,
+    life::{Life, Moment},
     outage::Outage,
     settings::{IntrospectionSettings, IssuerSettings, fetchable},
+    turns::Turns,
 };
-use crate::domain::{Unavailable, UnixTime};
+use crate::{
+    clock::Clock,
+    domain::{Unavailable, UnixTime},
+};
 
 /// Opaque tokens and those who ask about them.
 #[derive(Debug)]
 pub(super) struct Introspection {
     server: Arc<Server>,
-    permits: Arc<Semaphore>,
-    flights: Flights<Result<Arc<TokenEntry>, Detail>>,
+    issuers: Arc<[IssuerState]>,
+    cache: Arc<TokenCache>,
+    turns: Arc<Turns>,
+    flights: Flights<Word>,
 }
+
+/// The server's.
+type Word = Result<Arc<TokenEntry>, Detail>;
 
 /// The authorization server that is asked.
 #[derive(Debug)]
@@ -42,47 +53,66 @@ struct Server {
     settings: IntrospectionSettings,
     fetcher: Arc<Fetcher>,
     counters: Arc<Counters>,
+    clock: Clock,
     outage: Outage,
 }
 
 impl Introspection {
     /// `None` where no issuer has it.
-    pub(super) fn new(issuers: &[IssuerState], fetcher: &Arc<Fetcher>, counters: &Arc<Counters>) -> Option<Self> {
+    pub(super) fn new(
+        issuers: &Arc<[IssuerState]>,
+        cache: &Arc<TokenCache>,
+        fetcher: &Arc<Fetcher>,
+        counters: &Arc<Counters>,
+        clock: &Clock,
+    ) -> Option<Self> {
         issuers.iter().enumerate().find_map(|(issuer, state)| {
             let settings = state.settings.introspection.clone()?;
             let endpoint = fetchable(&settings.endpoint).ok()?;
-            let permits = Arc::new(Semaphore::new(settings.concurrency));
-            let (fetcher, counters) = (fetcher.clone(), counters.clone());
-            let server = Server { issuer, endpoint, settings, fetcher, counters, outage: Outage::default() };
-            Some(Self { server: Arc::new(server), permits, flights: Flights::default() })
+            let turns = Arc::new(Turns::new(settings.concurrency));
+            let (fetcher, counters, clock) = (fetcher.clone(), counters.clone(), clock.clone());
+            let server = Server { issuer, endpoint, settings, fetcher, counters, clock, outage: Outage::default() };
+            let (issuers, cache) = (issuers.clone(), cache.clone());
+            Some(Self { server: Arc::new(server), issuers, cache, turns, flights: Flights::default() })
         })
     }
 
-    /// Asks once for all who carry `token`. The question outlives the deadline of whoever asked first, so that the next
-    /// one finds the answer.
-    pub(super) async fn ask(
-        &self,
-        token: &str,
-        issuers: &Arc<[IssuerState]>,
-        cache: &Arc<TokenCache>,
-        now: UnixTime,
-        deadline: Instant,
-    ) -> Result<Arc<TokenEntry>, Miss> {
-        let (server, issuers) = (self.server.clone(), issuers.clone());
-        let (permits, cache) = (self.permits.clone(), cache.clone());
-        let answer = self.flights.run(token, deadline, move |flight| {
-            let Ok(permit) = permits.try_acquire_owned() else { return false };
+    /// Asks once for all who carry `token`. The question outlives the deadline of those who wait for it, so that the next one
+    /// finds the answer.
+    pub(super) async fn ask(&self, token: &str, deadline: Instant) -> Result<Arc<TokenEntry>, Miss> {
+        // One that was good a moment ago is still there.
+        let stranger = self.cache.get(token.as_bytes()).is_none();
+        Ok(self.flights.run(token, deadline, self.asking(stranger)).await??)
+    }
+
+    /// Asks again about a token that is good and has `life` left, unless somebody does. Nobody waits.
+    pub(super) fn ask_ahead(&self, token: &str, life: &Life) {
+        let left = life.left(Moment::of(&self.server.clock));
+        self.flights.ahead(token, Instant::now() + left, self.asking(false));
+    }
+
+    /// How a flight begins.
+    fn asking(&self, stranger: bool) -> impl FnOnce(Flight<Word>) -> bool + use<> {
+        let (server, issuers) = (self.server.clone(), self.issuers.clone());
+        let (turns, cache) = (self.turns.clone(), self.cache.clone());
+        move |flight| {
             tokio::spawn(async move {
-                let answer = server.ask(flight.token(), &issuers, now).await;
-                if let Ok(Ok(entry)) = &answer {
-                    cache.insert(flight.token().clone(), entry.clone());
+                let turn = turns.take(stranger, || flight.deadline()).await;
+                if turn.is_none() {
+                    return flight.land(Err(Unavailable::Overloaded));
                 }
-                drop(permit);
+                let answer = server.ask(flight.token(), &issuers).await;
+                match &answer {
+                    Ok(Ok(entry)) => cache.insert(flight.token().clone(), entry.clone()),
+                    Ok(Err(_)) => cache.remove(flight.token().as_bytes()),
+                    // What was said before stands to its end.
+                    Err(_) => {}
+                }
+                drop(turn);
                 flight.land(answer);
             });
             true
-        });
-        Ok(answer.await??)
+        }
     }
 }
 
@@ -105,16 +135,12 @@ impl From<Problem> for Unavailable {
 }
 
 impl Server {
-    async fn ask(
-        &self,
-        token: &str,
-        issuers: &[IssuerState],
-        now: UnixTime,
-    ) -> Result<Result<Arc<TokenEntry>, Detail>, Unavailable> {
+    async fn ask(&self, token: &str, issuers: &[IssuerState]) -> Result<Word, Unavailable> {
         let issuer = &issuers.get(self.issuer).ok_or(Unavailable::Internal)?.settings;
+        let asked = Moment::of(&self.clock);
         let answer = self.fetch(token).await;
-        self.note(&answer, &issuer.issuer, now);
-        Ok(self.read(answer?, issuer, token, now))
+        self.note(&answer, &issuer.issuer, asked.wall);
+        Ok(self.read(answer?, issuer, token, asked))
     }
 
     async fn fetch(&self, token: &str) -> Result<Value, Problem> {
@@ -142,13 +168,8 @@ impl Server {
         }
     }
 
-    fn read(
-        &self,
-        answer: Value,
-        issuer: &IssuerSettings,
-        token: &str,
-        now: UnixTime,
-    ) -> Result<Arc<TokenEntry>, Detail> {
+    fn read(&self, answer: Value, issuer: &IssuerSettings, token: &str, asked: Moment) -> Word {
+        let now = asked.wall;
         if answer.get("active").and_then(Value::as_bool) != Some(true) {
             return Err(Detail::NotActive);
         }
@@ -165,9 +186,10 @@ impl Server {
         }
         let mut claims = claims::read(&members.into(), Some("at+jwt"), issuer, now, token)?;
         claims.identity.issue_unstated = issue_unstated;
-        let until = now.plus(self.settings.life.get());
-        let mut entry =
-            TokenEntry::new(claims.identity, self.issuer, VerifiedWith::Introspection { until }, claims.not_before);
+        let life = Life::new(asked, self.settings.life.get());
+        let until = life.until();
+        let with = VerifiedWith::Introspection(life);
+        let mut entry = TokenEntry::new(claims.identity, self.issuer, with, claims.not_before);
         entry.status = claims.status;
         entry.ends_at = until;
         Ok(Arc::new(entry))

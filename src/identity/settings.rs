@@ -282,10 +282,12 @@ pub struct IntrospectionSettings {
     pub endpoint: String,
     pub client_id: String,
     pub client_secret: Secret,
-    /// For how long "active" is believed without asking again: how late a revocation at the issuer may bite.
+    /// For how long "active" is believed without asking again: how late a revocation at the issuer may bite. Of a token that is
+    /// in use it is asked for again from four fifths of it on, so that no request waits.
     #[serde(default = "default_introspection_life")]
     pub life: Span,
-    /// How many questions may be under way at once. Beyond it the answer is 503.
+    /// How many questions may be under way at once, a quarter of them about tokens that were active a moment ago. Beyond it
+    /// a token waits for its turn as long as its check may take; then the answer is 503.
     #[serde(default = "default_introspection_concurrency")]
     pub concurrency: usize,
 }

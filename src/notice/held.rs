@@ -4,9 +4,11 @@ use std::{collections::HashSet, time::Duration};
 
 use foldhash::HashMap;
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 use super::word::{Aspect, Kind, Word};
 use crate::{
+    clock::Clock,
     domain::{Notice, UnixTime},
     store::{Room, keys},
 };
@@ -14,12 +16,12 @@ use crate::{
 /// Beyond so many, memory is not the whole truth and checks ask the store.
 const LIMIT: usize = 500_000;
 
-/// A word that was said, when, and when it is over.
+/// A word that was said, when, and when it is over: by the monotonic clock, so that no step of the other ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) word: Word,
     pub(super) at: UnixTime,
-    pub(super) ends: Option<UnixTime>,
+    pub(super) ends: Option<Instant>,
 }
 
 impl Said {
@@ -27,7 +29,7 @@ impl Said {
         self.word.order(self.at)
     }
 
-    fn stands(&self, now: UnixTime) -> bool {
+    fn stands(&self, now: Instant) -> bool {
         self.ends.is_none_or(|ends| ends > now)
     }
 }
@@ -87,7 +89,7 @@ impl Held {
     }
 
     /// Lets go of what has ended.
-    pub(super) fn purge(&self, now: UnixTime) {
+    pub(super) fn purge(&self, now: Instant) {
         for shelf in &self.kinds {
             shelf.write().retain(|_, slots| {
                 for slot in slots.iter_mut() {
@@ -105,7 +107,7 @@ impl Held {
     }
 
     /// What memory says; `None`: the store must be asked.
-    pub(super) fn look(&self, about: &[(Kind, &str)], now: UnixTime) -> Option<Notice> {
+    pub(super) fn look(&self, about: &[(Kind, &str)], clock: &Clock) -> Option<Notice> {
         let mut notice = Notice::default();
         for (kind, id) in about {
             let shelf = self.kinds[*kind as usize].read();
@@ -113,7 +115,7 @@ impl Held {
             for slot in slots {
                 match slot {
                     Slot::Nothing => {}
-                    Slot::Said(said) if said.ends.is_some_and(|ends| ends <= now) => {}
+                    Slot::Said(said) if said.ends.is_some_and(|ends| ends <= clock.instant()) => {}
                     Slot::Said(said) => notice = notice.and(said.word.notice(said.at)),
                     Slot::Suspect(_) => return None,
                 }
@@ -133,7 +135,7 @@ impl Held {
         &self,
         of: (Aspect, Kind, &str),
         said: Option<Said>,
-        keeps: Option<UnixTime>,
+        keeps: Option<Instant>,
         current: impl FnOnce() -> bool,
     ) -> Option<Said> {
         let mut newer = None;
@@ -156,7 +158,7 @@ impl Held {
     }
 
     /// What should be in the store and was not found: key, value and what is left of its life.
-    pub(super) fn missing(&self, found: &[String], now: UnixTime) -> Vec<(String, String, Option<Duration>)> {
+    pub(super) fn missing(&self, found: &[String], now: Instant) -> Vec<(String, String, Option<Duration>)> {
         let found: HashSet<&str> = found.iter().map(String::as_str).collect();
         let mut missing = Vec::new();
         for kind in Kind::ALL {
@@ -165,7 +167,7 @@ impl Held {
                     let key = keys::notice(aspect.as_str(), kind.as_str(), id);
                     let Slot::Said(said) = slot else { continue };
                     if !found.contains(&*key) && said.ends.is_none_or(|ends| ends > now) {
-                        missing.push((key, said.word.render(said.at), said.ends.map(|ends| ends.since(now))));
+                        missing.push((key, said.word.render(said.at), said.ends.map(|ends| ends.duration_since(now))));
                     }
                 }
             }
@@ -214,17 +216,18 @@ mod tests {
 
     #[test]
     fn what_was_said_of_any_of_them_counts_and_a_change_makes_ask() {
-        let held = Held::default();
+        let (held, clock, second) = (Held::default(), Clock::manual(NOW), Duration::from_secs(1));
         let about = [(Kind::Subject, "ann"), (Kind::Device, "laptop")];
         let said = |word, ends| Some(Said { word, at: NOW, ends });
         put(&held, (Aspect::Risk, Kind::Device, "laptop"), said(Word::Risk(Some(ReportedRisk::High)), None));
-        put(&held, (Aspect::Authentication, Kind::Subject, "ann"), said(Word::Strong, Some(NOW)));
-        let notice = held.look(&about, NOW.minus(Duration::from_secs(1))).unwrap();
+        put(&held, (Aspect::Authentication, Kind::Subject, "ann"), said(Word::Strong, Some(clock.instant() + second)));
+        let notice = held.look(&about, &clock).unwrap();
         assert_eq!((notice.risk, notice.strong_after), (Some(ReportedRisk::High), Some(NOW)));
-        assert_eq!(held.look(&about, NOW).unwrap().strong_after, None, "its time is over");
-        assert_eq!(held.look(&[(Kind::Subject, "bob")], NOW), Some(Notice::default()));
+        clock.advance(second);
+        assert_eq!(held.look(&about, &clock).unwrap().strong_after, None, "its time is over");
+        assert_eq!(held.look(&[(Kind::Subject, "bob")], &clock), Some(Notice::default()));
         held.suspect(Aspect::Account, Kind::Subject, "ann");
-        assert_eq!(held.look(&about, NOW), None);
+        assert_eq!(held.look(&about, &clock), None);
         put(&held, (Aspect::Account, Kind::Subject, "ann"), said(Word::Enabled, None));
         put(&held, (Aspect::Authentication, Kind::Subject, "ann"), None);
         put(&held, (Aspect::Risk, Kind::Device, "laptop"), None);
@@ -233,18 +236,34 @@ mod tests {
 
     #[test]
     fn what_has_ended_makes_room_and_what_had_none_is_missing_until_all_is_read_again() {
-        let held = Held::new(2);
+        let (held, clock) = (Held::new(2), Clock::manual(NOW));
         let disabled = |ends| Some(Said { word: Word::Disabled, at: NOW, ends });
         for id in ["ann", "bob", "eve"] {
-            put(&held, (Aspect::Account, Kind::Subject, id), disabled((id == "ann").then_some(NOW)));
+            put(&held, (Aspect::Account, Kind::Subject, id), disabled((id == "ann").then_some(clock.instant())));
         }
         assert!(held.is_full() && !held.room().is_back());
-        held.purge(NOW);
+        held.purge(clock.instant());
         assert!(held.is_full() && held.room().is_back() && held.len() == 1);
         let before = held.room().dropped();
         put(&held, (Aspect::Account, Kind::Subject, "eve"), disabled(None));
         held.room().whole(before);
-        assert!(!held.is_full() && held.look(&[(Kind::Subject, "eve")], NOW).unwrap().disabled);
+        assert!(!held.is_full() && held.look(&[(Kind::Subject, "eve")], &clock).unwrap().disabled);
+    }
+
+    #[test]
+    fn c03_a_step_of_the_clock_ends_no_word_whose_key_stands() {
+        let (held, clock, hour) = (Held::default(), Clock::manual(NOW), Duration::from_secs(3600));
+        let said = Said { word: Word::Disabled, at: NOW, ends: clock.instant().checked_add(hour) };
+        held.put(Aspect::Account, Kind::Subject, "ann", Some(said));
+        let disabled = || held.look(&[(Kind::Subject, "ann")], &clock).unwrap().disabled;
+        clock.set(NOW.plus(24 * hour));
+        held.purge(clock.instant());
+        assert!(disabled(), "during the step");
+        clock.set(NOW);
+        assert!(disabled(), "and after it");
+        clock.advance(hour);
+        held.purge(clock.instant());
+        assert!(held.is_empty());
     }
 
     #[test]

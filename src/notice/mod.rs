@@ -113,7 +113,7 @@ impl Notices {
         if whole && self.held.is_empty() {
             return Ok(Fact::known(Notice::default(), now));
         }
-        match self.held.look(&about(identity, login(), device), now) {
+        match self.held.look(&about(identity, login(), device), &self.clock) {
             Some(notice) if whole => Ok(Fact::known(notice, now)),
             remembered => Err(remembered),
         }
@@ -207,7 +207,7 @@ impl Notices {
                     },
                     () = due(again.at) => self.catch_up(&mut again).await,
                     _ = purging.tick() => {
-                        self.held.purge(self.clock.now());
+                        self.held.purge(self.clock.instant());
                         if self.held.room().is_back() && self.whole.load(Ordering::Acquire) {
                             again.at.get_or_insert_with(Instant::now);
                         }
@@ -295,7 +295,7 @@ impl Notices {
                 None => break,
             }
         }
-        lost.extend(self.held.missing(&found, self.clock.now()));
+        lost.extend(self.held.missing(&found, self.clock.instant()));
         // What could not be read, or was overtaken, and whose key nobody found any more.
         for chunk in self.held.suspects().chunks(PAGE) {
             lost.extend(self.settle(chunk, true).await?);
@@ -325,13 +325,13 @@ impl Notices {
     async fn settle(&self, found: &[String], keeps: bool) -> Result<Vec<Lost>, StoreError> {
         let tickets: Vec<Ticket> = found.iter().map(|key| self.tickets.ticket(key)).collect();
         let entries = self.store.read(found).await?;
-        let (now, mut lost) = (self.clock.now(), Vec::new());
+        let (now, mut lost) = (self.clock.instant(), Vec::new());
         for ((key, entry), ticket) in found.iter().zip(entries).zip(tickets) {
             let Some(of @ (aspect, kind, id)) = word::parse_key(key) else { continue };
             let said = match entry {
                 Ok(None) => Some(None),
                 Ok(Some(held)) => Word::parse(aspect, &held.value)
-                    .map(|(word, at)| Some(Said { word, at, ends: held.life.map(|life| now.plus(life)) })),
+                    .map(|(word, at)| Some(Said { word, at, ends: held.life.and_then(|life| now.checked_add(life)) })),
                 Err(error) if error.kind == StoreErrorKind::Malformed => None,
                 Err(error) => return Err(error),
             };
@@ -343,7 +343,7 @@ impl Notices {
             };
             let current = || self.tickets.ticket(key) == ticket;
             if let Some(newer) = self.held.put(of, said, keeps.then_some(now), current) {
-                lost.push((key.clone(), newer.word.render(newer.at), newer.ends.map(|ends| ends.since(now))));
+                lost.push((key.clone(), newer.word.render(newer.at), newer.ends.map(|ends| ends.duration_since(now))));
             }
         }
         Ok(lost)

@@ -107,7 +107,7 @@ impl<'a> Follower<'a> {
                     }
                 }
                 _ = purging.tick() => {
-                    self.revocations.known.purge(self.revocations.clock.now());
+                    self.revocations.known.purge();
                     if scanning.is_none() && self.revocations.known.room().is_back() {
                         scanning = Some(self.scan(Duration::ZERO));
                     }

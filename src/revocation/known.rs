@@ -1,6 +1,9 @@
 //! The revocations this replica knows, in memory. Nothing is ever evicted, and nothing is forgotten because its key is
 //! gone: only a reinstatement takes a revocation back, or the end of the longest life a token can have.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     hash::BuildHasher,
     sync::atomic::{AtomicU64, Ordering},
@@ -9,10 +12,12 @@ use std::{
 
 use foldhash::{HashMap, HashMapExt, fast::RandomState};
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 use super::standing::{Scope, Standing, Undo};
 use crate::{
-    domain::{DeviceId, Identity, RevocationKind, UnixTime},
+    clock::Clock,
+    domain::{DeviceId, Identity, RevocationKind},
     store::{Room, Ticket, Tickets},
 };
 
@@ -29,6 +34,8 @@ pub(super) struct Known {
     generation: AtomicU64,
     tickets: Tickets,
     room: Room,
+    /// Of its two only the monotonic one: a wall clock that steps forward must not end a revocation whose key still stands.
+    clock: Clock,
 }
 
 /// What is known at one id.
@@ -47,7 +54,7 @@ pub(super) struct Remembered {
     pub(super) scope: Scope,
     pub(super) reason: Box<str>,
     /// When it is forgotten; `None`: not while its key stands.
-    until: Option<UnixTime>,
+    until: Option<Instant>,
     key: KeyLife,
     /// The last reinstatement that was seen beside its key.
     beside: Option<Undo>,
@@ -59,7 +66,7 @@ pub(super) struct Remembered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KeyLife {
     Endless,
-    Until(UnixTime),
+    Until(Instant),
     /// It has ended or was deleted.
     Gone,
 }
@@ -91,13 +98,14 @@ pub(super) struct Lost {
 }
 
 impl Known {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, clock: Clock) -> Self {
         Self {
             kinds: std::array::from_fn(|_| std::array::from_fn(|_| RwLock::new(HashMap::new()))),
             hasher: RandomState::default(),
             generation: AtomicU64::new(1),
             tickets: Tickets::default(),
             room: Room::new(limit),
+            clock,
         }
     }
 
@@ -124,13 +132,13 @@ impl Known {
     }
 
     /// What memory says of a token and the device its request names.
-    pub(super) fn look(&self, identity: &Identity, device: Option<&DeviceId>, now: UnixTime) -> Look {
+    pub(super) fn look(&self, identity: &Identity, device: Option<&DeviceId>) -> Look {
         let mut look = Look::Clear;
         for (kind, id) in subjects(identity, device) {
             let shard = self.shard(kind, id).read();
             let Some(mark) = shard.get(id) else { continue };
             match &mark.revoked {
-                Some(revoked) if revoked.applies(identity, now) => return Look::Revoked(kind),
+                Some(revoked) if revoked.applies(identity, &self.clock) => return Look::Revoked(kind),
                 Some(_) | None if mark.pending || mark.unreadable => look = Look::Ask,
                 Some(_) | None => {}
             }
@@ -161,15 +169,15 @@ impl Known {
         self.change(kind, id, |mark| {
             kept = self.ticket(kind, id) == seen.ticket;
             if kept {
-                mark.settle(standing, seen);
+                mark.settle(standing, seen, self.clock.instant());
             }
         });
         kept
     }
 
     /// What is remembered and `scan` did not find: what was lost, and what may have been reinstated while nobody listened.
-    pub(super) fn missing(&self, scan: u64, now: UnixTime) -> Vec<Missing> {
-        let mut missing = Vec::new();
+    pub(super) fn missing(&self, scan: u64) -> Vec<Missing> {
+        let (mut missing, now) = (Vec::new(), self.clock.instant());
         self.each(|kind, id, mark| {
             let revoked = mark.revoked.as_ref().filter(|revoked| revoked.scan != scan && !revoked.is_over(now));
             if revoked.is_some() || mark.unreadable {
@@ -181,7 +189,8 @@ impl Known {
     }
 
     /// Whether this id is remembered as revoked.
-    pub(super) fn remembers(&self, kind: RevocationKind, id: &str, now: UnixTime) -> bool {
+    pub(super) fn remembers(&self, kind: RevocationKind, id: &str) -> bool {
+        let now = self.clock.instant();
         let shard = self.shard(kind, id).read();
         shard.get(id).and_then(|mark| mark.revoked.as_ref()).is_some_and(|revoked| !revoked.is_over(now))
     }
@@ -198,7 +207,8 @@ impl Known {
     }
 
     /// Forgets what no token can be revoked by any more.
-    pub(super) fn purge(&self, now: UnixTime) {
+    pub(super) fn purge(&self) {
+        let now = self.clock.instant();
         for shard in self.kinds.iter().flatten() {
             shard.write().retain(|_, mark| {
                 if mark.revoked.as_ref().is_some_and(|revoked| revoked.is_over(now)) {
@@ -251,21 +261,20 @@ impl Known {
 /// The moment of a reading.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    pub(super) now: UnixTime,
     pub(super) max_lifetime: Duration,
     pub(super) scan: u64,
     pub(super) ticket: Ticket,
 }
 
 impl Mark {
-    fn settle(&mut self, standing: &Standing, seen: Seen) {
+    fn settle(&mut self, standing: &Standing, seen: Seen, now: Instant) {
         self.pending = false;
         self.unreadable = matches!(standing, Standing::Unreadable);
         let old = self.revoked.take();
         self.revoked = match (standing, old) {
-            (Standing::Revoked { .. }, old) => Remembered::read(standing, seen, old.as_ref()),
+            (Standing::Revoked { .. }, old) => Remembered::read(standing, seen, now, old.as_ref()),
             (Standing::Unreadable, old) => old,
-            (_, Some(old)) if standing.is_nothing_new(old.beside) => Some(old.without_key(seen)),
+            (_, Some(old)) if standing.is_nothing_new(old.beside) => Some(old.without_key(seen, now)),
             _ => None,
         };
     }
@@ -277,10 +286,11 @@ impl Mark {
 
 impl Remembered {
     /// What a reading says beside what was known. Where a reinstatement stands that did not before, that is over.
-    fn read(standing: &Standing, seen: Seen, old: Option<&Self>) -> Option<Self> {
+    fn read(standing: &Standing, seen: Seen, now: Instant, old: Option<&Self>) -> Option<Self> {
         let Standing::Revoked { scope, reason, life, beside } = standing else { return None };
-        let until = life.map(|life| seen.now.plus(life.max(seen.max_lifetime)));
-        let key = life.map_or(KeyLife::Endless, |life| KeyLife::Until(seen.now.plus(life)));
+        // A time that the clock does not reach is none.
+        let until = life.and_then(|life| now.checked_add(life.max(seen.max_lifetime)));
+        let key = life.and_then(|life| now.checked_add(life)).map_or(KeyLife::Endless, KeyLife::Until);
         let new = Self { scope: *scope, reason: reason.clone(), until, key, beside: *beside, scan: seen.scan };
         let old = old.filter(|old| beside.is_none() || old.beside == *beside);
         Some(match old {
@@ -290,16 +300,16 @@ impl Remembered {
     }
 
     /// Its key has ended or was deleted: it is remembered for as long as a token can live.
-    fn without_key(self, seen: Seen) -> Self {
-        let until = self.until.unwrap_or_else(|| seen.now.plus(seen.max_lifetime));
-        Self { key: KeyLife::Gone, until: Some(until), ..self }
+    fn without_key(self, seen: Seen, now: Instant) -> Self {
+        let until = self.until.or_else(|| now.checked_add(seen.max_lifetime));
+        Self { key: KeyLife::Gone, until, ..self }
     }
 
-    fn applies(&self, identity: &Identity, now: UnixTime) -> bool {
-        !self.is_over(now) && self.scope.covers(identity)
+    fn applies(&self, identity: &Identity, clock: &Clock) -> bool {
+        self.scope.covers(identity) && !self.is_over(clock.instant())
     }
 
-    fn is_over(&self, now: UnixTime) -> bool {
+    fn is_over(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| until <= now)
     }
 
@@ -316,10 +326,10 @@ impl Remembered {
     }
 
     /// What its key should hold, unless it had ended or was deleted.
-    fn lost(&self, now: UnixTime) -> Option<Lost> {
+    fn lost(&self, now: Instant) -> Option<Lost> {
         let life = match self.key {
             KeyLife::Endless => None,
-            KeyLife::Until(ends) if ends > now => Some(ends.since(now)),
+            KeyLife::Until(ends) if ends > now => Some(ends.duration_since(now)),
             KeyLife::Until(_) | KeyLife::Gone => return None,
         };
         Some(Lost { value: self.value(), life })
@@ -347,47 +357,4 @@ pub(super) fn subjects<'a>(
     ]
     .into_iter()
     .chain(device.into_iter().chain(claimed).map(|device| (RevocationKind::Device, device.as_str())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn remembered(scope: Scope, until: u64) -> Remembered {
-        let until = Some(UnixTime::from_secs(until));
-        let reason = if scope == Scope::Everything { "left" } else { "5" };
-        Remembered { scope, reason: reason.into(), until, key: KeyLife::Endless, beside: None, scan: 1 }
-    }
-
-    /// Endless and of every token; then, undone in between where nobody heard of it, up to a time and for a minute.
-    #[test]
-    fn a_reinstatement_that_was_missed_ends_what_was_known_before_it() {
-        let (known, kind) = (Known::new(9), RevocationKind::Subject);
-        let (undo, now) = (Undo::fresh(), UnixTime::from_secs(1000));
-        let minute = Duration::from_secs(60);
-        let read = |standing: Standing| {
-            let seen = Seen { now, max_lifetime: minute, scan: 0, ticket: known.ticket(kind, "ann") };
-            assert!(known.settle(kind, "ann", &standing, seen));
-            known.shard(kind, "ann").read().get("ann").and_then(|mark| mark.revoked.clone())
-        };
-        let revoked = |scope, life, beside| Standing::Revoked { scope, reason: "x".into(), life, beside };
-        let before = read(revoked(Scope::Everything, None, None)).unwrap();
-        assert_eq!((before.scope, before.until), (Scope::Everything, None));
-        let after = read(revoked(Scope::IssuedUntil(5), Some(minute), Some(undo))).unwrap();
-        assert_eq!((after.scope, after.until), (Scope::IssuedUntil(5), Some(now.plus(minute))));
-        let again = read(revoked(Scope::Everything, Some(minute), None)).unwrap();
-        assert_eq!((again.scope, again.beside), (Scope::Everything, Some(undo)), "the reinstatement has ended");
-        assert!(read(Standing::Reinstated(Some(undo))).is_some(), "it is older than the revocation");
-        assert!(read(Standing::Nothing).is_some());
-        assert_eq!(read(Standing::Reinstated(Some(Undo::fresh()))), None);
-    }
-
-    #[test]
-    fn a_later_reading_never_narrows_what_was_revoked_nor_shortens_how_long_it_is_remembered() {
-        let (narrow, wide) = (remembered(Scope::IssuedUntil(5), 10), remembered(Scope::Everything, 20));
-        for merged in [narrow.clone().merge(&wide), wide.clone().merge(&narrow)] {
-            assert_eq!((merged.scope, merged.until), (Scope::Everything, Some(UnixTime::from_secs(20))));
-            assert_eq!(merged.value(), "left", "what is written back covers everything too");
-        }
-    }
 }

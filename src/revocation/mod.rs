@@ -95,7 +95,7 @@ impl Revocations {
     /// Begins to follow the store's feed until `cancel`. Checks may begin at once; they ask the store until it is live.
     pub fn start(store: Arc<dyn Store>, settings: Settings, clock: Clock, cancel: CancellationToken) -> Arc<Self> {
         let revocations = Arc::new(Self {
-            known: Known::new(settings.max_entries),
+            known: Known::new(settings.max_entries, clock.clone()),
             store,
             settings,
             clock,
@@ -167,7 +167,7 @@ impl Revocations {
         if live && let Some(as_of) = slot.is_clear(generation, device) {
             return Ok(Fact::known(Revocation::Clear, as_of));
         }
-        match self.known.look(identity, device, now) {
+        match self.known.look(identity, device) {
             Look::Revoked(kind) => Ok(Fact::known(Revocation::Revoked(kind), now)),
             Look::Clear if live => {
                 slot.asked(generation, device, now, self.liveness.as_of());
@@ -262,7 +262,7 @@ impl Revocations {
     }
 
     fn seen(&self, ticket: Ticket, scan: u64) -> Seen {
-        Seen { now: self.clock.now(), max_lifetime: *self.settings.max_lifetime, scan, ticket }
+        Seen { max_lifetime: *self.settings.max_lifetime, scan, ticket }
     }
 
     fn is_live(&self) -> bool {

@@ -188,7 +188,7 @@ async fn settle_all(revocations: &Revocations, asked: &[Asked<'_>], scan: u64) -
 
 /// Reads again what is remembered and was not found; writes back what should be there, and is not.
 async fn restore(revocations: &Revocations, scan: u64) -> Result<(usize, Option<Unwritten>), StoreError> {
-    let missing = revocations.known.missing(scan, revocations.clock.now());
+    let missing = revocations.known.missing(scan);
     let (mut restored, mut unwritten) = (0, None);
     for chunk in missing.chunks(PAGE) {
         let reread_chunk = || reread(revocations, chunk);

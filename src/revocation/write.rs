@@ -118,7 +118,7 @@ impl Revocations {
         checked(id)?;
         // Replicas that are away remember the revocation for so long at most.
         let life = Some(*self.settings.max_lifetime);
-        let (ticket, known) = (self.known.ticket(kind, id), self.known.remembers(kind, id, self.clock.now()));
+        let (ticket, known) = (self.known.ticket(kind, id), self.known.remembers(kind, id));
         let (key, undo) = (keys::reinstated(kind, id), Undo::fresh());
         self.store.write(&key, UNDOING, life).await?;
         let was_there = self.store.delete(&[keys::revoked(kind, id)]).await? > 0 || known;

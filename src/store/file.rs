@@ -36,9 +36,28 @@ const QUEUE: usize = 4096;
 pub struct File {
     table: Mutex<Shelf>,
     hub: Hub,
-    now: Now,
+    times: Times,
     journal: mpsc::Sender<Change>,
     failing: Failing,
+}
+
+/// Lives in memory go by a clock that does not step. The file outlives it, so what stands there goes by the wall clock.
+struct Times {
+    steady: Now,
+    wall: Now,
+}
+
+impl Times {
+    /// As it is written.
+    fn written(&self, ends: UnixTime) -> UnixTime {
+        // Never 0, which is "none".
+        (self.wall)().plus(ends.since((self.steady)())).max(UnixTime::from_millis(1))
+    }
+
+    /// As it was written.
+    fn read(&self, ends: UnixTime) -> UnixTime {
+        (self.steady)().plus(ends.since((self.wall)()))
+    }
 }
 
 /// Why the file cannot be written, while it cannot.
@@ -55,17 +74,23 @@ struct Shelf {
 }
 
 impl File {
-    /// Opens the store in `folder`, which is made if it is not there.
+    /// Opens the store in `folder`, which is made if it is not there. Lives are measured by `steady`, which must not step
+    /// (see `Clock::steady`), and written down by the wall clock.
     ///
     /// # Errors
     ///
     /// When the folder or file cannot be used; when another process uses it.
-    pub fn open(folder: &Path, now: impl Fn() -> UnixTime + Send + Sync + 'static) -> Result<Arc<Self>, StoreError> {
+    pub fn open(
+        folder: &Path,
+        steady: impl Fn() -> UnixTime + Send + Sync + 'static,
+        wall: impl Fn() -> UnixTime + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, StoreError> {
         fs::create_dir_all(folder).map_err(|error| refused(folder, &error))?;
         let path = folder.join(FILE);
         let file = path.clone();
         let open: Open = Box::new(move || Builder::new().set_cache_size(CACHE).create(&file));
-        let store = Self::over(open, Arc::new(now)).map_err(|error| match error.downcast_ref() {
+        let times = Times { steady: Arc::new(steady), wall: Arc::new(wall) };
+        let store = Self::over(open, times).map_err(|error| match error.downcast_ref() {
             Some(DatabaseError::DatabaseAlreadyOpen) => {
                 let text = format!("`{}` is in use by another process; several replicas need Redis", path.display());
                 StoreError::new(StoreErrorKind::Refused, text)
@@ -76,23 +101,23 @@ impl File {
         Ok(store)
     }
 
-    fn over(open: Open, now: Now) -> Result<Arc<Self>, Problem> {
+    fn over(open: Open, times: Times) -> Result<Arc<Self>, Problem> {
         let database = open()?;
-        let table = load(&database)?;
+        let table = load(&database, &times)?;
         let (journal, changes) = mpsc::channel(QUEUE);
         let failing = Failing::default();
         let keeper = Journal::new(database, open, Arc::clone(&failing));
         // Ends, and closes the file, when the store is dropped.
         std::thread::Builder::new().name("store-file".into()).spawn(move || keeper.keep(changes))?;
         let table = Mutex::new(Shelf { table, ended: Vec::new() });
-        Ok(Arc::new(Self { table, hub: Hub::in_process(), now, journal, failing }))
+        Ok(Arc::new(Self { table, hub: Hub::in_process(), times, journal, failing }))
     }
 
     /// Runs an operation that changes nothing but what has ended.
     fn look<T>(&self, operation: impl FnOnce(&mut Table, UnixTime) -> T) -> T {
         let mut shelf = self.table.lock();
         let Shelf { table, ended } = &mut *shelf;
-        let now = (self.now)();
+        let now = (self.times.steady)();
         table.expire(now);
         let result = operation(table, now);
         let keys = table.changes();
@@ -109,13 +134,13 @@ impl File {
         let result = {
             let mut shelf = self.table.lock();
             let Shelf { table, ended } = &mut *shelf;
-            let now = (self.now)();
+            let now = (self.times.steady)();
             table.expire(now);
             let result = operation(table, now);
             let keys = table.changes();
             ended.extend(keys.iter().cloned());
-            let items = ended.drain(..).map(|key| (table.item(&key).cloned(), key)).map(|(item, key)| (key, item));
-            let items = items.collect();
+            let items = ended.drain(..).map(|key| (self.as_written(table.item(&key)), key));
+            let items = items.map(|(item, key)| (key, item)).collect();
             // Under the lock, so that the file sees changes in the order in which memory does.
             room.send(Change { items, written });
             self.hub.changed(keys);
@@ -125,12 +150,17 @@ impl File {
         on_disk.await.map_err(|_| lost())??;
         Ok(result)
     }
+
+    fn as_written(&self, item: Option<&Item>) -> Option<Item> {
+        let Item { data, ends } = item?;
+        Some(Item { data: data.clone(), ends: ends.map(|ends| self.times.written(ends)) })
+    }
 }
 
 /// What redb says, or the machine.
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-fn load(database: &Database) -> Result<Table, Problem> {
+fn load(database: &Database, times: &Times) -> Result<Table, Problem> {
     let transaction = database.begin_write()?;
     transaction.open_table(ITEMS)?;
     transaction.commit()?;
@@ -139,7 +169,7 @@ fn load(database: &Database) -> Result<Table, Problem> {
         let (key, value) = row?;
         let (ends, data) = value.value();
         let data: Data = serde_json::from_slice(data)?;
-        let ends = (ends != 0).then(|| UnixTime::from_millis(ends));
+        let ends = (ends != 0).then(|| times.read(UnixTime::from_millis(ends)));
         table.restore(key.value().to_owned(), Item { data, ends });
     }
     Ok(table)

@@ -16,6 +16,7 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Lives are measured by `now`, which must not step: see `Clock::steady`.
     pub fn new(now: impl Fn() -> UnixTime + Send + Sync + 'static) -> Self {
         Self { table: Mutex::default(), hub: Hub::in_process(), now: std::sync::Arc::new(now) }
     }

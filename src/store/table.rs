@@ -1,6 +1,7 @@
 //! The engine of the embedded stores: keys in order, values and records, lifetimes, and which keys an operation changed.
 //!
-//! Synchronous and without a clock of its own; `memory` and `file` hold it behind a lock.
+//! Synchronous and without a clock of its own; `memory` and `file` hold it behind a lock. Its times are those of a clock that
+//! does not step: what was to live for an hour lives for an hour.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -237,6 +237,15 @@ async fn a_refused_token_is_not_verified_again_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_not_valid_yet_is_valid_from_its_time_on() {
+    let rig = Rig::new().await;
+    let token = rig.token_with(json!({ "nbf": NOW + 31 }));
+    assert_eq!(rig.bearer(&token).await, EARLY);
+    rig.clock.advance(std::time::Duration::from_secs(1));
+    assert!(rig.bearer(&token).await.is_allowed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_identity_says_what_the_token_says_and_no_more() {
     let rig = Rig::with(|settings| {
         let issuer = &mut settings.issuers[0];

@@ -1,29 +1,34 @@
 //! Opaque tokens (RFC 7662) and token status lists.
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use countersign::{
-    domain::Unavailable,
-    identity::{Detail, IssuerSettings, Settings, mint::key_set},
+    domain::{Unavailable, UnixTime},
+    identity::{Algorithm, Detail, IssuerSettings, Settings, mint::key_set},
 };
 use serde_json::{Value, json};
 
 use crate::{
     log::Log,
-    rig::{Answer, FOREIGN, Issuer, NOW, Outcome, P256, Rig, changed, claims},
+    rig::{Answer, FOREIGN, Issuer, NOW, Outcome, P256, Rig, changed, claims, make},
 };
 
 /// An issuer beside the one of the rig.
 const OTHER: &str = "https://other.example";
 
 async fn introspecting(answer: impl FnOnce(&str) -> Value) -> Rig {
+    introspecting_with(json!({}), answer).await
+}
+
+/// `changes` are of the settings of introspection.
+async fn introspecting_with(changes: Value, answer: impl FnOnce(&str) -> Value) -> Rig {
     let issuer = Issuer::start().await;
     issuer.serve_keys([&*P256]);
     issuer.serve("/introspect", Answer::ok(answer(&issuer.url).to_string()));
     let endpoint = format!("{}/introspect", issuer.url);
     Rig::before(issuer, move |settings: &mut Settings| {
         let introspection = json!({ "endpoint": endpoint, "client_id": "countersign", "client_secret": "hush" });
-        settings.issuers[0].introspection = Some(serde_json::from_value(introspection).unwrap());
+        settings.issuers[0].introspection = Some(serde_json::from_value(changed(introspection, changes)).unwrap());
     })
     .await
 }
@@ -46,6 +51,107 @@ async fn an_opaque_token_is_asked_about_once_and_believed_for_its_time() {
     rig.clock.advance(Duration::from_secs(30));
     assert_eq!(rig.bearer("opaque-token").await.detail(), Some(Detail::NotActive));
     assert!(rig.bearer(&rig.token()).await.is_allowed(), "its JWTs are verified as ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c03_a_step_back_of_the_clock_stretches_no_word_of_the_authorization_server() {
+    let rig = introspecting(active).await;
+    assert!(rig.bearer("opaque-token").await.is_allowed());
+    rig.issuer.serve("/introspect", Answer::ok(r#"{"active":false}"#));
+    rig.clock.set(UnixTime::from_secs(NOW - 20));
+    rig.clock.advance(Duration::from_secs(30));
+    assert_eq!(rig.bearer("opaque-token").await.detail(), Some(Detail::NotActive), "after its thirty seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_use_is_asked_about_ahead_and_no_request_waits_for_it() {
+    let rig = introspecting(active).await;
+    assert!(rig.bearer("opaque-token").await.is_allowed());
+    let slow = |body: &str| Answer::ok(body).after(Duration::from_millis(300));
+    rig.issuer.serve("/introspect", slow(&active(&rig.issuer.url).to_string()));
+    rig.clock.advance(Duration::from_secs(24));
+    for _ in 0..20 {
+        assert!(rig.bearer_at_once("opaque-token").await.is_allowed());
+    }
+    rig.until("one question", |rig| rig.authenticator.counters().introspections.get() == 2).await;
+    assert_eq!(rig.issuer.hits("/introspect"), 2);
+    rig.clock.advance(Duration::from_secs(20));
+    assert!(rig.bearer_at_once("opaque-token").await.is_allowed(), "the new answer has its own life");
+    rig.clock.advance(Duration::from_secs(5));
+    rig.issuer.serve("/introspect", Answer::status(500));
+    assert!(rig.bearer_at_once("opaque-token").await.is_allowed());
+    rig.until("a failure", |rig| rig.authenticator.counters().introspection_failures.get() == 1).await;
+    assert!(rig.bearer_at_once("opaque-token").await.is_allowed(), "what was said before stands to its end");
+    rig.clock.advance(Duration::from_secs(5));
+    assert_eq!(rig.bearer("opaque-token").await, Outcome::Unavailable(Unavailable::NotReady), "and no longer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_no_that_was_asked_for_ahead_counts_at_once() {
+    let rig = introspecting(active).await;
+    assert!(rig.bearer("opaque-token").await.is_allowed());
+    rig.issuer.serve("/introspect", Answer::ok(r#"{"active":false}"#));
+    rig.clock.advance(Duration::from_secs(24));
+    assert!(rig.bearer("opaque-token").await.is_allowed());
+    rig.until("the question", |rig| rig.authenticator.counters().introspections.get() == 2).await;
+    for _ in 0..500 {
+        if rig.bearer("opaque-token").await.detail() == Some(Detail::NotActive) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("still allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d11_made_up_tokens_wait_for_their_turn_and_leave_room_for_those_in_use() {
+    let rig = Arc::new(introspecting_with(json!({ "concurrency": 4 }), active).await);
+    assert!(rig.bearer("in-use").await.is_allowed());
+    let slow = Answer::ok(active(&rig.issuer.url).to_string()).after(Duration::from_millis(200));
+    rig.issuer.serve("/introspect", slow);
+    let strangers: Vec<_> = (0..30)
+        .map(|i| {
+            let rig = rig.clone();
+            tokio::spawn(async move { rig.bearer(&format!("made-up-{i}")).await })
+        })
+        .collect();
+    rig.until("the first of them", |rig| rig.issuer.hits("/introspect") == 4).await;
+    rig.clock.advance(Duration::from_secs(24));
+    assert!(rig.bearer_at_once("in-use").await.is_allowed(), "and is asked about ahead");
+    for stranger in strangers {
+        assert!(stranger.await.unwrap().is_allowed(), "each had its turn");
+    }
+    let asked: Vec<_> = rig.issuer.site.lock().unwrap().bodies.clone();
+    let place = asked.iter().rposition(|body| std::str::from_utf8(body).unwrap().contains("token=in-use"));
+    assert!(place < Some(16), "at {place:?} of {}", asked.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_took_longer_than_it_counts_makes_no_token_bad() {
+    let rig = Arc::new(introspecting_with(json!({ "life": "1s" }), active).await);
+    let slow = Answer::ok(active(&rig.issuer.url).to_string()).after(Duration::from_millis(300));
+    rig.issuer.serve("/introspect", slow);
+    let first = {
+        let rig = rig.clone();
+        tokio::spawn(async move { rig.bearer("opaque-token").await })
+    };
+    rig.until("the question", |rig| rig.issuer.hits("/introspect") == 1).await;
+    rig.clock.advance(Duration::from_millis(1300));
+    assert_eq!(rig.bearer("opaque-token").await, Outcome::Unavailable(Unavailable::Stale), "who joined");
+    assert_eq!(first.await.unwrap(), Outcome::Unavailable(Unavailable::Stale), "who asked");
+    assert!(rig.bearer("opaque-token").await.is_allowed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_no_of_the_authorization_server_is_remembered_for_half_a_second() {
+    let rig = introspecting(|_| json!({ "active": false })).await;
+    for _ in 0..10 {
+        assert_eq!(rig.bearer("opaque-token").await.detail(), Some(Detail::NotActive));
+    }
+    assert_eq!(rig.issuer.hits("/introspect"), 1);
+    rig.issuer.serve("/introspect", Answer::ok(active(&rig.issuer.url).to_string()));
+    rig.clock.advance(Duration::from_millis(500));
+    assert!(rig.bearer("opaque-token").await.is_allowed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,6 +274,64 @@ async fn a_token_that_its_status_list_revokes_is_refused_and_the_list_is_fetched
     rig.issuer.serve("/status", Answer::ok(now_revoked));
     rig.clock.advance(Duration::from_secs(60));
     assert_eq!(rig.bearer(&listed(&rig, 0)).await.detail(), Some(Detail::StatusRevoked), "after its ttl, also warm");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c03_a_step_back_of_the_clock_stretches_neither_a_list_nor_its_absence() {
+    let rig = Rig::new().await;
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0], json!({}), &P256)));
+    assert!(rig.bearer(&listed(&rig, 0)).await.is_allowed());
+    rig.issuer.serve("/status", Answer::status(500));
+    let back = || rig.clock.set(UnixTime::from_millis(rig.clock.now().as_millis() - 20_000));
+    back();
+    rig.clock.advance(Duration::from_secs(60));
+    assert_eq!(rig.bearer(&listed(&rig, 0)).await, Outcome::Unavailable(Unavailable::NotReady), "after its ttl");
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0], json!({}), &P256)));
+    back();
+    rig.clock.advance(Duration::from_secs(5));
+    assert!(rig.bearer(&listed(&rig, 0)).await.is_allowed(), "after five seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_in_use_is_fetched_ahead_and_no_request_waits_for_it() {
+    let rig = Rig::new().await;
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0b00], json!({}), &P256)));
+    let token = listed(&rig, 0);
+    assert!(rig.bearer(&token).await.is_allowed());
+    let fetches = |count| move |rig: &Rig| rig.authenticator.counters().status_list_fetches.get() == count;
+    let again = Answer::ok(status_list(&rig.issuer.url, &[0b10], json!({}), &P256));
+    rig.issuer.serve("/status", again.after(Duration::from_millis(300)));
+    rig.clock.advance(Duration::from_secs(48));
+    for _ in 0..20 {
+        assert!(rig.bearer_at_once(&token).await.is_allowed());
+    }
+    rig.until("one fetch", fetches(2)).await;
+    assert_eq!(rig.issuer.hits("/status"), 2);
+    assert_eq!(rig.bearer(&listed(&rig, 1)).await.detail(), Some(Detail::StatusRevoked), "the new list counts");
+    rig.issuer.serve("/status", Answer::status(500));
+    rig.clock.advance(Duration::from_secs(48));
+    assert!(rig.bearer_at_once(&token).await.is_allowed());
+    rig.until("a failure", |rig| rig.authenticator.counters().status_list_failures.get() == 1).await;
+    assert!(rig.bearer_at_once(&token).await.is_allowed(), "the old one counts to its end");
+    rig.clock.advance(Duration::from_secs(12));
+    assert_eq!(rig.bearer(&token).await, Outcome::Unavailable(Unavailable::NotReady), "and no longer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_signed_with_a_new_key_has_the_keys_fetched_once() {
+    let rig = Rig::new().await;
+    let (next, other) = (make(Algorithm::ES256, "next"), make(Algorithm::ES256, "other"));
+    rig.issuer.serve_keys([&*P256, &next]);
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0], json!({}), &next)));
+    assert!(rig.bearer(&listed(&rig, 0)).await.is_allowed());
+    let fetched = rig.issuer.hits("/jwks");
+    rig.issuer.serve("/status", Answer::ok(status_list(&rig.issuer.url, &[0], json!({}), &other)));
+    rig.clock.advance(Duration::from_secs(60));
+    for _ in 0..5 {
+        assert_eq!(rig.bearer(&listed(&rig, 0)).await, Outcome::Unavailable(Unavailable::NotReady));
+        rig.clock.advance(Duration::from_secs(5));
+    }
+    assert_eq!(rig.issuer.hits("/jwks"), fetched, "not within the cool-down");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -233,6 +233,13 @@ impl Rig {
         self.authorization(&format!("Bearer {token}")).await
     }
 
+    /// With no time to wait.
+    pub async fn bearer_at_once(&self, token: &str) -> Outcome {
+        let value = format!("Bearer {token}");
+        let credentials = Credentials { authorization: HeaderValues::one(value.as_bytes()), ..Credentials::default() };
+        outcome(&self.authenticator.authenticate(&credentials, self.clock.now(), Instant::now()).await)
+    }
+
     pub async fn authorization(&self, value: &str) -> Outcome {
         self.ask(&Credentials { authorization: HeaderValues::one(value.as_bytes()), ..Credentials::default() }).await
     }

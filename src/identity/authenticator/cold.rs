@@ -7,9 +7,10 @@ use tokio::time::Instant;
 use super::{
     super::{
         Detail,
-        entry::{Standing, TokenEntry},
+        entry::{Standing, TokenEntry, VerifiedWith},
         flights::Flight,
         keys::Refetch,
+        life::Moment,
         verify::{Failure, verify},
     },
     Authenticator, Miss, Verification,
@@ -32,7 +33,7 @@ impl Authenticator {
         }
         let found = match &self.introspection {
             Some(introspection) if token.bytes().filter(|b| *b == b'.').count() != 2 => {
-                introspection.ask(token, &self.issuers, &self.cache, now, deadline).await
+                introspection.ask(token, deadline).await
             }
             _ => self.verify(token, now, deadline).await,
         };
@@ -41,11 +42,26 @@ impl Authenticator {
             self.cache.refuse(token, detail, generation, now);
         }
         let entry = found?;
-        match entry.standing(self.issuers.get(entry.issuer), now) {
-            Standing::Good => Ok(entry),
+        match entry.standing(self.issuers.get(entry.issuer), now, &self.clock) {
+            Standing::Good | Standing::Due => Ok(entry),
             Standing::Refused(detail) => Err(detail.into()),
+            // The answer took longer than it may be believed, which makes no token bad.
+            Standing::Over => Err(Unavailable::Stale.into()),
             // Its key left the set between the verification and now.
             Standing::Gone => Err(Detail::UnknownKey.into()),
+        }
+    }
+
+    /// Of those who bring a token whose word is due, one asks; nobody waits.
+    pub(super) fn ask_ahead(&self, token: &[u8], entry: &TokenEntry) {
+        let (Some(introspection), VerifiedWith::Introspection(life)) = (&self.introspection, &entry.verified_with)
+        else {
+            return;
+        };
+        if let Ok(token) = std::str::from_utf8(token)
+            && life.claim(Moment::of(&self.clock))
+        {
+            introspection.ask_ahead(token, life);
         }
     }
 

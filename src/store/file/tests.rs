@@ -31,7 +31,8 @@ impl Disk {
     fn store(&self) -> Arc<File> {
         let disk = self.clone();
         let open: Open = Box::new(move || Builder::new().create_with_backend(disk.clone()));
-        File::over(open, Arc::new(|| UnixTime::from_secs(1_800_000_000))).unwrap()
+        let now: Now = Arc::new(|| UnixTime::from_secs(1_800_000_000));
+        File::over(open, Times { steady: Arc::clone(&now), wall: now }).unwrap()
     }
 }
 

@@ -1,0 +1,64 @@
+//! How long what was seen is remembered, and what a later reading changes about it.
+
+use super::*;
+use crate::domain::UnixTime;
+
+fn remembered(scope: Scope, until: Instant) -> Remembered {
+    let until = Some(until);
+    let reason = if scope == Scope::Everything { "left" } else { "5" };
+    Remembered { scope, reason: reason.into(), until, key: KeyLife::Endless, beside: None, scan: 1 }
+}
+
+/// Endless and of every token; then, undone in between where nobody heard of it, up to a time and for a minute.
+#[test]
+fn a_reinstatement_that_was_missed_ends_what_was_known_before_it() {
+    let clock = Clock::manual(UnixTime::from_secs(1000));
+    let (known, kind) = (Known::new(9, clock.clone()), RevocationKind::Subject);
+    let (undo, now) = (Undo::fresh(), clock.instant());
+    let minute = Duration::from_secs(60);
+    let read = |standing: Standing| {
+        let seen = Seen { max_lifetime: minute, scan: 0, ticket: known.ticket(kind, "ann") };
+        assert!(known.settle(kind, "ann", &standing, seen));
+        known.shard(kind, "ann").read().get("ann").and_then(|mark| mark.revoked.clone())
+    };
+    let revoked = |scope, life, beside| Standing::Revoked { scope, reason: "x".into(), life, beside };
+    let before = read(revoked(Scope::Everything, None, None)).unwrap();
+    assert_eq!((before.scope, before.until), (Scope::Everything, None));
+    let after = read(revoked(Scope::IssuedUntil(5), Some(minute), Some(undo))).unwrap();
+    assert_eq!((after.scope, after.until), (Scope::IssuedUntil(5), Some(now + minute)));
+    let again = read(revoked(Scope::Everything, Some(minute), None)).unwrap();
+    assert_eq!((again.scope, again.beside), (Scope::Everything, Some(undo)), "the reinstatement has ended");
+    assert!(read(Standing::Reinstated(Some(undo))).is_some(), "it is older than the revocation");
+    assert!(read(Standing::Nothing).is_some());
+    assert_eq!(read(Standing::Reinstated(Some(Undo::fresh()))), None);
+}
+
+#[test]
+fn a_later_reading_never_narrows_what_was_revoked_nor_shortens_how_long_it_is_remembered() {
+    let (sooner, later) = (Instant::now(), Instant::now() + Duration::from_secs(10));
+    let (narrow, wide) = (remembered(Scope::IssuedUntil(5), sooner), remembered(Scope::Everything, later));
+    for merged in [narrow.clone().merge(&wide), wide.clone().merge(&narrow)] {
+        assert_eq!((merged.scope, merged.until), (Scope::Everything, Some(later)));
+        assert_eq!(merged.value(), "left", "what is written back covers everything too");
+    }
+}
+#[test]
+fn c03_a_step_of_the_clock_ends_no_revocation_whose_key_stands() {
+    let clock = Clock::manual(UnixTime::from_secs(1_900_000_000));
+    let (known, kind, hour) = (Known::new(9, clock.clone()), RevocationKind::Subject, Duration::from_secs(3600));
+    let life = Some(hour);
+    let revoked = Standing::Revoked { scope: Scope::Everything, reason: "x".into(), life, beside: None };
+    let seen = Seen { max_lifetime: hour, scan: 1, ticket: known.ticket(kind, "ann") };
+    assert!(known.settle(kind, "ann", &revoked, seen));
+    let before = clock.now();
+    clock.set(before.plus(24 * hour));
+    known.purge();
+    assert!(known.remembers(kind, "ann"), "during the step");
+    clock.set(before);
+    assert!(known.remembers(kind, "ann"), "and after it");
+    let lost = known.missing(2).pop().unwrap().lost.unwrap();
+    assert_eq!(lost.life, Some(hour), "what is written back has its whole life");
+    clock.advance(hour);
+    known.purge();
+    assert_eq!(known.len(), 0);
+}
