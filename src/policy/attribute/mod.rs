@@ -264,10 +264,9 @@ fn bounded<V: Clone + Send + Sync + 'static>(
     octets: u64,
     size: impl Fn(&V) -> usize + Send + Sync + 'static,
 ) -> Cache<Box<[u8]>, V> {
-    let weigh = move |key: &Box<[u8]>, value: &V| {
-        u32::try_from(key.len().saturating_add(ENTRY).saturating_add(size(value))).unwrap_or(u32::MAX)
-    };
-    Cache::builder().max_capacity(octets).weigher(weigh).build()
+    let weigh = move |octets: usize, value: &V| octets.saturating_add(ENTRY).saturating_add(size(value));
+    let builder = Cache::<Box<[u8]>, V>::builder().max_capacity(octets);
+    builder.weigher(move |key, value| u32::try_from(weigh(key.len(), value)).unwrap_or(u32::MAX)).build()
 }
 
 /// Kind, roles, action and resource: what scopes are matched by.
