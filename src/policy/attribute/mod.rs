@@ -296,3 +296,23 @@ fn told(response: &Response) -> AttributeVerdict {
 fn uid(kind: &str, id: &str) -> Option<EntityUid> {
     Some(EntityUid::from_type_name_and_id(EntityTypeName::from_str(kind).ok()?, EntityId::new(id)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_bounded_by_octets_however_long_its_keys_are() {
+        let memory = bounded(1 << 20, |size: &usize| *size);
+        for number in 0..2_000_usize {
+            let mut key = vec![0; 8 << 10];
+            key.extend(number.to_be_bytes());
+            memory.insert(key.into_boxed_slice(), 0);
+        }
+        memory.run_pending_tasks();
+        assert!((1..=128).contains(&memory.entry_count()), "{}", memory.entry_count());
+        memory.insert(Box::from(&b"large"[..]), 2 << 20);
+        memory.run_pending_tasks();
+        assert!(memory.weighted_size() <= 1 << 20);
+    }
+}
