@@ -1,14 +1,15 @@
 //! Whether access is held: directly, through a role, by the policy, by an attribute policy, or not at all.
 
 use super::{
-    outcome::{Finding, Findings, Grant},
+    outcome::{Detail, Finding, Findings, Grant},
+    posture::{Lack, Posture, Sensitivity, Subject, posture},
     reason::Reason,
     scene::{Device, Scene},
 };
 use crate::{
-    domain::{Classification, DeviceRecord, RuleId},
+    domain::{Classification, DeviceRecord, Fact, RuleId, Unavailable},
     policy::{
-        AttributePolicies, AttributeVerdict, Question,
+        AttributePolicies, AttributeVerdict, Question, Untold,
         model::{Access, ActionKind, Resource},
     },
 };
@@ -31,22 +32,38 @@ pub(super) fn grant(scene: &Scene<'_>, findings: &mut Findings) -> Option<Grant>
 }
 
 fn one(scene: &Scene<'_>, resource: &Resource, findings: &mut Findings) -> Option<Grant> {
-    if resource.access == Access::Public {
-        return Some(Grant::Public);
-    }
-    // Asked always: a `forbid` bites, however access is held.
-    let verdict = match scene.rules.attribute_policies().map(|policies| ask(policies, scene, resource)) {
+    // Asked always: a `forbid` bites, however access is held. Public is nothing here: the route asks for more.
+    let (permit, untold) = match scene.rules.attribute_policies().map(|policies| ask(policies, scene, resource)) {
         Some(AttributeVerdict::Forbid(id)) => return refuse(findings, Reason::AttributePolicyForbids, Some(id)),
         Some(AttributeVerdict::Failed(id)) => return refuse(findings, Reason::AttributePolicyFailed, Some(id)),
-        Some(AttributeVerdict::Permit(id)) => Some(Grant::Attribute(id)),
-        Some(AttributeVerdict::Silent) | None => None,
+        Some(AttributeVerdict::Permit(id)) => (Some(id), None),
+        Some(AttributeVerdict::Untold { fact, forbid, permit }) => (permit, Some((fact, forbid))),
+        Some(AttributeVerdict::Silent) | None => (None, None),
     };
     let held = match (resource.access, &resource.permission) {
         (Access::Public | Access::Authenticated, _) => Some(Grant::Authenticated),
         (Access::Authorized, Some(permission)) => permitted(scene, permission),
         (Access::Authorized, None) => by_policy(scene, resource),
     };
-    held.or(verdict).or_else(|| refuse(findings, Reason::PermissionMissing, Some((&*resource.id).into())))
+    // Who holds it otherwise needs no permit that cannot be told; a `forbid` that cannot be told concerns everybody.
+    if let Some((fact, forbid)) = untold.filter(|(_, forbid)| forbid.is_some() || held.is_none()) {
+        findings.push(unknown(fact, forbid.or_else(|| permit.clone())));
+    }
+    let held = held.or_else(|| permit.map(Grant::Attribute));
+    held.or_else(|| refuse(findings, Reason::PermissionMissing, Some((&*resource.id).into())))
+}
+
+/// What an attribute policy reads cannot be had: as where a guard that denies reads it.
+fn unknown(fact: Untold, rule: Option<RuleId>) -> Finding {
+    let (subject, why) = match fact {
+        Untold::Place(why) => (Subject::Place, why),
+        Untold::Device(why) => (Subject::Device, why),
+    };
+    let reason = match posture(subject, Lack::Unavailable(why), Sensitivity::Required) {
+        Posture::Refuse(reason) => reason,
+        Posture::Neutral | Posture::Nothing | Posture::Penalty => Reason::AttributePolicyFailed,
+    };
+    Finding::new(reason, rule).with(Detail::Missing(why))
 }
 
 fn refuse(findings: &mut Findings, reason: Reason, rule: Option<RuleId>) -> Option<Grant> {
@@ -92,7 +109,10 @@ fn ask(policies: &AttributePolicies, scene: &Scene<'_>, resource: &Resource) -> 
         device_managed: record.and_then(|record| record.managed),
         device_compliant: record.and_then(|record| record.compliant),
         country: place.and_then(|place| place.country.as_deref()),
-        network: place.map_or("unknown", |place| place.network.as_str()),
+        network: match scene.facts.place {
+            Fact::Unavailable(why) => Err(why),
+            _ => Ok(place.map_or("unknown", |place| place.network.as_str())),
+        },
         encrypted: request.encrypted,
         signed: scene.proof.is_some(),
         justified: request.justification.is_some(),
@@ -100,12 +120,12 @@ fn ask(policies: &AttributePolicies, scene: &Scene<'_>, resource: &Resource) -> 
     })
 }
 
-const fn device(device: Device<'_>) -> (&'static str, Option<&DeviceRecord>) {
+const fn device(device: Device<'_>) -> (Result<&'static str, Unavailable>, Option<&DeviceRecord>) {
     match device {
-        Device::Ignored => ("ignored", None),
-        Device::Unknown(_) => ("unknown", None),
-        Device::Unregistered => ("unregistered", None),
-        Device::Contradicted(_, record) => ("untrusted", record),
-        Device::Registered(_, record) => ("registered", Some(record)),
+        Device::Ignored => (Ok("ignored"), None),
+        Device::Unknown(why) => (Err(why), None),
+        Device::Unregistered => (Ok("unregistered"), None),
+        Device::Contradicted(_, record) => (Ok("untrusted"), record),
+        Device::Registered(_, record) => (Ok("registered"), Some(record)),
     }
 }

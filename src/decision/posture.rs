@@ -58,7 +58,8 @@ impl Lack {
 pub enum Sensitivity {
     /// No rule of this request reads it; it only weighs in scores.
     Weighed,
-    /// A rule that could refuse reads it: a policy's condition, `device: always`, a guard that denies.
+    /// A rule that could refuse reads it: a policy's condition, `device: always`, a guard that denies, an attribute
+    /// policy.
     Required,
 }
 

@@ -151,7 +151,7 @@ impl AuthMethod {
     }
 }
 
-/// A set of [`AuthMethod`]s, one bit each, and whether an issuer vouched for "multi-factor" without naming the factor.
+/// A set of [`AuthMethod`]s, one bit each.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Vec<AuthMethod>", into = "Vec<AuthMethod>")]
 pub struct AuthMethods(u8);

@@ -254,7 +254,7 @@ mod tests {
     fn c03_a_step_of_the_clock_ends_no_word_whose_key_stands() {
         let (held, clock, hour) = (Held::default(), Clock::manual(NOW), Duration::from_secs(3600));
         let said = Said { word: Word::Disabled, at: NOW, ends: clock.instant().checked_add(hour) };
-        held.put(Aspect::Account, Kind::Subject, "ann", Some(said));
+        put(&held, (Aspect::Account, Kind::Subject, "ann"), Some(said));
         let disabled = || held.look(&[(Kind::Subject, "ann")], &clock).unwrap().disabled;
         clock.set(NOW.plus(24 * hour));
         held.purge(clock.instant());
@@ -268,23 +268,24 @@ mod tests {
 
     #[test]
     fn of_a_store_that_may_have_gone_back_in_time_only_what_is_newer_is_taken() {
-        let (held, of) = (Held::default(), (Aspect::Risk, Kind::Subject, "ann"));
+        let (held, clock, of) = (Held::default(), Clock::manual(NOW), (Aspect::Risk, Kind::Subject, "ann"));
+        let now = clock.instant();
         let said = |risk, at, ends| Some(Said { word: Word::Risk(risk), at, ends });
         let (older, newer) = (NOW.minus(Duration::from_secs(1)), said(Some(ReportedRisk::High), NOW, None));
-        let risk = || held.look(&[(Kind::Subject, "ann")], NOW).map(|notice| notice.risk);
+        let risk = || held.look(&[(Kind::Subject, "ann")], &clock).map(|notice| notice.risk);
         put(&held, of, newer);
         held.suspect(of.0, of.1, of.2);
-        assert_eq!(held.put(of, said(None, older, None), Some(NOW), || true), newer);
-        assert_eq!(held.put(of, said(None, NOW, None), Some(NOW), || true), newer, "of one time the stricter stands");
-        assert_eq!(held.put(of, None, Some(NOW), || true), None);
+        assert_eq!(held.put(of, said(None, older, None), Some(now), || true), newer);
+        assert_eq!(held.put(of, said(None, NOW, None), Some(now), || true), newer, "of one time the stricter stands");
+        assert_eq!(held.put(of, None, Some(now), || true), None);
         assert_eq!(risk(), Some(Some(ReportedRisk::High)));
         assert_eq!(held.put(of, said(None, NOW, None), None, || false), None);
         assert_eq!(risk(), Some(Some(ReportedRisk::High)), "a reading that was overtaken counts for nothing");
         put(&held, of, said(None, older, None));
         assert_eq!(risk(), Some(None), "while the feed tells of everything the store is right");
-        put(&held, of, said(Some(ReportedRisk::High), NOW, Some(NOW)));
+        put(&held, of, said(Some(ReportedRisk::High), NOW, Some(now)));
         assert_eq!(
-            held.put(of, said(Some(ReportedRisk::Medium), older, None), Some(NOW), || true),
+            held.put(of, said(Some(ReportedRisk::Medium), older, None), Some(now), || true),
             None,
             "it has ended"
         );

@@ -1,4 +1,4 @@
-//! One check from beginning to end: read → authenticate → route → gather → decide → take quota → record.
+//! One check from beginning to end: read → authenticate → route → gather → decide → take quota and place → record.
 //!
 //! The only place where facts of different stages meet. Nothing here judges: what a missing fact means stands in
 //! `decision::posture`.
@@ -85,7 +85,6 @@ impl Pipeline {
         if let Some(carried) = &carried {
             self.gather(carried, &mut facts, &mut beside, &target, deadline).await;
         }
-        self.admit(&mut facts, &mut beside, deadline).await;
         let ending = self.decide(&mut facts, target, &beside, deadline).await;
         let mut outcome = self.conclude(facts, ending, &rules, beside, started);
         if let Some(mut span) = outcome.beside.span.take() {
@@ -203,7 +202,8 @@ impl Pipeline {
         self.conclude(facts, ending, rules, beside, started)
     }
 
-    /// Decides on live facts, and takes the quota where only that is missing.
+    /// Decides on live facts, and takes the quota where only that is missing; at last a place for a session that begins. A
+    /// request that is refused for anything else must not end another session.
     async fn decide(
         &self,
         facts: &mut Facts,
@@ -212,6 +212,7 @@ impl Pipeline {
         deadline: Instant,
     ) -> Result<Permit, Box<decision::Decision>> {
         let _traced = beside.stage("decide");
+        let rules = target.rules();
         let permit = match decision::assess(LiveFacts::gathered(facts, target)) {
             decision::Outcome::Permit(permit) => permit,
             decision::Outcome::Refusal(refusal) => return Err(refusal),
@@ -223,7 +224,11 @@ impl Pipeline {
                 pending.settle(&facts.quota)?
             }
         };
-        self.audited(permit)
+        let permit = self.audited(permit)?;
+        if self.admit(facts, beside, deadline).await {
+            return Ok(permit);
+        }
+        decision::authorize(LiveFacts::gathered(facts, Target::of(&facts.request, rules)))
     }
 
     /// What a decision means for everything that remembers, and what the upstream is told of it.

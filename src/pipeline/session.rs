@@ -17,12 +17,12 @@ const ATTEMPTS: u32 = 200;
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl Pipeline {
-    /// Counts a session that begins among those of its subject.
-    pub(super) async fn admit(&self, facts: &mut Facts, beside: &mut Beside, deadline: Instant) {
-        let Some(visit) = &mut beside.visit else { return };
-        for login in self.sessions.admit(visit, facts, deadline).await {
-            self.tell(login, facts.now);
-        }
+    /// Counts a session that begins among those of its subject. False where it has no place: `facts` say why.
+    pub(super) async fn admit(&self, facts: &mut Facts, beside: &Beside, deadline: Instant) -> bool {
+        let Some(visit) = &beside.visit else { return true };
+        let Some(ended) = self.sessions.admit(visit, facts, deadline).await else { return false };
+        ended.into_iter().for_each(|login| self.tell(login, facts.now));
+        true
     }
 
     fn tell(&self, login: String, at: UnixTime) {

@@ -86,7 +86,8 @@ impl Check<'_> {
         self.found.push(Problem { part, message: message.into(), hint: hint.map(str::to_owned) });
     }
 
-    /// Ids are unique over guards, rules for sessions, resources and policies together: a reason names a rule by its id alone.
+    /// Ids are unique over guards, rules for sessions and resources together, and over policies by themselves: a resource
+    /// and its policy often bear one name. A reason names a rule by its id alone, and then does not tell which of the two.
     fn ids(&mut self) {
         let set = self.set;
         let guards = set.guards.iter().enumerate().map(|(i, guard)| (List::Guards, i, guard.id.as_str()));

@@ -11,7 +11,7 @@ mod roles;
 mod route;
 mod rules;
 
-pub use attribute::{AttributePolicies, AttributeVerdict, Question, SCHEMA as CEDAR_SCHEMA};
+pub use attribute::{AttributePolicies, AttributeVerdict, Question, SCHEMA as CEDAR_SCHEMA, Untold};
 pub use build::{List, Part, Problem};
 pub use load::{Loaded, OF_CASES, SourceFile, country_warning, load};
 pub use model::{Options, RateLimit, RateScope, Restrictions, RuleSet};

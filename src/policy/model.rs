@@ -308,7 +308,8 @@ pub struct Constraints {
     pub restrictions: Restrictions,
 }
 
-/// At most `limit` requests in any `window`, counted for each value of `scope`.
+/// `limit` requests at once and then one each `window / limit`, counted for each value of `scope`: over a long time `limit`
+/// in each `window`, and up to twice as many, less one, in the one that begins after a rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RateLimit {
     pub scope: RateScope,

@@ -1,4 +1,5 @@
-//! How many sessions a person may have at the same time. Asked when a session begins, and only where there is a limit.
+//! How many sessions a person may have at the same time. Asked at the first request of a session that is allowed
+//! otherwise, and only where there is a limit: one that is refused or challenged has no place, and ends no other.
 //!
 //! Each session first enters its subject's index, where the store gives it a number in the same step; then the index is
 //! read. Whoever has a number sees all smaller ones, so every replica counts in the order of entering, whatever its clock
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Sessions, Visit, key::SessionKey, live::Live, record::Session, settings::OnExcess};
 use crate::{
-    domain::{Fact, Facts, Identity, Revocation, SessionState, SubjectKind, TrustLevel, Unavailable, UnixTime},
+    domain::{Fact, Facts, Identity, SessionState, SubjectKind, TrustLevel, Unavailable, UnixTime},
     store::{StoreError, keys},
 };
 
@@ -43,41 +44,33 @@ impl Place {
 }
 
 impl Sessions {
-    /// Counts a session that begins, where there is a limit: refuses it in `facts`, or ends others and returns their
-    /// names in notices. What cannot be counted is `Unavailable`.
-    pub async fn admit(&self, visit: &mut Visit, facts: &mut Facts, deadline: Instant) -> Vec<String> {
-        match self.settings.max_concurrent.filter(|_| visit.live.is_none() || visit.renews) {
+    /// Counts a session whose first request would be allowed, where there is a limit: ends others for it, and returns their
+    /// names in notices. `None`: it has no place, or cannot be counted, and `facts` say so.
+    pub async fn admit(&self, visit: &Visit, facts: &mut Facts, deadline: Instant) -> Option<Vec<String>> {
+        match self.settings.max_concurrent.filter(|_| !visit.placed) {
             Some(limit) => Box::pin(self.admit_within(limit, visit, facts, deadline)).await,
-            None => Vec::new(),
+            None => Some(Vec::new()),
         }
     }
 
-    async fn admit_within(&self, limit: u32, visit: &Visit, facts: &mut Facts, deadline: Instant) -> Vec<String> {
-        let clear = matches!(facts.revocation, Fact::Known { value: Revocation::Clear, .. });
-        let begins = matches!(facts.session, Fact::Absent | Fact::Known { .. });
+    async fn admit_within(
+        &self,
+        limit: u32,
+        visit: &Visit,
+        facts: &mut Facts,
+        deadline: Instant,
+    ) -> Option<Vec<String>> {
         let Some(identity) = facts.identity().filter(|identity| identity.kind == SubjectKind::Person).cloned() else {
-            return Vec::new();
+            return Some(Vec::new());
         };
-        let ended = facts.notice.value().is_some_and(|notice| notice.ends(&identity) || notice.disabled);
-        if !clear || ended || !begins {
-            return Vec::new();
-        }
         let counted = self.count(visit, limit as usize, facts.now);
-        match tokio::time::timeout_at(deadline, counted).await {
-            Ok(Ok(Counted::Fits(ended))) => ended,
-            Ok(Ok(Counted::Refused)) => {
-                facts.session = Fact::known(refused(&identity, facts.now), facts.now);
-                Vec::new()
-            }
-            Ok(Err(error)) => {
-                facts.session = Fact::Unavailable(error.unavailable());
-                Vec::new()
-            }
-            Err(_) => {
-                facts.session = Fact::Unavailable(Unavailable::Timeout);
-                Vec::new()
-            }
-        }
+        facts.session = match tokio::time::timeout_at(deadline, counted).await {
+            Ok(Ok(Counted::Fits(ended))) => return Some(ended),
+            Ok(Ok(Counted::Refused)) => Fact::known(refused(&identity, facts.now), facts.now),
+            Ok(Err(error)) => Fact::Unavailable(error.unavailable()),
+            Err(_) => Fact::Unavailable(Unavailable::Timeout),
+        };
+        None
     }
 
     async fn count(&self, visit: &Visit, limit: usize, now: UnixTime) -> Result<Counted, StoreError> {

@@ -33,7 +33,8 @@ pub(super) struct Held {
 /// What memory says.
 #[derive(Debug)]
 pub(super) enum Look {
-    Known(SessionState),
+    /// And whether it has its place among those of its subject.
+    Known(SessionState, bool),
     /// The store must be read.
     Read,
 }
@@ -58,7 +59,7 @@ impl Live {
         if fresh != Some(held.epoch) || held.suspect || held.is_idle(settings, now) || over {
             return Look::Read;
         }
-        Look::Known(held.state(identity, context, false))
+        Look::Known(held.state(identity, context, false), !held.session.unplaced)
     }
 
     pub(super) fn state(
@@ -74,6 +75,10 @@ impl Live {
     /// Whether it is over, and this token begins the next one.
     pub(super) fn is_over_for(&self, identity: &Identity, settings: &Settings, now: UnixTime) -> bool {
         self.held.lock().is_over_for(identity, settings, now)
+    }
+
+    pub(super) fn is_placed(&self) -> bool {
+        !self.held.lock().session.unplaced
     }
 
     pub(super) fn merge(&self, other: Session) {

@@ -73,6 +73,8 @@ pub struct Visit {
     live: Option<Arc<Live>>,
     /// That one is over, and this request begins the next of its name.
     renews: bool,
+    /// It counts among those of its subject.
+    placed: bool,
 }
 
 impl Sessions {
@@ -160,12 +162,15 @@ impl Sessions {
         now: UnixTime,
     ) -> (Option<Fact<SessionState>>, Visit) {
         let key = slot.key(identity);
-        let visit =
-            Visit { key, context: Context::of(device, place, client), live: self.known.get(&key), renews: false };
+        let (context, live) = (Context::of(device, place, client), self.known.get(&key));
+        let mut visit = Visit { key, context, live, renews: false, placed: false };
         let fresh = self.liveness.is_live().then(|| self.epoch());
         let of = (identity, &visit.context);
         match visit.live.as_ref().map(|live| live.look(fresh, of, &self.settings, now)) {
-            Some(Look::Known(state)) => (Some(Fact::known(state, now)), visit),
+            Some(Look::Known(state, placed)) => {
+                visit.placed = placed;
+                (Some(Fact::known(state, now)), visit)
+            }
             Some(Look::Read) | None => (None, visit),
         }
     }
@@ -191,6 +196,7 @@ impl Sessions {
             Ok(Err(why)) => self.unanswered(identity, &visit, why, now),
             Err(_) => self.unanswered(identity, &visit, Unavailable::Timeout, now),
         };
+        visit.placed = !visit.renews && visit.live.as_ref().is_some_and(|live| live.is_placed());
         (fact, visit)
     }
 

@@ -56,6 +56,9 @@ pub struct Session {
     /// When; `None` where nobody noted it.
     #[serde(default)]
     pub ended_at: Option<UnixTime>,
+    /// No request of it was allowed yet: it does not count among those of its subject.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) unplaced: bool,
     pub(super) contexts: Vec<Mark>,
 }
 
@@ -115,6 +118,7 @@ impl Session {
             authentication: None,
             ended: None,
             ended_at: None,
+            unplaced: false,
             contexts: Vec::new(),
         }
     }
@@ -225,6 +229,7 @@ impl Session {
         let seen = self.authentication.take().into_iter().chain(other.authentication);
         self.authentication = seen.max_by(|ours, theirs| ours.order().cmp(&theirs.order()));
         self.after = self.after.max(other.after);
+        self.unplaced &= other.unplaced;
         self.ended_at = self.ended_at.max(other.ended_at);
         self.ended = self.ended.take().or(other.ended);
         for theirs in other.contexts {

@@ -106,7 +106,9 @@ impl Sessions {
 
 fn begun(identity: &Identity, facts: &Facts, decision: &Decision) -> Session {
     let judged = (decision.trust.raw_level, decision.trust.score, decision.risk.score);
-    Session::begin(identity, start(facts), judged, facts.now)
+    let mut session = Session::begin(identity, start(facts), judged, facts.now);
+    session.unplaced = !decision.is_allow();
+    session
 }
 
 fn start(facts: &Facts) -> SessionStart {
@@ -144,6 +146,7 @@ impl Held {
             session.end(why, now);
             return settled;
         }
+        session.unplaced &= !decision.is_allow();
         session.seen_at = session.seen_at.max(now);
         session.verified_at = session.verified_at.max(identity.issued_at);
         session.auth_time = session.auth_time.max(identity.auth_time);

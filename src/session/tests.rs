@@ -76,10 +76,12 @@ impl Replica {
         let device = person.device.map(DeviceId::from);
         let context = (device.as_ref(), person.place.value(), None);
         let deadline = Instant::now() + Duration::from_secs(5);
-        let (fact, mut visit) = self.sessions.check(&person.identity, &Slot::default(), context, now, deadline).await;
+        let (fact, visit) = self.sessions.check(&person.identity, &Slot::default(), context, now, deadline).await;
         facts.session = fact;
-        self.sessions.admit(&mut visit, &mut facts, deadline).await;
-        let decision = decide(&facts, &self.rules);
+        let mut decision = decide(&facts, &self.rules);
+        if decision.is_allow() && self.sessions.admit(&visit, &mut facts, deadline).await.is_none() {
+            decision = decide(&facts, &self.rules);
+        }
         self.sessions.settle(&visit, &facts, &decision);
         decision
     }
@@ -430,6 +432,37 @@ async fn no_more_sessions_at_once_than_allowed() {
         replica.clock.advance(MINUTE);
         assert_eq!(replica.told(&sign_in(&replica, id)).await, expected, "{id}");
         replica.written().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_refused_or_challenged_has_no_place_until_it_is_allowed() {
+    for (on_excess, newest, older) in
+        [(OnExcess::EndOldest, "allow", "deny:session_ended"), (OnExcess::Refuse, "deny:too_many_sessions", "allow")]
+    {
+        let settings = Settings { max_concurrent: Some(1), on_excess, ..Settings::default() };
+        let replica = one(settings, rules(Vec::new())).await;
+        let person = |id: &str| Person::signed_in(START).session(id);
+        let good = person("good");
+        // Tokens that are bound to a device which is not there, and of a password alone.
+        let (mut stolen, mut bare) = (person("stolen"), person("bare"));
+        stolen.identity.device = Some("laptop".into());
+        bare.identity.methods = crate::domain::AuthMethods::NONE.with(AuthMethod::Password);
+        for _ in 0..2 {
+            for (who, expected) in
+                [(&stolen, "deny:device_untrusted"), (&bare, "step-up:mfa_required"), (&good, "allow")]
+            {
+                assert_eq!(replica.told(who).await, expected, "{on_excess:?}");
+                replica.written().await;
+            }
+        }
+        replica.clock.advance(MINUTE);
+        let allowed = Person { device: Some("laptop"), ..stolen.clone() };
+        for _ in 0..2 {
+            assert_eq!(replica.told(&allowed).await, newest, "{on_excess:?}: it is known, and has no place yet");
+            replica.written().await;
+            assert_eq!(replica.told(&good).await, older, "{on_excess:?}");
+        }
     }
 }
 

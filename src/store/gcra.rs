@@ -1,5 +1,8 @@
 //! The generic cell rate algorithm as a pure function: one number per key, the theoretical arrival time.
 //!
+//! Its burst is the whole limit, and what is spent comes back evenly from the first moment: from a standing start `limit`
+//! pass at once, and `limit - 1` more before the window is over. No window sees more; window after window it is `limit`.
+//!
 //! Redis runs the same steps in a script (`redis/scripts.rs`); the contract tests hold both to one behaviour.
 
 use std::time::Duration;
@@ -51,6 +54,24 @@ mod tests {
         assert_eq!(taken.reset, Duration::from_secs(2));
         assert!(take(arrival, now + 500_000, RATE, 1).0.allowed);
         assert!(!take(arrival, now + 499_999, RATE, 1).0.allowed);
+    }
+
+    #[test]
+    fn twice_the_limit_less_one_pass_in_the_first_window_and_the_limit_in_each_after_it() {
+        let (mut arrival, start) = (None, 1_000_000_000);
+        let mut passed = [0; 3];
+        // Somebody who asks every millisecond.
+        for millis in 0..6000_u64 {
+            loop {
+                let (taken, next) = take(arrival, start + millis * 1000, RATE, 1);
+                if !taken.allowed {
+                    break;
+                }
+                arrival = next;
+                passed[(millis / 2000) as usize] += 1;
+            }
+        }
+        assert_eq!(passed, [7, 4, 4]);
     }
 
     #[test]

@@ -194,7 +194,8 @@ pub enum FeedEvent {
     Lost,
 }
 
-/// A rate: `limit` requests in each `window`, all of them at once if need be.
+/// A rate: `limit` requests at once after a rest, and one more each `window / limit`. In any time `t` at most
+/// `limit + limit * t / window` pass: fewer than twice `limit` in less than a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub limit: u32,

@@ -1,8 +1,10 @@
 use countersign::{
-    decision::{Grant, decide},
+    decision::{Decision, Grant, decide},
     domain::*,
     policy::{Loaded, Options, Rules, SourceFile, load},
 };
+
+use serde_json::json;
 
 use crate::world::*;
 
@@ -192,4 +194,160 @@ fn hierarchies_and_schemas_of_ones_own_are_used() {
         identity.attributes.insert("department".into(), "it".into());
     });
     assert_eq!(told(&decide(&facts, &rules)), "allow");
+}
+
+/// `orders` is held by a role; `secrets` by nobody.
+fn asked(rules: &Rules, path: &str, change: impl FnOnce(&mut Facts)) -> Decision {
+    let mut facts = Facts { place: known(place()), ..facts("GET", path) };
+    change(&mut facts);
+    decide(&facts, rules)
+}
+
+#[test]
+fn a_forbid_that_reads_a_place_or_device_that_cannot_be_looked_up_is_no_pass() {
+    for (condition, reason) in [
+        (r#"context has country && context.country == "KP""#, "deny:location_unknown"),
+        (r#"context.network == "tor""#, "deny:location_unknown"),
+        (r#"["tor", "vpn"].contains(context.network)"#, "deny:location_unknown"),
+        (r#"!(context has country)"#, "deny:location_unknown"),
+        ("context has device_compliant && !context.device_compliant", "deny:device_unknown"),
+        ("context has device_managed && !context.device_managed", "deny:device_unknown"),
+        (r#"context.device == "untrusted""#, "deny:device_unknown"),
+        ("context.hour > 24", "allow"),
+    ] {
+        let cedar = format!(
+            r#"@id("reads") forbid (principal, action, resource == Resource::"orders") when {{ {condition} }};"#
+        );
+        // Without guards: the default ones want to know the device by themselves.
+        let yaml = SourceFile::new("rules/rules.yaml", format!("{RULES}guards: []\n"));
+        let files = [yaml, SourceFile::new("rules/cedar/access.cedar", cedar)];
+        let options = Options { risk_model: RiskModel::Fixed, ..Options::default() };
+        let rules = load(&files, options).unwrap().rules;
+        assert_eq!(told(&asked(&rules, "/orders/7", |_| {})), "allow", "{condition}");
+        let decision = asked(&rules, "/orders/7", |facts| {
+            facts.place = Fact::Unavailable(Unavailable::Stale);
+            facts.device = Fact::Unavailable(Unavailable::Store);
+        });
+        assert_eq!(told(&decision), reason, "{condition}");
+        assert_eq!(decision.rule, (reason != "allow").then(|| "reads".into()), "{condition}");
+        assert_eq!(decision.status(), if reason == "allow" { 200 } else { 503 });
+        // What nobody looks for is as it was.
+        let nothing = asked(&rules, "/orders/7", |facts| (facts.place, facts.device) = (Fact::NotAsked, Fact::Absent));
+        let none = if condition.starts_with('!') { "deny:attribute_policy_forbids" } else { "allow" };
+        assert_eq!(told(&nothing), none, "{condition}");
+        with_secrets_permitted(&rules);
+    }
+}
+
+/// A policy whose scope is elsewhere is not asked, whatever it reads.
+fn with_secrets_permitted(rules: &Rules) {
+    let decision = asked(rules, "/secrets", |facts| {
+        facts.place = Fact::Unavailable(Unavailable::Stale);
+        with_identity(facts, |identity| identity.permissions = vec!["secrets:read".into()]);
+    });
+    assert_eq!(told(&decision), "allow");
+}
+
+#[test]
+fn a_permit_that_reads_a_place_that_cannot_be_looked_up_is_missed_only_where_nothing_else_permits() {
+    let rules = rules(
+        r#"@id("at-home") permit (principal, action, resource) when { context has country && context.country == "DE" };
+@id("auditors") permit (principal in Role::"auditor", action, resource);
+@id("closed") forbid (principal in Role::"guest", action, resource);
+@id("others") forbid (principal == User::"eve", action, resource)
+when { context has country && context.country == "KP" && principal has groups };"#,
+    );
+    let of = |path: &str, role: &str| {
+        asked(&rules, path, |facts| {
+            facts.place = Fact::Unavailable(Unavailable::NotReady);
+            with_identity(facts, |identity| identity.roles = vec![role.into()]);
+        })
+    };
+    assert_eq!(told(&of("/orders/7", "clerk")), "allow", "held by a role");
+    assert_eq!(of("/secrets", "auditor").grant, Some(Grant::Attribute("auditors".into())));
+    let open = of("/secrets", "clerk");
+    assert_eq!((told(&open).as_str(), open.rule), ("deny:location_unknown", Some("at-home".into())));
+    assert_eq!(told(&of("/secrets", "guest")), "deny:attribute_policy_forbids", "what is known answers first");
+}
+
+#[test]
+fn a_claim_that_cedar_has_no_word_for_refuses_where_a_policy_reads_it() {
+    let rules = rules(
+        r#"permit (principal, action, resource);
+@id("contractors") forbid (principal, action, resource == Resource::"secrets")
+when { principal has groups && principal.groups.contains("contractors") };"#,
+    );
+    let of = |path: &str, name: &str, claim: serde_json::Value| {
+        let decision = asked(&rules, path, |facts| {
+            with_identity(facts, |identity| {
+                identity.attributes.insert(name.into(), claim);
+            });
+        });
+        (told(&decision), decision.rule)
+    };
+    let failed = ("deny:attribute_policy_failed".to_owned(), Some("contractors".into()));
+    let allowed = ("allow".to_owned(), None);
+    for claim in [
+        json!(["contractors", null]),
+        json!(["contractors", 1.5]),
+        json!([["contractors"], {}]),
+        json!({ "contractors": true }),
+        json!(1.5),
+        json!(u64::MAX),
+    ] {
+        assert_eq!(of("/secrets", "groups", claim.clone()), failed, "{claim}");
+        assert_eq!(of("/orders/7", "groups", claim.clone()), allowed, "{claim}: nobody reads it of this resource");
+        assert_eq!(of("/secrets", "address", claim.clone()), allowed, "{claim}: nobody reads it");
+    }
+    assert_eq!(of("/secrets", "groups", json!(null)), allowed, "nothing is no group");
+    assert_eq!(of("/secrets", "groups", json!(["staff"])), allowed);
+    let forbidden = ("deny:attribute_policy_forbids".to_owned(), Some("contractors".into()));
+    assert_eq!(of("/secrets", "groups", json!(["contractors"])), forbidden);
+}
+
+#[test]
+fn a_public_resource_that_its_route_tightens_is_forbidden_like_any_other() {
+    let yaml = RULES
+        .replace("resources:", "resources:\n  - { id: pages, match: { paths: [\"/pages\"] }, access: public }")
+        + "policies: [{ id: calm, actions: [{ type: allow }] }]\n";
+    let cedar = r#"@id("not-eve") forbid (principal == User::"eve", action, resource);"#;
+    let files = [SourceFile::new("r/rules.yaml", yaml), SourceFile::new("r/cedar/access.cedar", cedar)];
+    let rules = load(&files, Options { risk_model: RiskModel::Fixed, ..Options::default() }).unwrap().rules;
+    let of = |subject: &str, extensions: &RouteExtensions| {
+        asked(&rules, "/pages", |facts| {
+            with_identity(facts, |identity| identity.subject = subject.into());
+            facts.device = Fact::Absent;
+            facts.request.extensions = extensions.clone();
+        })
+    };
+    assert_eq!(of("eve", &RouteExtensions::default()).grant, Some(Grant::Public));
+    for extensions in [
+        RouteExtensions { policy: Some("calm".into()), ..Default::default() },
+        RouteExtensions { min_trust_level: Some(TrustLevel::Low), ..Default::default() },
+        RouteExtensions { resource: Some("orders".into()), ..Default::default() },
+    ] {
+        assert_eq!(told(&of("eve", &extensions)), "deny:attribute_policy_forbids", "{extensions:?}");
+        let ada = of("ada", &extensions);
+        assert_eq!((told(&ada).as_str(), ada.grant), ("allow", Some(Grant::Authenticated)), "{extensions:?}");
+    }
+}
+
+#[test]
+fn a_cedar_file_that_no_section_reaches_is_refused() {
+    let forbid = "forbid (principal, action, resource);";
+    let beside = |rules: String, names: &[&str]| {
+        let cedar = names.iter().map(|name| SourceFile::new(*name, forbid));
+        let files: Vec<_> = [SourceFile::new("policies/rules.yaml", rules)].into_iter().chain(cedar).collect();
+        let found = load(&files, Options::default()).err().unwrap_or_default();
+        found.iter().map(|one| (one.at.source.name.to_string(), one.message.contains("reaches"))).collect::<Vec<_>>()
+    };
+    let told = |name: &str| vec![(name.to_owned(), true)];
+    assert_eq!(beside(RULES.to_owned(), &["policies/cedar/a.cedar"]), []);
+    assert_eq!(
+        beside(RULES.to_owned(), &["policies/cedar/a.cedar", "policies/extra.cedar"]),
+        told("policies/extra.cedar")
+    );
+    let without = RULES.replace("cedar: { policies: cedar/ }", "");
+    assert_eq!(beside(without.clone(), &["policies/cedar/a.cedar"]), told("policies/cedar/a.cedar"));
+    assert_eq!(beside(without, &[]), []);
 }

@@ -259,6 +259,26 @@ fn limits_on_sessions_hold_across_replicas() {
 }
 
 #[test]
+fn a_session_that_is_refused_ends_no_other_and_takes_no_place() {
+    for (excess, expected) in [("end_oldest", allowed()), ("refuse", (403, "too_many_sessions".to_owned()))] {
+        let stack = with_places(Builder::with_rules(RULES))
+            .set("/session", json!({"max_concurrent": 1, "on_excess": excess}))
+            .start();
+        let person = || Token::person("judy");
+        let (good, other) = (person().mint(), person().mint());
+        let stolen = person().claim("device_id", "laptop").mint();
+        let untrusted = (403, "device_untrusted".to_owned());
+        for _ in 0..2 {
+            assert_eq!(told(&stack, &stolen, HOME), untrusted);
+            assert_eq!(told(&stack, &good, HOME), allowed(), "{excess}");
+        }
+        assert_eq!(told(&stack, &other, HOME), expected, "{excess}");
+        let after = if excess == "refuse" { allowed() } else { ended() };
+        assert_eq!(told(&stack, &good, HOME), after, "{excess}");
+    }
+}
+
+#[test]
 fn a_session_that_cannot_be_known_is_503_and_a_warm_one_passes_for_a_moment() {
     let (redis, stacks) = replicas(1, "", |builder| builder.set("/revocation", json!({"max_staleness": "3s"})));
     let warm = Token::person("heidi").mint();

@@ -104,8 +104,7 @@ impl Compiler<'_> {
     /// Whether a policy reads a claim that the schema does not know. Of what type it is only tokens say, so the schema cannot be
     /// extended by it; and to the validator whoever asks for an unknown attribute asks in vain.
     fn asks_for_a_claim(&self, policy: Option<&Policy>, schema: &Schema) -> bool {
-        let mut reads = Reads::default();
-        policy.into_iter().for_each(|policy| reads.conditions(policy));
+        let reads = policy.map(Reads::of).unwrap_or_default();
         reads.principal.iter().any(|name| self.claims.contains(name) && !knows(schema, name))
     }
 

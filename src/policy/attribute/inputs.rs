@@ -6,7 +6,7 @@ use cedar_policy::{Policy, RestrictedExpression};
 use serde_json::Value as Json;
 
 use crate::{
-    domain::{AuthMethod, Identity, Method, Permission, SubjectKind},
+    domain::{AuthMethod, Identity, Method, Permission, SubjectKind, Unavailable},
     policy::model::Resource,
 };
 
@@ -28,16 +28,33 @@ pub struct Question<'a> {
     /// 0 to 100, rounded down.
     pub trust: i64,
     pub trust_level: &'static str,
-    pub device: &'static str,
+    /// Or why the device cannot be told; then nothing is told of it.
+    pub device: Result<&'static str, Unavailable>,
     pub device_managed: Option<bool>,
     pub device_compliant: Option<bool>,
     pub country: Option<&'a str>,
-    pub network: &'static str,
+    /// Or why the place cannot be told; then its country cannot either.
+    pub network: Result<&'static str, Unavailable>,
     pub encrypted: bool,
     pub signed: bool,
     pub justified: bool,
     /// 0 to 23, UTC.
     pub hour: i64,
+}
+
+/// A fact that policies read and that cannot be had just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untold {
+    Place(Unavailable),
+    Device(Unavailable),
+}
+
+/// Why a policy cannot be given what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// A claim of a shape that Cedar has no word for.
+    Claim,
+    Fact(Untold),
 }
 
 /// A value that a policy may read.
@@ -49,6 +66,7 @@ pub(super) enum Input<'a> {
     Address(IpAddr),
     Texts(Vec<&'a str>),
     Claim(&'a Json),
+    Untold(Untold),
 }
 
 impl<'a> Question<'a> {
@@ -61,7 +79,8 @@ impl<'a> Question<'a> {
             "multi_factor" => Input::Flag(self.multi_factor),
             "scopes" => Input::Texts(identity.scopes.iter().map(|scope| &**scope).collect()),
             "permissions" => Input::Texts(identity.permissions.iter().map(Permission::as_str).collect()),
-            claim => Input::Claim(identity.attributes.get(claim)?),
+            // Issuers write `null` for what somebody does not have.
+            claim => Input::Claim(identity.attributes.get(claim).filter(|value| !value.is_null())?),
         })
     }
 
@@ -84,17 +103,32 @@ impl<'a> Question<'a> {
             "risk_level" => Input::Text(self.risk_level),
             "trust" => Input::Whole(self.trust),
             "trust_level" => Input::Text(self.trust_level),
-            "device" => Input::Text(self.device),
-            "device_managed" => Input::Flag(self.device_managed?),
-            "device_compliant" => Input::Flag(self.device_compliant?),
-            "country" => Input::Text(self.country?),
-            "network" => Input::Text(self.network),
+            "device" | "device_managed" | "device_compliant" | "country" | "network" => return self.looked_up(name),
             "encrypted" => Input::Flag(self.encrypted),
             "signed" => Input::Flag(self.signed),
             "justified" => Input::Flag(self.justified),
             "hour" => Input::Whole(self.hour),
             _ => return None,
         })
+    }
+
+    /// What comes from a look-up: its failure is no absence.
+    fn looked_up(&self, name: &str) -> Option<Input<'a>> {
+        Some(match (name, self.device, self.network) {
+            ("country" | "network", _, Err(why)) => Input::Untold(Untold::Place(why)),
+            ("country", ..) => Input::Text(self.country?),
+            ("network", _, Ok(network)) => Input::Text(network),
+            (_, Err(why), _) => Input::Untold(Untold::Device(why)),
+            ("device_managed", ..) => Input::Flag(self.device_managed?),
+            ("device_compliant", ..) => Input::Flag(self.device_compliant?),
+            (_, Ok(device), _) => Input::Text(device),
+        })
+    }
+
+    /// What of all that is read cannot be given.
+    pub(super) fn lacking(&self, reads: &Reads) -> Option<Lacking> {
+        let claims = reads.principal.iter().filter_map(|name| self.principal(name));
+        claims.chain(reads.context.iter().filter_map(|name| self.context(name))).find_map(|input| input.lacking())
     }
 
     pub(super) const fn kind(&self) -> &'static str {
@@ -159,10 +193,20 @@ impl Input<'_> {
                 key.extend([7]);
                 write_text(&json.to_string(), key);
             }
+            Some(Self::Untold(Untold::Place(why))) => key.extend([8, *why as u8]),
+            Some(Self::Untold(Untold::Device(why))) => key.extend([9, *why as u8]),
         }
     }
 
-    /// As Cedar takes it; `None` for a claim of a shape that Cedar has no word for.
+    fn lacking(&self) -> Option<Lacking> {
+        match self {
+            Self::Claim(json) if claim(json).is_none() => Some(Lacking::Claim),
+            Self::Untold(fact) => Some(Lacking::Fact(*fact)),
+            _ => None,
+        }
+    }
+
+    /// As Cedar takes it. `None` where there is nothing to give: who reads it is not asked (see [`Question::lacking`]).
     pub(super) fn express(&self) -> Option<RestrictedExpression> {
         Some(match self {
             Self::Flag(flag) => RestrictedExpression::new_bool(*flag),
@@ -173,6 +217,7 @@ impl Input<'_> {
                 texts.iter().map(|text| RestrictedExpression::new_string((*text).to_owned())),
             ),
             Self::Claim(json) => claim(json)?,
+            Self::Untold(_) => return None,
         })
     }
 }
@@ -203,6 +248,12 @@ pub(super) struct Reads {
 }
 
 impl Reads {
+    pub(super) fn of(policy: &Policy) -> Self {
+        let mut reads = Self::default();
+        reads.conditions(policy);
+        reads
+    }
+
     /// Adds what the conditions of a policy read.
     pub(super) fn conditions(&mut self, policy: &Policy) {
         match policy.to_json() {

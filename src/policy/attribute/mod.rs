@@ -1,7 +1,9 @@
 //! Attribute policies in Cedar: validated against a schema when loaded, sliced by scope, remembered by what they read.
 //!
 //! A verdict is a pure function of exactly the inputs that the policies read, so it is remembered under those. A policy
-//! that fails to evaluate might have been a `forbid`: any error refuses.
+//! that fails to evaluate might have been a `forbid`: any error refuses. What a policy reads and cannot be given is no
+//! absence: a claim that Cedar has no word for is such an error, and a fact that cannot be looked up leaves open what the
+//! policy says.
 
 mod compile;
 mod inputs;
@@ -9,23 +11,26 @@ mod inputs;
 use std::{collections::HashSet, str::FromStr, sync::Arc};
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
-    Request, Response,
+    ActionConstraint, Authorizer, Context, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy,
+    PolicySet, Request, Response,
 };
 use moka::sync::Cache;
 use smallvec::SmallVec;
 
 pub use compile::SCHEMA;
 pub(super) use compile::Texts;
-pub use inputs::Question;
+pub use inputs::{Question, Untold};
 
-use self::inputs::{Input, Reads, express, write_text};
+use self::inputs::{Input, Lacking, Reads, express, write_text};
 use super::model::Options;
 use crate::{document::Diagnostic, domain::RuleId};
 
-/// How many verdicts, and how many slices, are remembered.
-const VERDICTS: u64 = 65_536;
-const SLICES: u64 = 4_096;
+/// How many octets of memory the verdicts, and the slices, take at most. Keys hold what callers send: paths, claims.
+const VERDICTS: u64 = 16 << 20;
+const SLICES: u64 = 32 << 20;
+/// What an entry takes besides its key, and each policy of a slice, about.
+const ENTRY: usize = 160;
+const POLICY: usize = 1024;
 
 /// What attribute policies say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +42,12 @@ pub enum AttributeVerdict {
     Forbid(RuleId),
     /// A policy failed to evaluate.
     Failed(RuleId),
+    /// It hangs on a fact that cannot be had. `forbid`: a policy that might forbid; without one, `permit` might.
+    Untold {
+        fact: Untold,
+        forbid: Option<RuleId>,
+        permit: Option<RuleId>,
+    },
 }
 
 /// Compiled attribute policies, with their memory.
@@ -72,7 +83,8 @@ impl AttributePolicies {
         let callers = given.iter().any(|uid| matches!(uid.type_name().basename(), "User" | "Service"));
         let more = actions.iter().filter(|action| !given.contains(&action.uid()));
         let base = entities.iter().chain(more).cloned().collect();
-        let (slices, verdicts) = (Cache::new(SLICES), Cache::new(VERDICTS));
+        let slices = bounded(SLICES, |slice: &Arc<PolicySet>| slice.num_of_policies().saturating_mul(POLICY));
+        let verdicts = bounded(VERDICTS, |_| 0);
         Ok(Self { policies, reads, base, callers, warnings, slices, verdicts })
     }
 
@@ -132,7 +144,16 @@ impl AttributePolicies {
                 slice
             }
         };
-        told(&Authorizer::new().is_authorized(&request, &slice, &entities))
+        let answer = |policies: &PolicySet| told(&Authorizer::new().is_authorized(&request, policies, &entities));
+        match question.lacking(&self.reads) {
+            None => answer(&slice),
+            Some(_) => {
+                // A slice holds what is said of other callers, too.
+                let own =
+                    slice.policies().filter(|policy| !matches!(fits(policy, &request, &entities), Some((false, _))));
+                without_lacking(question, own, answer).unwrap_or_else(failed)
+            }
+        }
     }
 
     /// The request and its entities; `None` where Cedar cannot take them.
@@ -167,35 +188,85 @@ impl AttributePolicies {
 
     /// The policies whose scope can match: the others never contribute and never fail.
     fn slice(&self, request: &Request, entities: &Entities) -> Option<PolicySet> {
-        let (principal, action, resource) = (request.principal()?, request.action()?, request.resource()?);
-        let within = |inner: &EntityUid, outer: &EntityUid| inner == outer || entities.is_ancestor_of(outer, inner);
-        let of = |is: &EntityTypeName, who: &EntityUid| who.type_name() == is;
         let matching = self.policies.iter().filter(|policy| {
-            use cedar_policy::{PrincipalConstraint as P, ResourceConstraint as R};
-            let who = match policy.principal_constraint() {
-                P::Any => true,
-                P::Eq(one) => one == *principal,
-                P::In(group) => within(principal, &group),
-                P::Is(kind) => of(&kind, principal),
-                P::IsIn(kind, group) => of(&kind, principal) && within(principal, &group),
-            };
-            let what = match policy.resource_constraint() {
-                R::Any => true,
-                R::Eq(one) => one == *resource,
-                R::In(group) => within(resource, &group),
-                R::Is(kind) => of(&kind, resource),
-                R::IsIn(kind, group) => of(&kind, resource) && within(resource, &group),
-            };
-            let how = match policy.action_constraint() {
-                ActionConstraint::Any => true,
-                ActionConstraint::Eq(one) => one == *action,
-                ActionConstraint::In(groups) => groups.iter().any(|group| within(action, group)),
-            };
+            let names_one = matches!(policy.principal_constraint(), cedar_policy::PrincipalConstraint::Eq(_));
             // INVARIANT: where a scope names one caller, the key holds who asks only in its second part.
-            (who || matches!(policy.principal_constraint(), P::Eq(_)) || self.callers) && what && how
+            fits(policy, request, entities).is_some_and(|(who, what)| (who || names_one || self.callers) && what)
         });
         PolicySet::from_policies(matching.cloned()).ok()
     }
+}
+
+/// Whether the scope of a policy fits who asks, and what for.
+fn fits(policy: &Policy, request: &Request, entities: &Entities) -> Option<(bool, bool)> {
+    use cedar_policy::{PrincipalConstraint as P, ResourceConstraint as R};
+    let (principal, action, resource) = (request.principal()?, request.action()?, request.resource()?);
+    let within = |inner: &EntityUid, outer: &EntityUid| inner == outer || entities.is_ancestor_of(outer, inner);
+    let of = |is: &EntityTypeName, who: &EntityUid| who.type_name() == is;
+    let who = match policy.principal_constraint() {
+        P::Any => true,
+        P::Eq(one) => one == *principal,
+        P::In(group) => within(principal, &group),
+        P::Is(kind) => of(&kind, principal),
+        P::IsIn(kind, group) => of(&kind, principal) && within(principal, &group),
+    };
+    let what = match policy.resource_constraint() {
+        R::Any => true,
+        R::Eq(one) => one == *resource,
+        R::In(group) => within(resource, &group),
+        R::Is(kind) => of(&kind, resource),
+        R::IsIn(kind, group) => of(&kind, resource) && within(resource, &group),
+    };
+    let how = match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(one) => one == *action,
+        ActionConstraint::In(groups) => groups.iter().any(|group| within(action, group)),
+    };
+    Some((who, what && how))
+}
+
+/// Where something that is read cannot be given: what the policies say that do not read it, and what the others might.
+fn without_lacking<'p>(
+    question: &Question<'_>,
+    policies: impl Iterator<Item = &'p Policy>,
+    answer: impl Fn(&PolicySet) -> AttributeVerdict,
+) -> Option<AttributeVerdict> {
+    let (mut rest, mut open) = (Vec::new(), Vec::new());
+    // By name, so that equal inputs name equal reasons.
+    let mut policies: Vec<_> = policies.map(|policy| (RuleId::from(policy.id().to_string()), policy)).collect();
+    policies.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+    for (id, policy) in policies {
+        match question.lacking(&Reads::of(policy)) {
+            None => rest.push(policy.clone()),
+            Some(Lacking::Claim) => return Some(AttributeVerdict::Failed(id)),
+            Some(Lacking::Fact(fact)) => open.push((policy.effect(), id, fact)),
+        }
+    }
+    let told = answer(&PolicySet::from_policies(rest).ok()?);
+    let first = |effect| open.iter().find(|(its, ..)| *its == effect).map(|(_, id, fact)| (id.clone(), *fact));
+    let (forbid, permit) = (first(Effect::Forbid), first(Effect::Permit));
+    Some(match (told, forbid, permit) {
+        (told @ (AttributeVerdict::Forbid(_) | AttributeVerdict::Failed(_)), ..)
+        | (told @ AttributeVerdict::Permit(_), None, _)
+        | (told, None, None) => told,
+        (AttributeVerdict::Permit(id), Some((forbid, fact)), _) => {
+            AttributeVerdict::Untold { fact, forbid: Some(forbid), permit: Some(id) }
+        }
+        (_, Some((forbid, fact)), permit) => {
+            AttributeVerdict::Untold { fact, forbid: Some(forbid), permit: permit.map(|(id, _)| id) }
+        }
+        (_, None, Some((id, fact))) => AttributeVerdict::Untold { fact, forbid: None, permit: Some(id) },
+    })
+}
+
+/// A memory of at most so many octets; `size`: those of a value.
+fn bounded<V: Clone + Send + Sync + 'static>(
+    octets: u64,
+    size: impl Fn(&V) -> usize + Send + Sync + 'static,
+) -> Cache<Box<[u8]>, V> {
+    let weigh = move |octets: usize, value: &V| octets.saturating_add(ENTRY).saturating_add(size(value));
+    let builder = Cache::<Box<[u8]>, V>::builder().max_capacity(octets);
+    builder.weigher(move |key, value| u32::try_from(weigh(key.len(), value)).unwrap_or(u32::MAX)).build()
 }
 
 /// Kind, roles, action and resource: what scopes are matched by.
@@ -224,4 +295,24 @@ fn told(response: &Response) -> AttributeVerdict {
 
 fn uid(kind: &str, id: &str) -> Option<EntityUid> {
     Some(EntityUid::from_type_name_and_id(EntityTypeName::from_str(kind).ok()?, EntityId::new(id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_bounded_by_octets_however_long_its_keys_are() {
+        let memory = bounded(1 << 20, |size: &usize| *size);
+        for number in 0..2_000_usize {
+            let mut key = vec![0; 8 << 10];
+            key.extend(number.to_be_bytes());
+            memory.insert(key.into_boxed_slice(), 0);
+        }
+        memory.run_pending_tasks();
+        assert!((1..=128).contains(&memory.entry_count()), "{}", memory.entry_count());
+        memory.insert(Box::from(&b"large"[..]), 2 << 20);
+        memory.run_pending_tasks();
+        assert!(memory.weighted_size() <= 1 << 20);
+    }
 }

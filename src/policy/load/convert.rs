@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::raw;
+use super::{places, raw};
 use crate::{
     document::{Problem, closest},
     domain::{DeviceProof, Method, NetworkKind, host::canonical_host, span::Span},
     policy::model::{
-        AllowedLocation, Conditions, Constraints, DeviceRequirement, Guard, PatchRequirement, Policy, RateLimit,
-        RateScope, Resource, Restrictions, SessionOutcome, SessionRule, SessionWhen, When,
+        Conditions, Constraints, DeviceRequirement, Guard, PatchRequirement, Policy, RateLimit, RateScope, Resource,
+        Restrictions, SessionOutcome, SessionRule, SessionWhen, When,
     },
 };
 
@@ -89,7 +89,11 @@ pub(super) fn guard(raw: &raw::Guard) -> Guard {
 
 pub(super) fn resource(raw: &raw::Resource, problems: &mut Vec<Problem>) -> Resource {
     let mut hosts = Vec::new();
-    for (i, host) in raw.matches.hosts.iter().enumerate() {
+    if raw.matches.hosts.stands_empty() {
+        let problem = Problem::error("match.hosts", "an empty list of hosts would stand for every host");
+        problems.push(problem.hint("leave `hosts` out for every host"));
+    }
+    for (i, host) in raw.matches.hosts.items().iter().enumerate() {
         match canonical_host(host) {
             // Everything after the name, or after the brackets of an address.
             Some(_) if host.rsplit(']').next().is_some_and(|rest| rest.contains(':')) => {
@@ -167,8 +171,9 @@ fn rate_scope(limit: &raw::RateLimit, scopes: &[String], path: &str, problems: &
 
 fn conditions(raw: &raw::Conditions, problems: &mut Vec<Problem>) -> Conditions {
     empty_lists(raw, problems);
-    let place =
-        |(i, raw): (usize, &raw::Location)| location(raw, problems, &format!("conditions.allowed_locations[{i}]"));
+    let place = |(i, raw): (usize, &raw::Location)| {
+        places::location(raw, problems, &format!("conditions.allowed_locations[{i}]"))
+    };
     let allowed_locations = raw.allowed_locations.items().iter().enumerate().map(place).collect();
     let mut device_requirements = Vec::new();
     for (i, one) in raw.device_requirements.items().iter().enumerate() {
@@ -236,60 +241,6 @@ fn single<'m>(
             None
         }
     }
-}
-
-fn location(raw: &raw::Location, problems: &mut Vec<Problem>, path: &str) -> AllowedLocation {
-    let all = |own: &Option<String>, more: &[String]| -> Vec<String> {
-        own.iter().chain(more).chain(&raw.value).chain(&raw.values).cloned().collect()
-    };
-    let (names, countries, cidrs) =
-        (all(&raw.name, &raw.names), all(&raw.country, &raw.countries), all(&raw.cidr, &raw.cidrs));
-    let given = |own: &Option<String>, more: &[String]| own.is_some() || !more.is_empty();
-    for (key, here, kind) in [
-        ("name", given(&raw.name, &raw.names), raw::LocationKind::KnownSecureLocation),
-        ("country", given(&raw.country, &raw.countries), raw::LocationKind::Country),
-        ("cidr", given(&raw.cidr, &raw.cidrs), raw::LocationKind::Cidr),
-    ] {
-        if here && raw.kind != kind {
-            problems.push(Problem::error(path, format!("`{key}` means nothing for a location of this type")));
-        }
-    }
-    match raw.kind {
-        raw::LocationKind::CorporateNetwork => AllowedLocation::CorporateNetwork,
-        raw::LocationKind::PrivateNetwork => AllowedLocation::PrivateNetwork,
-        raw::LocationKind::KnownSecureLocation => {
-            AllowedLocation::KnownSecureLocation(names.iter().map(|name| name.as_str().into()).collect())
-        }
-        raw::LocationKind::Country => AllowedLocation::Country(self::countries(&countries, problems, path)),
-        raw::LocationKind::Cidr => {
-            let parse = |text: &String| {
-                let net =
-                    text.parse().ok().or_else(|| text.parse().ok().map(|address: std::net::IpAddr| address.into()));
-                if net.is_none() {
-                    let message = format!("`{text}` is no network such as `10.0.0.0/8`");
-                    problems.push(Problem::error(path, message));
-                }
-                net
-            };
-            let nets: Vec<_> = cidrs.iter().filter_map(parse).collect();
-            if cidrs.is_empty() {
-                problems.push(Problem::error(path, "which networks? `cidr` is missing"));
-            }
-            AllowedLocation::Cidr(nets)
-        }
-    }
-}
-
-fn countries(codes: &[String], problems: &mut Vec<Problem>, path: &str) -> Vec<Arc<str>> {
-    if codes.is_empty() {
-        problems.push(Problem::error(path, "which countries? `countries` is missing").hint("`countries: [DE, FR]`"));
-    }
-    for code in codes {
-        if code.len() != 2 || !code.bytes().all(|c| c.is_ascii_alphabetic()) {
-            problems.push(Problem::error(path, format!("`{code}` is no country code such as `DE`")));
-        }
-    }
-    codes.iter().map(|code| code.to_ascii_uppercase().into()).collect()
 }
 
 fn requirement(key: &str, value: &Value) -> Result<DeviceRequirement, Problem> {

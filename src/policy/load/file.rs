@@ -39,6 +39,18 @@ impl SourceFile {
         Diagnostic::error(at, "", "the file is empty").hint("remove it, or say in a comment why it holds nothing")
     }
 
+    /// What to say of a file of Cedar that no `cedar:` reaches: what it forbids would be allowed without a word.
+    pub(super) fn unreached(&self) -> Option<Diagnostic> {
+        // One without a word has been told of.
+        if !self.is_cedar() || self.is_blank() {
+            return None;
+        }
+        let at = Mark::whole(Source::new(Arc::clone(&self.name), Arc::clone(&self.text)));
+        let message = "no `cedar:` section reaches this file: its policies would not count";
+        let hint = "let `cedar: { policies: … }` name it or its folder, or move it out of what `rules` lists";
+        Some(Diagnostic::error(at, "", message).hint(hint))
+    }
+
     /// Whether it is a file of rules. One that cannot be read counts: what it says must not be lost without a word.
     pub fn holds_rules(&self) -> bool {
         let of_cases = || {

@@ -5,6 +5,8 @@
 
 mod convert;
 mod file;
+mod gaps;
+mod places;
 mod raw;
 mod warnings;
 
@@ -70,7 +72,8 @@ struct Loader<'d> {
     guards_given: bool,
     /// The same of `sessions:`.
     sessions_given: bool,
-    cedar: Option<(raw::Cedar, Origin<'d>)>,
+    /// Such a section, be it one that cannot be read.
+    cedar: Option<(Option<raw::Cedar>, Origin<'d>)>,
 }
 
 impl<'d> Loader<'d> {
@@ -128,7 +131,12 @@ impl<'d> Loader<'d> {
     }
 
     fn read<T: DeserializeOwned>(&mut self, origin: &Origin<'_>) -> Option<T> {
-        origin.node.read_into(&origin.path, &mut self.problems)
+        let read = origin.node.read_into(&origin.path, &mut self.problems);
+        let mut gaps = gaps::of(origin.node, &origin.path);
+        gaps.retain(|gap| self.problems.iter().all(|known| known.path != gap.path));
+        let whole = gaps.is_empty();
+        self.problems.append(&mut gaps);
+        read.filter(|_| whole)
     }
 
     fn tell(&mut self, origin: &Origin<'_>, problems: Vec<Problem>) {
@@ -224,14 +232,18 @@ impl<'d> Loader<'d> {
         if let Some((_, before)) = &self.cedar {
             let message = format!("`cedar` is given in {} already", before.node.at);
             self.problems.push(Diagnostic::error(origin.node.at.clone(), "cedar", message));
-        } else if let Some(raw) = self.read::<raw::Cedar>(&origin) {
-            self.cedar = Some((raw, origin));
+        } else {
+            self.cedar = Some((self.read::<raw::Cedar>(&origin), origin));
         }
     }
 
     /// The attribute policies that `cedar:` names, where there is such a section.
     fn attributes(&mut self, files: &[SourceFile], options: &Options) -> Option<AttributePolicies> {
-        let (raw, origin) = self.cedar.take()?;
+        let Some((raw, origin)) = self.cedar.take() else {
+            self.problems.extend(files.iter().filter_map(SourceFile::unreached));
+            return None;
+        };
+        let raw = raw?;
         let base = origin.node.at.source.name.rsplit_once('/').map_or("", |(folder, _)| folder);
         let named = |name: &str| {
             let path = resolve(base, name);
@@ -242,7 +254,8 @@ impl<'d> Loader<'d> {
             let message = format!("`{name}` is not among the files that are read: `rules` must list it, or its folder");
             self.problems.push(origin.node.diagnose(&origin.path, Problem::error(key, message)));
         };
-        let policies: Vec<_> = files.iter().filter(named(&raw.policies)).filter(|file| file.is_cedar()).collect();
+        let (policies, others): (Vec<_>, Vec<_>) = files.iter().partition(named(&raw.policies));
+        let policies: Vec<_> = policies.into_iter().filter(|file| file.is_cedar()).collect();
         if policies.is_empty() {
             missing("policies", &raw.policies);
         }
@@ -255,6 +268,7 @@ impl<'d> Loader<'d> {
             file
         };
         let (schema, entities) = (one("schema", &raw.schema), one("entities", &raw.entities));
+        self.problems.extend(others.into_iter().filter_map(SourceFile::unreached));
         let texts = attribute::Texts { policies, schema, entities };
         AttributePolicies::compile(&texts, options).map_err(|found| self.problems.extend(found)).ok()
     }

@@ -114,7 +114,7 @@ pub(super) struct Resource {
 #[serde(deny_unknown_fields)]
 pub(super) struct Match {
     #[serde(default)]
-    pub(super) hosts: Vec<String>,
+    pub(super) hosts: Listed<String>,
     pub(super) paths: Vec<String>,
     pub(super) methods: Option<Vec<String>>,
 }
@@ -156,6 +156,10 @@ impl<T> Listed<T> {
         self.0.as_deref().unwrap_or_default()
     }
 
+    pub(super) const fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(super) fn stands_empty(&self) -> bool {
         self.0.as_ref().is_some_and(Vec::is_empty)
     }
@@ -181,16 +185,16 @@ pub(super) struct Location {
     pub(super) kind: LocationKind,
     pub(super) value: Option<String>,
     #[serde(default)]
-    pub(super) values: Vec<String>,
+    pub(super) values: Listed<String>,
     pub(super) name: Option<String>,
     #[serde(default)]
-    pub(super) names: Vec<String>,
+    pub(super) names: Listed<String>,
     pub(super) country: Option<String>,
     #[serde(default)]
-    pub(super) countries: Vec<String>,
+    pub(super) countries: Listed<String>,
     pub(super) cidr: Option<String>,
     #[serde(default)]
-    pub(super) cidrs: Vec<String>,
+    pub(super) cidrs: Listed<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
