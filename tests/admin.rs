@@ -207,8 +207,13 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
 }
 
 async fn start(tls: Option<ServerTlsConfig>) -> Server {
+    start_as_on(tls, IpAddr::from([127, 0, 0, 1])).await
+}
+
+/// As if the port were open on `listens`.
+async fn start_as_on(tls: Option<ServerTlsConfig>, listens: IpAddr) -> Server {
     let folder = tempfile::tempdir().unwrap();
-    let access = Access::new(&settings(&folder), Some(&Secret::new(ADMIN))).unwrap();
+    let access = Access::new(&settings(&folder), Some(&Secret::new(ADMIN)), listens).unwrap();
     let world = Arc::new(World::default());
     let administration = Administration {
         access,
@@ -263,6 +268,19 @@ async fn writes_need_a_token_and_reads_from_this_machine_do_not() {
     assert!(told[0].starts_with("local revoke jti:sha256:") && told[0].contains(" refused "), "{told:?}");
     assert!(told[1].starts_with("admin.token revoke jti:sha256:") && told[1].ends_with(" done stolen"), "{told:?}");
     assert!(!told.join("").contains("t1"), "a token's id is not for the records: {told:?}");
+}
+
+#[tokio::test]
+async fn where_others_reach_the_port_this_machine_reads_nothing_without_credentials() {
+    for (listens, reads) in
+        [("0.0.0.0", false), ("192.0.2.7", false), ("::", false), ("::1", true), ("127.0.0.9", true)]
+    {
+        let server = start_as_on(None, listens.parse().unwrap()).await;
+        let mut client = server.client().await;
+        let told = client.status(StatusRequest {}).await.map_err(|refused| refused.code());
+        assert_eq!(told.map(drop), if reads { Ok(()) } else { Err(Code::Unauthenticated) }, "{listens}");
+        client.status(with(READER, StatusRequest {})).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,8 @@ pub struct Access {
     tokens: Vec<Holder<[u8; 32]>>,
     clients: Vec<Holder<String>>,
     failures: DefaultDirectRateLimiter,
-    /// Whether somebody on this machine may read without credentials.
+    /// Whether somebody on this machine may read without credentials. Not where others reach the port: what a proxy on this
+    /// machine passes on for them (a sidecar, a tunnel) comes from here as well.
     local_reads: bool,
     counters: Arc<Counters>,
 }
@@ -66,12 +67,12 @@ pub(super) struct Actor {
 }
 
 impl Access {
-    /// `made` is the token of the first start, with role admin, if one was made.
+    /// `made` is the token of the first start, with role admin, if one was made; `listens`, where the port does.
     ///
     /// # Errors
     ///
     /// When a token's file cannot be read, or others may read it; in words.
-    pub fn new(settings: &Settings, made: Option<&Secret>) -> Result<Self, String> {
+    pub fn new(settings: &Settings, made: Option<&Secret>, listens: IpAddr) -> Result<Self, String> {
         let mut tokens = Vec::new();
         for token in &settings.tokens {
             let credential = match (&token.sha256, &token.file) {
@@ -104,15 +105,9 @@ impl Access {
             tokens,
             clients,
             failures: RateLimiter::direct(Quota::per_minute(FAILURES_PER_MINUTE)),
-            local_reads: true,
+            local_reads: listens.to_canonical().is_loopback(),
             counters: Arc::default(),
         })
-    }
-
-    /// Asks for credentials also from this machine, and also to read.
-    #[must_use]
-    pub fn without_local_reads(self) -> Self {
-        Self { local_reads: false, ..self }
     }
 
     pub const fn counters(&self) -> &Arc<Counters> {

@@ -5,7 +5,8 @@ use std::{fmt, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Who may administer. Reads from this machine need nothing; every write needs a token or a client certificate.
+/// Who may administer. Every write needs a token or a client certificate. So does every read where `listen.admin` is not
+/// loopback; on loopback, reads from this machine need nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {

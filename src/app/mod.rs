@@ -297,7 +297,8 @@ impl Parts {
         stop: &CancellationToken,
     ) -> Result<Arc<Administration>, Error> {
         let made = if config.admin.tokens.is_empty() { Some(made_token(config)?) } else { None };
-        let access = Access::new(&config.admin, made.as_ref()).map_err(Error::Access)?;
+        let listens = config.listen.admin.ip();
+        let access = Access::new(&config.admin, made.as_ref(), listens).map_err(Error::Access)?;
         let Pipeline { clock, revocations, devices, auditor, .. } = &*self.pipeline;
         let news = NewsDesk { teller: self.teller.clone(), clock: clock.clone() };
         Ok(Arc::new(Administration {

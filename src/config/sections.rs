@@ -20,7 +20,7 @@ pub struct Listen {
     pub authz: Address,
     /// TLS for `authz`. Without it, keep the port reachable by Envoy alone.
     pub authz_tls: Option<Tls>,
-    /// The admin API (gRPC). Off loopback it needs `admin_tls` with `client_ca`, or `admin.tokens`.
+    /// The admin API (gRPC). Off loopback it needs `admin_tls` with `client_ca`, or `admin.tokens`, and every call credentials.
     #[serde(deserialize_with = "socket_address")]
     pub admin: SocketAddr,
     /// TLS for `admin`.
