@@ -29,12 +29,14 @@ async fn when_commands_go_over_another_connection_the_feed_begins_anew() {
     let replica = Replica::live(&server.url()).await;
     let mut feed = replica.store.feed();
     let mut epoch = async || {
-        loop {
-            match timeout(10 * SECOND, feed.recv()).await.unwrap().unwrap() {
-                FeedEvent::Connected { epoch, .. } => return epoch,
-                _ => continue,
+        let connected = async {
+            loop {
+                if let Some(FeedEvent::Connected { epoch, .. }) = feed.recv().await {
+                    return epoch;
+                }
             }
-        }
+        };
+        timeout(10 * SECOND, connected).await.expect("a new connection of the feed")
     };
     let before = epoch().await;
     let clients = server.cli(&["CLIENT", "LIST"]);
