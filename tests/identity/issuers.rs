@@ -75,7 +75,7 @@ async fn what_the_page_about_issuers_shows_is_read_as_it_says() {
     for ((identity, token), (kind, roles, strong, id)) in read.iter().zip(expected) {
         let told = format!("{identity:#?}");
         assert_eq!(identity.kind, kind, "{told}");
-        assert!(identity.roles.iter().map(|role| role.as_str()).eq(roles.iter().copied()), "{told}");
+        assert!(identity.roles.iter().map(countersign::domain::Role::as_str).eq(roles.iter().copied()), "{told}");
         assert_eq!(identity.methods.is_multi_factor(), strong, "{told}");
         let hash = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes()));
         assert_eq!(identity.token_id.as_str(), if id.is_empty() { &hash } else { id }, "{told}");
