@@ -35,6 +35,10 @@ use super::{connection::Socket, others, places::Place, service::Checks};
 /// Streams on one connection; Envoy opens another connection when it needs more.
 const MAX_STREAMS: u32 = 2048;
 
+/// Calls that were given up before anybody looked at them, and still wait to be forgotten. Envoy asks for all its clients over one
+/// connection and gives up a call whose client has gone: with h2's own 20, one client that leaves often ends it for all.
+const MAX_GIVEN_UP: usize = MAX_STREAMS as usize;
+
 /// Octets of HPACK-decoded headers of one call.
 const MAX_HEADER_LIST: u32 = 32 * 1024;
 
@@ -57,6 +61,18 @@ type Call = (Request<RecvStream>, SendResponse<Bytes>);
 type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a connection may ask for.
+fn http2() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_GIVEN_UP)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW);
+    builder
+}
 
 /// Polls a call once, and makes a task of one that has to wait.
 ///
@@ -130,13 +146,7 @@ impl Door {
 
     async fn connection(self, socket: Socket, goaway: CancellationToken) -> Result<(), Error> {
         let stream = socket.connect().await?;
-        let handshake = Builder::new()
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADER_LIST)
-            .initial_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .handshake(stream);
-        let mut connection = timeout(PREFACE, handshake).await??;
+        let mut connection = timeout(PREFACE, http2().handshake(stream)).await??;
         let mut silent = pin!(fallen_silent(connection.ping_pong(), KEEPALIVE).fuse());
         let mut leaving = pin!(goaway.cancelled().fuse());
         let mut calls = VecDeque::new();
@@ -224,6 +234,28 @@ mod tests {
             () = fallen_silent(pings, keepalive) => true,
             _ = connection.accept() => false,
         }
+    }
+
+    #[tokio::test]
+    async fn calls_that_are_given_up_end_nobody_elses() {
+        let (near, far) = duplex(1 << 20);
+        let (mut requests, connection) = h2::client::handshake(far).await.unwrap();
+        tokio::spawn(connection);
+        let ask = || http::Request::post("http://localhost").body(()).unwrap();
+        let mut serving = http2().handshake::<_, Bytes>(near).await.unwrap();
+        // All of them are there, and taken back, before the first is looked at.
+        for _ in 0..500 {
+            requests = requests.ready().await.unwrap();
+            drop(requests.send_request(ask(), false).unwrap());
+            tokio::task::yield_now().await;
+        }
+        let (answer, _) = requests.ready().await.unwrap().send_request(ask(), true).unwrap();
+        tokio::spawn(async move {
+            while let Some(Ok((_, mut respond))) = serving.accept().await {
+                let _ = respond.send_response(http::Response::new(()), true);
+            }
+        });
+        assert_eq!(answer.await.unwrap().status(), 200);
     }
 
     #[tokio::test]
