@@ -15,6 +15,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign::{
     assertion::{Algorithm, Assertions, Settings, Subject, TYPE},
+    clock::Clock,
     domain::{
         AuthMethod, AuthMethods, DeviceId, Identity, PolicyId, RiskLevel, Secret, SessionId, SubjectKind, TrustLevel,
         UnixTime,
@@ -22,6 +23,8 @@ use countersign::{
     policy::Restrictions,
 };
 use serde_json::Value;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use self::store::Shelf;
 
@@ -230,6 +233,87 @@ async fn a_store_that_is_away_or_emptied_does_not_stop_signing() {
 }
 
 #[tokio::test]
+async fn keys_are_had_soon_after_the_store_is_and_readiness_waits_for_them() {
+    // Shorter than the pause between two looks at keys that are there.
+    let soon = |so: Box<dyn Fn() -> bool>| async move {
+        let tries = async {
+            while !so() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_millis(4500), tries).await.expect("soon")
+    };
+    let (store, cancel) = (Arc::<Shelf>::default(), CancellationToken::new());
+    store.away.store(true, Ordering::Relaxed);
+    let assertions = Assertions::new(Settings::default(), Arc::clone(&store) as _).unwrap();
+    let watching = assertions.watch(Clock::manual(NOW), cancel.clone());
+    let watched = Arc::clone(&assertions);
+    soon(Box::new(move || watched.counters().refresh_failures.get() > 4)).await;
+    assert!(assertions.not_ready().is_some(), "however often nobody answers");
+    store.away.store(false, Ordering::Relaxed);
+    let watched = Arc::clone(&assertions);
+    soon(Box::new(move || watched.not_ready().is_none())).await;
+    assert_eq!(kids(&assertions).len(), 2);
+    cancel.cancel();
+    watching.await.unwrap();
+
+    store.away.store(true, Ordering::Relaxed);
+    assert!(assertions.refresh(NOW).await && assertions.not_ready().is_none(), "it does not follow the store");
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_keys_does_not_keep_a_replica_from_being_ready() {
+    let store = Arc::<Shelf>::default();
+    store.full.store(true, Ordering::Relaxed);
+    let newcomer = Assertions::new(Settings::default(), Arc::clone(&store) as _).unwrap();
+    assert!(!newcomer.refresh(NOW).await && newcomer.not_ready().is_some());
+    for _ in 0..3 {
+        newcomer.refresh(NOW).await;
+    }
+    assert_eq!(newcomer.not_ready(), None);
+
+    // Where this period's key is there, it is signed with, though the next cannot be made.
+    store.full.store(false, Ordering::Relaxed);
+    replica(&store, Settings::default()).await;
+    store.full.store(true, Ordering::Relaxed);
+    let tomorrow = NOW.plus(Settings::default().rotation.get());
+    let newcomer = Assertions::new(Settings::default(), store).unwrap();
+    assert!(newcomer.refresh(tomorrow).await && newcomer.not_ready().is_none());
+    assert_eq!(newcomer.counters().refresh_failures.get(), 1);
+    let off = Settings { enabled: false, ..Settings::default() };
+    assert_eq!(Assertions::new(off, Arc::<Shelf>::default()).unwrap().not_ready(), None);
+}
+
+#[tokio::test]
+async fn after_a_store_was_emptied_every_replica_publishes_what_each_has_signed() {
+    for secret in [None, Some(Secret::new("s".repeat(32)))] {
+        let settings = Settings { secret, ..Settings::default() };
+        let store = Arc::<Shelf>::default();
+        let (old, idle) = (replica(&store, settings.clone()).await, replica(&store, settings.clone()).await);
+        let before = old.assertion(&subject("a"), NOW).unwrap();
+        store.values.lock().unwrap().clear();
+        // One that knows none of the keys is quicker than those that do.
+        let restarted = replica(&store, settings.clone()).await;
+        let after = restarted.assertion(&subject("b"), NOW).unwrap();
+        for replica in [&old, &idle, &restarted, &old] {
+            assert!(replica.refresh(NOW).await);
+        }
+        let newcomer = replica(&store, settings.clone()).await;
+        for replica in [&old, &idle, &restarted, &newcomer] {
+            let published = replica.jwks();
+            assert!(verify(&before, &published).is_some() && verify(&after, &published).is_some());
+            assert_eq!(kids(replica), kids(&old));
+        }
+        let (one, two) = (old.assertion(&subject("c"), NOW).unwrap(), newcomer.assertion(&subject("c"), NOW).unwrap());
+        assert_eq!(one.split('.').next(), two.split('.').next(), "all sign with the one that won");
+        // Emptied once more, all of it comes back.
+        store.values.lock().unwrap().clear();
+        assert!(old.refresh(NOW).await && kids(&old) == kids(&newcomer));
+        assert_eq!(kids(&*replica(&store, settings).await), kids(&old));
+    }
+}
+
+#[tokio::test]
 async fn a_key_planted_in_the_store_is_not_taken_where_there_is_a_secret() {
     let store = Arc::<Shelf>::default();
     let planted = replica(&store, Settings::default()).await;
@@ -292,6 +376,31 @@ async fn while_a_secret_changes_all_replicas_that_know_both_use_the_same_keys() 
         assert!(verify(&token, &ready.jwks()).is_some() && verify(&token, &later.jwks()).is_some());
         assert!(kids(ready) == kids(new) && kids(later) == kids(new));
     }
+}
+
+#[tokio::test]
+async fn a_secret_that_was_changed_outright_changes_in_steps_afterwards() {
+    let secret = |letter: &str| Secret::new(letter.repeat(32));
+    let with = |own: &str, other: &str| Settings {
+        secret: Some(secret(own)),
+        other_secrets: vec![secret(other)],
+        ..Settings::default()
+    };
+    for first in [None, Some(secret("z"))] {
+        let store = Arc::<Shelf>::default();
+        replica(&store, Settings { secret: first, ..Settings::default() }).await;
+        let outright = replica(&store, Settings { secret: Some(secret("a")), ..Settings::default() }).await;
+        let old = replica(&store, with("a", "b")).await;
+        let new = replica(&store, with("b", "a")).await;
+        assert_eq!((kids(&outright), kids(&old)), (kids(&new), kids(&new)));
+    }
+    // Both secrets had keys of their own: whoever knows both publishes both.
+    let store = Arc::<Shelf>::default();
+    for settings in [None, Some(secret("a")), Some(secret("b"))] {
+        replica(&store, Settings { secret: settings, ..Settings::default() }).await;
+    }
+    let (old, new) = (replica(&store, with("a", "b")).await, replica(&store, with("b", "a")).await);
+    assert!(kids(&old).len() == 4 && kids(&old) == kids(&new));
 }
 
 /// Prints what signing and reusing cost: `cargo test --release --test assertion -- --ignored --nocapture`.

@@ -234,10 +234,11 @@ pub(super) struct InstancePort {
 #[async_trait]
 impl ports::Instance for InstancePort {
     async fn status(&self) -> StatusResponse {
-        let Pipeline { clock, authenticator, revocations, rules, counters, .. } = &*self.pipeline;
+        let Pipeline { clock, authenticator, revocations, assertions, rules, counters, .. } = &*self.pipeline;
         let rules = rules.load();
         let no_keys = (!authenticator.ready()).then_some("the keys of an issuer have not been had yet");
-        let not_ready: Vec<String> = no_keys.into_iter().chain(revocations.not_ready()).map(str::to_owned).collect();
+        let missing = no_keys.into_iter().chain(revocations.not_ready()).chain(assertions.not_ready());
+        let not_ready: Vec<String> = missing.map(str::to_owned).collect();
         StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: Some(timestamp(clock.now())),

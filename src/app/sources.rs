@@ -43,6 +43,11 @@ pub(super) fn sources(
         "store",
         Box::new(move || parts.revocations.not_ready().map_or(Ok(()), |missing| Err(missing.to_owned()))),
     ));
+    let parts = Arc::clone(pipeline);
+    sources.ready.push((
+        "assertion",
+        Box::new(move || parts.assertions.not_ready().map_or(Ok(()), |missing| Err(missing.to_owned()))),
+    ));
 
     let parts = Arc::clone(pipeline);
     sources.keys = Some(Box::new(move || parts.assertions.jwks()));
@@ -54,7 +59,10 @@ pub(super) fn sources(
 /// Resolves when all that readiness asks for has been had once. Health over gRPC stays with that: a replica that Envoy looks
 /// away from for what all of them lack answers nobody.
 pub(super) async fn ready(pipeline: &Pipeline) {
-    while !pipeline.authenticator.ready() || pipeline.revocations.not_ready().is_some() {
+    while !pipeline.authenticator.ready()
+        || pipeline.revocations.not_ready().is_some()
+        || pipeline.assertions.not_ready().is_some()
+    {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

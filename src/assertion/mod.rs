@@ -10,7 +10,7 @@ mod settings;
 mod shared;
 mod vault;
 
-use std::{collections::HashMap, fmt, hash, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, hash, sync::Arc};
 
 use quick_cache::sync::Cache;
 use serde::Serialize;
@@ -33,9 +33,6 @@ use crate::{
 
 /// The header parameter `typ` of an assertion. Upstreams must demand it.
 pub const TYPE: &str = "countersign-assertion+jwt";
-
-/// How often keys are looked after; a tenth of that until there are any.
-const REFRESH: Duration = Duration::from_secs(60);
 
 /// Signs assertions with the keys that all replicas share.
 pub struct Assertions {
@@ -102,6 +99,14 @@ pub struct Counters {
     pub refresh_failures: Counter,
 }
 
+impl Counters {
+    fn refreshed(&self, refreshed: bool) {
+        if !refreshed {
+            self.refresh_failures.increment();
+        }
+    }
+}
+
 /// The claims. Lists are left out where they are empty.
 #[derive(Serialize)]
 struct Claims<'a> {
@@ -155,27 +160,26 @@ impl Assertions {
     pub fn watch(self: &Arc<Self>, clock: Clock, cancel: CancellationToken) -> JoinHandle<()> {
         let assertions = Arc::clone(self);
         tokio::spawn(async move {
-            loop {
-                let ready = assertions.refresh(clock.now()).await;
-                let pause = if ready { REFRESH } else { REFRESH / 10 };
-                if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                    return;
-                }
-            }
+            let told = |refreshed| assertions.counters.refreshed(refreshed);
+            assertions.keys.keep(&clock, &cancel, told).await;
         })
     }
 
     /// Obtains this period's key and the next. Says whether there is one to sign with.
     pub async fn refresh(&self, now: UnixTime) -> bool {
-        if !self.keys.refresh(now).await {
-            self.counters.refresh_failures.increment();
-        }
+        self.counters.refreshed(self.keys.refresh(now).await);
         self.is_ready(now)
     }
 
     /// Whether there is a key to sign with.
     pub fn is_ready(&self, now: UnixTime) -> bool {
         self.keys.is_ready(now)
+    }
+
+    /// What a start has to wait for; `None`: nothing. Once that is so it stays so.
+    pub fn not_ready(&self) -> Option<&'static str> {
+        let waits = self.settings.enabled && !self.keys.is_settled();
+        waits.then_some("the keys that assertions are signed with have not been had yet")
     }
 
     /// Whether upstreams get assertions at all.

@@ -20,7 +20,8 @@ pub(super) struct Vault {
     own: Lock,
     /// What is opened besides. Nothing is closed with it.
     others: Vec<Lock>,
-    mark: String,
+    /// Of ours, then of the others.
+    marks: Vec<String>,
 }
 
 /// `None`: there is no secret.
@@ -38,11 +39,14 @@ impl Vault {
     /// `others`: what is opened besides, an empty one for keys in clear.
     pub(super) fn new(secret: Option<&Secret>, others: &[Secret]) -> Result<Self, Unspecified> {
         let others = others.iter().map(|other| Some(other).filter(|other| !other.expose().is_empty()));
-        let mark = match secret {
-            None => "clear".to_owned(),
-            Some(secret) => hex::encode(&derived(secret, MARK)?[..8]),
-        };
-        Ok(Self { own: Lock::new(secret)?, others: others.map(Lock::new).collect::<Result<_, _>>()?, mark })
+        let mut marks = Vec::new();
+        for secret in std::iter::once(secret).chain(others.clone()) {
+            let mark = mark(secret)?;
+            if !marks.contains(&mark) {
+                marks.push(mark);
+            }
+        }
+        Ok(Self { own: Lock::new(secret)?, others: others.map(Lock::new).collect::<Result<_, _>>()?, marks })
     }
 
     /// The value for the store. `name` is its key there: a sealed value opens under that name only.
@@ -57,10 +61,17 @@ impl Vault {
         std::iter::once(&self.own).chain(&self.others).find_map(|lock| lock.open(name, value))
     }
 
-    /// Says which secret is ours, and nothing of it.
-    pub(super) fn mark(&self) -> &str {
-        &self.mark
+    /// Say which secrets are known here, ours first, and nothing of them.
+    pub(super) fn marks(&self) -> impl Iterator<Item = &str> {
+        self.marks.iter().map(String::as_str)
     }
+}
+
+fn mark(secret: Option<&Secret>) -> Result<String, Unspecified> {
+    Ok(match secret {
+        None => "clear".to_owned(),
+        Some(secret) => hex::encode(&derived(secret, MARK)?[..8]),
+    })
 }
 
 fn derived(secret: &Secret, context: &[u8]) -> Result<Zeroizing<[u8; 32]>, Unspecified> {
@@ -120,11 +131,13 @@ mod tests {
         assert!(none.open("k:1", &clear).is_some());
         assert!(ours.open("k:1", &clear).is_none(), "a planted key must not be taken");
         assert!(ours.open("k:1", b"nonsense").is_none());
-        assert!(ours.mark() != other.mark() && none.mark() == "clear" && ours.mark().len() == 16);
+        let (mark, marks) = (|vault: &Vault| vault.marks[0].clone(), |vault: &Vault| vault.marks.clone());
+        assert!(mark(&ours) != mark(&other) && marks(&none) == ["clear"] && mark(&ours).len() == 16);
 
         let both = Vault::new(Some(&Secret::new("b".repeat(32))), &[Secret::new("a".repeat(32))]).unwrap();
         assert!(both.open("k:1", &sealed).is_some() && both.open("k:2", &sealed).is_none());
         assert!(both.open("k:1", &clear).is_none());
+        assert_eq!(marks(&both), [mark(&other), mark(&ours)]);
         assert!(ours.open("k:1", &both.close("k:1", b"private").unwrap()).is_none(), "closed with its own");
         let first = Vault::new(Some(&Secret::new("b".repeat(32))), &[Secret::new("")]).unwrap();
         assert!(first.open("k:1", &clear).is_some());

@@ -118,7 +118,8 @@ pub const CENSUS_TURN: &str = "cs:device-census:turn";
 pub const CENSUS: &str = "cs:device-census:result";
 
 /// `cs:assertion-key:<algorithm>:<period>`: the key that all replicas sign with in one period: assertions, and with RS256
-/// security events. Where a secret that is not known here sealed it, ours stands at `…:<which secret>`.
+/// security events. Where a secret that is not known here sealed it, ours stands at `…:<which secret>`; a key that
+/// another replaced in an emptied store, at `…:<which secret>:replaced`.
 pub fn assertion_key(algorithm: &str, period: u64) -> String {
     format!("cs:assertion-key:{algorithm}:{period}")
 }

@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 pub(crate) struct Shelf {
     pub(crate) values: Mutex<HashMap<String, Vec<u8>>>,
     pub(crate) away: AtomicBool,
+    /// Nothing is written.
+    pub(crate) full: AtomicBool,
 }
 
 impl Shelf {
@@ -44,6 +46,9 @@ impl Store for Shelf {
 
     async fn create(&self, key: &str, value: &[u8], _: Option<Duration>) -> Result<bool, StoreError> {
         self.reach()?;
+        if self.full.load(Ordering::Relaxed) {
+            return Err(StoreError::new(StoreErrorKind::Refused, "out of memory"));
+        }
         let mut values = self.values.lock().unwrap();
         let free = !values.contains_key(key);
         values.entry(key.to_owned()).or_insert_with(|| value.to_vec());

@@ -288,6 +288,25 @@ fn with_redis_gone_steady_traffic_goes_on_for_a_while_however_long_ago_its_sessi
 }
 
 #[test]
+fn with_redis_late_it_is_ready_with_its_signing_keys_and_not_before() {
+    let port = ports::free();
+    let builder = Builder::new().set("/store/url", format!("redis://127.0.0.1:{port}/0"));
+    let folder = builder.folder().to_owned();
+    let stack = builder.start_unready();
+    eventually("it answers, not ready", || (stack.countersign.ready()? == 503).then_some(()));
+    let missing = stack.countersign.get("/readyz").body;
+    assert!(missing.contains("assertion"), "{missing}");
+
+    let _redis = Redis::run(&folder, port);
+    stack.countersign.wait_ready();
+    let published: serde_json::Value = stack.countersign.get("/.well-known/jwks.json").json();
+    assert_eq!(published["keys"].as_array().map(Vec::len), Some(2), "{published}");
+    let answer = hello(&stack, &Token::person("alice").mint());
+    let upstream = answer.upstream().expect("allowed");
+    assert!(!upstream.header("x-zt-assertion").is_empty(), "{answer:?}");
+}
+
+#[test]
 fn with_redis_gone_nothing_unchecked_is_allowed_and_all_is_well_when_it_returns() {
     let (mut redis, stack) = start();
     let token = Token::person("leo");

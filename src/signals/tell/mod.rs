@@ -10,7 +10,7 @@ mod outbox;
 mod sender;
 mod settings;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{Json, Router, routing::get};
 use serde_json::{Value, json};
@@ -38,9 +38,6 @@ use crate::{
 
 /// The header parameter `typ` of a security event token.
 pub const TYPE: &str = "secevent+jwt";
-
-/// How often keys are looked after; a tenth of that until there are any.
-const REFRESH: Duration = Duration::from_secs(60);
 
 /// What telling is made of.
 #[derive(Debug)]
@@ -111,16 +108,13 @@ impl Teller {
     }
 
     async fn look_after_keys(self: Arc<Self>, cancel: CancellationToken) {
-        loop {
-            let refreshed = self.keys.refresh(self.clock.now()).await;
-            if refreshed {
+        let mut there = false;
+        let told = |refreshed| {
+            if refreshed && !std::mem::replace(&mut there, true) {
                 self.receivers.iter().for_each(|receiver| receiver.wake.notify_one());
             }
-            let pause = if refreshed { REFRESH } else { REFRESH / 10 };
-            if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return;
-            }
-        }
+        };
+        self.keys.keep(&self.clock, &cancel, told).await;
     }
 
     /// Queues news for whoever is to hear of it; durable when this returns. What cannot be queued is counted and said in the
