@@ -463,6 +463,10 @@ fn a_provider_logs_a_session_or_a_user_out() {
         assert_eq!((answer.status, answer.header("cache-control")), (400, Some("no-store")), "{name}: {answer:?}");
         assert_eq!(hello(&stack, &mine).status, 200, "{name} changed something");
     }
+    for name in ["exp", "nbf"] {
+        let why = logout(&of(&mine).claim(name, "tomorrow")).json()["error_description"].clone();
+        assert_eq!(why, format!("`{name}` is not a time"));
+    }
     let answer = logout(&of(&mine));
     assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")), "{answer:?}");
     assert_refused(&hello(&stack, &mine), 401, "session_revoked");
