@@ -107,10 +107,20 @@ fn configuration(file: &Path, findings: &mut Findings) -> Option<Config> {
         Ok((loaded, _)) => {
             let count = warnings.len() + loaded.warnings.len();
             let first = warnings.iter().chain(&loaded.warnings).next().map(ToString::to_string).unwrap_or_default();
-            findings.say(Mark::Warning, "configuration", format!("{}, such as {first}", several(count as u64, "warning")), &hint);
+            findings.say(
+                Mark::Warning,
+                "configuration",
+                format!("{}, such as {first}", several(count as u64, "warning")),
+                &hint,
+            );
         }
         Err(problems) => {
-            findings.say(Mark::Bad, "rules", format!("{}: a restart would fail", several(problems.len() as u64, "problem")), &hint);
+            findings.say(
+                Mark::Bad,
+                "rules",
+                format!("{}: a restart would fail", several(problems.len() as u64, "problem")),
+                &hint,
+            );
         }
     }
     Some(config)
