@@ -81,12 +81,17 @@ impl Doctor {
     }
 }
 
+/// "1 warning", "2 warnings".
+fn several(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 fn configuration(file: &Path, findings: &mut Findings) -> Option<Config> {
     let hint = format!("countersign check-config --config {}", file.display());
     let (config, warnings) = match config::load(file, &environment()) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            findings.say(Mark::Bad, "configuration", format!("{} problems", problems.len()), &hint);
+            findings.say(Mark::Bad, "configuration", several(problems.len() as u64, "problem"), &hint);
             return None;
         }
     };
@@ -102,10 +107,20 @@ fn configuration(file: &Path, findings: &mut Findings) -> Option<Config> {
         Ok((loaded, _)) => {
             let count = warnings.len() + loaded.warnings.len();
             let first = warnings.iter().chain(&loaded.warnings).next().map(ToString::to_string).unwrap_or_default();
-            findings.say(Mark::Warning, "configuration", format!("{count} warnings, such as {first}"), &hint);
+            findings.say(
+                Mark::Warning,
+                "configuration",
+                format!("{}, such as {first}", several(count as u64, "warning")),
+                &hint,
+            );
         }
         Err(problems) => {
-            findings.say(Mark::Bad, "rules", format!("{} problems: a restart would fail", problems.len()), &hint);
+            findings.say(
+                Mark::Bad,
+                "rules",
+                format!("{}: a restart would fail", several(problems.len() as u64, "problem")),
+                &hint,
+            );
         }
     }
     Some(config)
@@ -208,7 +223,7 @@ fn status(status: &StatusResponse, findings: &mut Findings) {
     rules(status, findings);
     feed(status, findings);
     for set in &status.key_sets {
-        let detail = format!("{}: {} keys", set.issuer, set.keys);
+        let detail = format!("{}: {}", set.issuer, several(set.keys.into(), "key"));
         if set.error.is_empty() && set.keys > 0 {
             findings.good("keys", detail);
         } else {
@@ -256,7 +271,7 @@ fn rules(status: &StatusResponse, findings: &mut Findings) {
 
 fn feed(status: &StatusResponse, findings: &mut Findings) {
     let Some(feed) = &status.feed else { return };
-    let detail = format!("{}, {} revocations known", feed.state, feed.revocations);
+    let detail = format!("{}, {} known", feed.state, several(feed.revocations, "revocation"));
     match feed.state.as_str() {
         "live" => findings.good("feed", detail),
         "scanning" => findings.say(Mark::Warning, "feed", detail, "wait: until it is live, each check asks the store"),
@@ -284,5 +299,14 @@ fn envoy(status: &StatusResponse, findings: &mut Findings) {
             findings.say(Mark::Warning, "Envoy", detail, "is traffic still routed here?");
         }
         _ => findings.good("Envoy", format!("{total} questions ({})", verdicts.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn one_is_told_as_one() {
+        let told = [0, 1, 2].map(|count| super::several(count, "warning"));
+        assert_eq!(told, ["0 warnings", "1 warning", "2 warnings"]);
     }
 }

@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::OnceLock, time::Duration};
 use url::{Url, form_urlencoded::byte_serialize};
 
 /// Largest document that is read.
-const MAX_BODY: usize = 1024 * 1024;
+pub const MAX_BODY: usize = 1024 * 1024;
 
 /// Why a document could not be had. Worded for a log line.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ impl Fetcher {
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let status = response.status().as_u16();
-        Ok(Answer { status, retry_after, body: bounded(&mut response).await? })
+        Ok(Answer { status, retry_after, body: bounded(&mut response, request.room).await? })
     }
 
     fn client(&self) -> Result<&reqwest::Client, FetchProblem> {
@@ -128,6 +128,8 @@ pub struct Outgoing<'a> {
     pub body: Vec<u8>,
     /// Where it is not that of the client.
     pub timeout: Option<Duration>,
+    /// Largest answer, in octets.
+    pub room: usize,
 }
 
 /// What came back.
@@ -148,18 +150,18 @@ async fn read(request: reqwest::RequestBuilder) -> Result<Fetched, FetchProblem>
         return Err(FetchProblem::Status(response.status().as_u16()));
     }
     let max_age = response.headers().get("cache-control").and_then(|value| value.to_str().ok()).and_then(max_age);
-    let body = bounded(&mut response).await?;
+    let body = bounded(&mut response, MAX_BODY).await?;
     Ok(Fetched { body, max_age })
 }
 
 /// The body, as long as it stays under the limit.
-async fn bounded(response: &mut reqwest::Response) -> Result<Vec<u8>, FetchProblem> {
-    if response.content_length().is_some_and(|length| length > MAX_BODY as u64) {
+async fn bounded(response: &mut reqwest::Response, room: usize) -> Result<Vec<u8>, FetchProblem> {
+    if response.content_length().is_some_and(|length| length > room as u64) {
         return Err(FetchProblem::TooLarge);
     }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(transport)? {
-        if body.len() + chunk.len() > MAX_BODY {
+        if body.len() + chunk.len() > room {
             return Err(FetchProblem::TooLarge);
         }
         body.extend_from_slice(&chunk);

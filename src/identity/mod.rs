@@ -51,7 +51,7 @@ pub use counters::Counters;
 pub use credentials::{Credentials, HeaderValues};
 pub use detail::Detail;
 pub use entry::TokenEntry;
-pub use fetch::{Answer, FetchProblem, Fetcher, Outgoing};
+pub use fetch::{Answer, FetchProblem, Fetcher, MAX_BODY, Outgoing};
 pub use jwk::KeyProblem;
 pub use jws::MAX_TOKEN;
 pub use key_set::KeySetProblem;

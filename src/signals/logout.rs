@@ -111,7 +111,8 @@ fn claims<'a>(
     let issued = set::issued(payload, now, receiver.settings.max_age.get())?;
     // Drafts and the first final text did not name it; errata set 1 demands it.
     let Some(expires) = payload.get("exp") else { return set::invalid("`exp` is missing") };
-    if set::date(expires).is_none_or(|expires| expires.plus(LEEWAY) <= now) {
+    let Some(expires) = set::date(expires) else { return set::invalid("`exp` is not a time") };
+    if expires.plus(LEEWAY) <= now {
         return set::invalid("the token has expired");
     }
     if payload.get("nonce").is_some() {

@@ -134,6 +134,8 @@ fn about(known: &Transmitter, page: &mut Page) {
         let polls = "countersign_signals_polls";
         page.counter(polls, POLLS, &[("transmitter", name), ("outcome", "answered")], &asking.answered);
         page.counter(polls, POLLS, &[("transmitter", name), ("outcome", "failed")], &asking.failed);
+        let help = "Single events of a transmitter that are over 1 MiB, each time one was met";
+        page.counter("countersign_signals_polls_oversized", help, &[("transmitter", name)], &asking.oversized);
         let help = "When a transmitter last answered, in Unix seconds";
         page.gauge("countersign_signals_poll_last_seconds", help, &[("transmitter", name)], asking.last.get());
     }

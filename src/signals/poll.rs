@@ -20,11 +20,14 @@ use crate::{
         Secret,
         metric::{Counter, Gauge},
     },
-    identity::{FetchProblem, Fetcher, Outgoing},
+    identity::{FetchProblem, Fetcher, MAX_BODY, Outgoing},
+    telemetry::audit::fingerprint,
 };
 
 /// Longest pause between two attempts that failed.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Largest answer that is read where a single event was asked for, and is larger than what is read otherwise, in octets.
+const MAX_SINGLE: usize = 16 * 1024 * 1024;
 /// Longest that a transmitter may ask us to wait.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -33,6 +36,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 pub(super) struct Asking {
     pub(super) answered: Counter,
     pub(super) failed: Counter,
+    /// Single events larger than what is read otherwise.
+    pub(super) oversized: Counter,
     /// Unix seconds of the last answer.
     pub(super) last: Gauge,
 }
@@ -79,17 +84,22 @@ struct Answer {
     sets: BTreeMap<String, Value>,
     #[serde(default)]
     more_available: bool,
+    #[serde(skip)]
+    octets: usize,
 }
 
 impl Poller {
     /// Asks for ever; where the address is a stream's, until there is nobody there any more.
     pub(super) async fn run(self) {
         let (mut told, mut failures, mut most) = (Told::default(), 0_u32, self.settings.max_events);
+        let mut room = MAX_BODY;
         loop {
             let asked = Instant::now();
-            let pause = match self.ask(&told, most).await {
+            let pause = match self.ask(&told, most, room).await {
                 Ok(answer) => {
                     failures = 0;
+                    room = MAX_BODY;
+                    self.name_oversized(&answer);
                     if !answer.more_available {
                         most = self.settings.max_events;
                     }
@@ -119,7 +129,26 @@ impl Poller {
                     );
                     Duration::ZERO
                 }
+                // What stands behind it would never come.
+                Err(Failure::TooLarge) if room < MAX_SINGLE => {
+                    self.asking.failed.increment();
+                    self.asking.oversized.increment();
+                    room = MAX_SINGLE;
+                    tracing::error!(
+                        transmitter = self.issuer,
+                        room,
+                        "a single event of a transmitter is over 1 MiB: it is asked for once more, with room up to 16 MiB"
+                    );
+                    Duration::ZERO
+                }
                 Err(failure) => {
+                    if matches!(failure, Failure::TooLarge) {
+                        tracing::error!(
+                            transmitter = self.issuer,
+                            "a single event of a transmitter is over 16 MiB and is not read: it must take that back, \
+                             nothing behind it comes before"
+                        );
+                    }
                     let (why, retry_after) = failure.words();
                     self.asking.failed.increment();
                     if failures == 0 {
@@ -143,7 +172,16 @@ impl Poller {
         !self.settings.wait.get().is_zero()
     }
 
-    async fn ask(&self, told: &Told, most: u32) -> Result<Answer, Failure> {
+    /// Says which event was read with more room only, by what the audit calls it.
+    fn name_oversized(&self, answer: &Answer) {
+        if answer.octets > MAX_BODY {
+            let tokens: Vec<String> = answer.sets.keys().map(|jti| fingerprint(jti)).collect();
+            let (tokens, octets) = (tokens.join(" "), answer.octets);
+            tracing::error!(transmitter = self.issuer, tokens, octets, "this event was over 1 MiB, and has come now");
+        }
+    }
+
+    async fn ask(&self, told: &Told, most: u32, room: usize) -> Result<Answer, Failure> {
         let mut body = serde_json::to_value(told).unwrap_or_else(|_| json!({}));
         body["maxEvents"] = most.into();
         // What is to be told is told at once.
@@ -153,13 +191,14 @@ impl Poller {
         headers.extend(authorization.map(|value| ("authorization", value)));
         let timeout = self.is_long().then(|| self.settings.wait.get());
         let body = body.to_string().into_bytes();
-        let request = Outgoing { method: ::http::Method::POST, url: &self.url, headers: &headers, body, timeout };
+        let request = Outgoing { method: ::http::Method::POST, url: &self.url, headers: &headers, body, timeout, room };
         let answer = self.fetcher.send(request).await.map_err(|error| match error {
             FetchProblem::TooLarge => Failure::TooLarge,
             other => Failure::Other(other.to_string(), None),
         })?;
         match answer.status {
             200 => serde_json::from_slice(&answer.body)
+                .map(|read| Answer { octets: answer.body.len(), ..read })
                 .map_err(|_| Failure::Other("answered something else than RFC 8936 says".into(), None)),
             404 | 410 => Err(Failure::Gone),
             other => Err(Failure::Other(format!("answered {other}"), answer.retry_after)),
@@ -190,7 +229,7 @@ impl Failure {
     fn words(self) -> (String, Option<Duration>) {
         match self {
             Self::Gone => ("answered that there is nothing at its address (404)".to_owned(), None),
-            Self::TooLarge => ("a single event is larger than what is read".to_owned(), None),
+            Self::TooLarge => ("a single event is larger than 16 MiB".to_owned(), None),
             Self::Other(why, retry_after) => (why, retry_after),
         }
     }

@@ -295,17 +295,18 @@ impl Receiver {
         }
     }
 
-    /// Writes what the newest event says of a device. Whoever finds it overtaken writes what the newer one says, so that
-    /// events that are taken at the same time on different replicas end in the same state.
+    /// Writes what the newest event says of a device. One that was overtaken, or is in force, writes nothing: an operator may
+    /// have decided since. One that failed half-way comes again, and is written then. Whoever is overtaken meanwhile writes what
+    /// the newer one says, so that events that are taken at the same time on different replicas end in the same state.
     async fn compliance(&self, id: &str, compliant: bool, at: UnixTime) -> Result<bool, StoreError> {
         let Parts { store, devices, .. } = &self.parts;
         let (device, key) = (id.into(), keys::signal_device(id));
-        // Of two of the same time the stricter stands.
-        let order = at.as_millis().saturating_mul(2).saturating_add(u64::from(!compliant));
+        // Of two of the same time the stricter stands; what is in force stands above what is not yet.
+        let order = at.as_millis().saturating_mul(4).saturating_add(2 * u64::from(!compliant));
         let word = |compliant: bool| if compliant { "true" } else { "false" };
+        let [begun, in_force] = [order, order.saturating_add(1)].map(|order| format!("{order} {}", word(compliant)));
         let life = Some(self.settings.max_age.get() * 2);
-        let newest = match store.raise(&key, &format!("{order} {}", word(compliant)), life).await {
-            // What was said before cannot be told: the stricter stands.
+        let newest = match store.raise(&key, &begun, life).await {
             Err(error) if error.kind == StoreErrorKind::Malformed => false,
             raised => raised?,
         };
@@ -313,14 +314,22 @@ impl Receiver {
         loop {
             let held = store.read(std::slice::from_ref(&key)).await?.pop().and_then(Result::ok).flatten();
             let text = held.map(|held| String::from_utf8_lossy(&held.value).into_owned()).unwrap_or_default();
+            if !newest && text.starts_with(|first: char| first.is_ascii_digit()) {
+                return Ok(false);
+            }
+            // What was said before cannot be told: the stricter stands.
             let says = text.ends_with(" true");
             if written == Some(says) {
-                return Ok(newest);
+                break;
             }
             // Not read back: what else stands in the record has no say in this.
             devices.put(&device, &[("compliant", word(says))], &[]).await?;
             written = Some(says);
         }
+        if newest {
+            store.raise(&key, &in_force, life).await?;
+        }
+        Ok(true)
     }
 
     /// The key that remembers a token as taken.

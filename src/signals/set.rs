@@ -181,12 +181,11 @@ pub(super) fn issued(payload: &Value, now: UnixTime, max_age: Duration) -> Resul
         return invalid("the token is too old (`iat`)");
     }
     // RFC 7519 section 4.1.5: nobody has to send it, and whoever is sent it has to heed it.
-    if let Some(begins) = payload.get("nbf")
-        && date(begins).is_none_or(|begins| begins > now.plus(LEEWAY))
-    {
-        return invalid("the token is not valid yet (`nbf`)");
+    match payload.get("nbf").map(date) {
+        Some(None) => invalid("`nbf` is not a time"),
+        Some(Some(begins)) if begins > now.plus(LEEWAY) => invalid("the token is not valid yet (`nbf`)"),
+        Some(Some(_)) | None => Ok(issued),
     }
-    Ok(issued)
 }
 
 /// Seconds since 1970, or milliseconds where it is too large for that.

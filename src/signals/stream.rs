@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::Secret,
-    identity::{Fetcher, Outgoing, check_address},
+    identity::{Fetcher, MAX_BODY, Outgoing, check_address},
     store::keys,
 };
 
@@ -264,7 +264,7 @@ impl Stream {
         ];
         let method = if method == "GET" { ::http::Method::GET } else { ::http::Method::POST };
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = Outgoing { method, url, headers: &headers, body, timeout: None };
+        let request = Outgoing { method, url, headers: &headers, body, timeout: None, room: MAX_BODY };
         let answer = self.fetcher.send(request).await.map_err(|error| error.to_string())?;
         if !good.contains(&answer.status) {
             let why = format!("`{}` answered {}", url.path(), answer.status);

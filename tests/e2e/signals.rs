@@ -295,6 +295,44 @@ fn a_device_is_what_the_newest_event_says() {
 }
 
 #[test]
+fn an_event_that_was_overtaken_or_is_in_force_leaves_what_an_operator_decided_since() {
+    let stack = start();
+    let token = Token::person("ines").mint();
+    let status = |word: &str, at: i64| {
+        let claims = json!({"event_timestamp": at, "current_status": word});
+        caep("device-compliance-change", &json!({"format": "complex", "device": opaque("laptop-6")}), claims)
+    };
+    let put = |compliant: bool| {
+        let device = json!({"id": "laptop-6", "user": "ines", "fingerprint": "fp", "compliant": compliant});
+        stack.countersign.admin("PutDevice", &json!({ "device": device })).expect("put");
+    };
+    let is = |wanted: u16, why: &str| {
+        let request = stack.get("/vault").bearer(&token).header("X-Device-ID", "laptop-6");
+        let answer = request.header("X-Device-Fingerprint", "fp").send();
+        assert_eq!(answer.status, wanted, "{why}: {answer:?}");
+    };
+    let start = now();
+    put(false);
+    accept(&stack, &status("compliant", start - 10));
+    is(200, "the newest event");
+    put(false);
+    for (word, at) in [("not-compliant", start - 30), ("compliant", start - 20), ("compliant", start - 10)] {
+        accept(&stack, &status(word, at));
+        is(403, "an operator has decided since");
+    }
+    accept(&stack, &status("not-compliant", start - 8));
+    put(true);
+    for (word, at) in [("not-compliant", start - 30), ("compliant", start - 8), ("not-compliant", start - 8)] {
+        accept(&stack, &status(word, at));
+        is(200, "an operator has decided since");
+    }
+    accept(&stack, &status("not-compliant", start - 6));
+    is(403, "a newer event counts again");
+    assert_eq!(stack.countersign.metric("countersign_signals_total", "outcome=\"superseded\""), 6.0);
+    assert_eq!(stack.countersign.metric("countersign_signals_total", "outcome=\"done\""), 3.0);
+}
+
+#[test]
 fn a_key_that_cannot_be_read_holds_up_no_transmitter_and_loses_nothing_else_that_is_told() {
     let builder = with_signals(Builder::new());
     let redis = Redis::start(builder.folder());
@@ -328,6 +366,15 @@ fn a_key_that_cannot_be_read_holds_up_no_transmitter_and_loses_nothing_else_that
     redis.cli(&["DEL", "cs:revoked:sub:otto"]);
     accept(&stack, &disabled);
     assert_eq!(redis.cli(&["EXISTS", "cs:revoked:sub:otto"]), "1");
+    // The record itself cannot be: once it is mended, the same event is written when it comes again.
+    let claims = json!({"event_timestamp": now() - 5, "current_status": "not-compliant"});
+    let again = caep("device-compliance-change", &opaque("laptop-5"), claims);
+    redis.cli(&["LPUSH", "cs:device:laptop-5", "x"]);
+    assert_eq!(push(&stack, again.mint()).status, 400);
+    redis.cli(&["DEL", "cs:device:laptop-5"]);
+    redis.cli(&["HSET", "cs:device:laptop-5", "user", "nora", "compliant", "true"]);
+    accept(&stack, &again);
+    assert_eq!(redis.cli(&["HGET", "cs:device:laptop-5", "compliant"]), "false");
 }
 
 #[test]
@@ -415,6 +462,10 @@ fn a_provider_logs_a_session_or_a_user_out() {
         let answer = logout(&wrong);
         assert_eq!((answer.status, answer.header("cache-control")), (400, Some("no-store")), "{name}: {answer:?}");
         assert_eq!(hello(&stack, &mine).status, 200, "{name} changed something");
+    }
+    for name in ["exp", "nbf"] {
+        let why = logout(&of(&mine).claim(name, "tomorrow")).json()["error_description"].clone();
+        assert_eq!(why, format!("`{name}` is not a time"));
     }
     let answer = logout(&of(&mine));
     assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")), "{answer:?}");

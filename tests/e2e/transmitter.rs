@@ -198,6 +198,29 @@ fn an_answer_that_is_too_large_is_asked_for_in_parts() {
 }
 
 #[test]
+fn a_single_event_that_is_too_large_is_asked_for_with_more_room_and_holds_up_none_behind_it() {
+    let mut transmitter = Transmitter::start();
+    let known = known(&transmitter, &json!("poll"));
+    let stack = Builder::new().set("/signals", json!({ "transmitters": known })).start();
+    eventually("the stream is made and verified", || {
+        (stack.countersign.metric("countersign_signals_verified_seconds", "") > 0.0).then_some(())
+    });
+    transmitter.ask(&json!({"hold": true}));
+    let large = transmitter.send(&user("ruth"), &json!({"filler": "x".repeat(1_500_000)}));
+    let behind = transmitter.send(&user("rolf"), &json!({}));
+    transmitter.ask(&json!({"hold": false}));
+    eventually("both are acknowledged", || {
+        let status = transmitter.status();
+        let done = status["acknowledged"].as_array()?;
+        [&large, &behind].into_iter().all(|jti| done.contains(&json!(jti))).then_some(())
+    });
+    for name in ["ruth", "rolf"] {
+        assert_eq!(hello(&stack, &Token::person(name).claim("iat", now() - 10)).reason(), "subject_revoked");
+    }
+    assert!(stack.countersign.metric("countersign_signals_polls_oversized_total", "") >= 1.0);
+}
+
+#[test]
 fn a_stream_by_push_is_made_with_our_address_and_header() {
     let mut transmitter = Transmitter::start();
     let builder = Builder::new();

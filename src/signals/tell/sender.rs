@@ -18,7 +18,7 @@ use crate::{
     assertion::SharedKeys,
     clock::Clock,
     domain::Secret,
-    identity::{Fetcher, Outgoing},
+    identity::{Fetcher, MAX_BODY, Outgoing},
     signals::poll::back_off,
     store::StoreError,
     telemetry::audit::{AdminRecord, Auditor, fingerprint},
@@ -189,7 +189,8 @@ impl Sender {
         );
         let (method, body) = (::http::Method::POST, token.into_bytes());
         // Well within a turn, so that nobody else begins while an answer is waited for.
-        let request = Outgoing { method, url: &self.url, headers: &headers, body, timeout: Some(TURN / 2) };
+        let timeout = Some(TURN / 2);
+        let request = Outgoing { method, url: &self.url, headers: &headers, body, timeout, room: MAX_BODY };
         match self.fetcher.send(request).await {
             Ok(answer) => match answer.status {
                 200 | 202 | 204 => Sent::Accepted,
