@@ -183,6 +183,38 @@ fn check_config_reads_files_as_the_start_does_and_makes_none() {
 }
 
 #[test]
+fn check_config_and_doctor_warn_of_a_certificate_that_is_out_of_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(folder.path().join("tls.key"), key.serialize_pem()).unwrap();
+    let lines =
+        "listen:\n  authz_tls: { certificate: tls.crt, key: tls.key }\n  http: 127.0.0.1:1\n  admin: 127.0.0.1:2\n";
+    fs::write(&path, lines).unwrap();
+    let asked = |arguments: &[&str]| countersign(&[arguments, &["--config", path.to_str().unwrap()]].concat());
+    for ((from, until), said) in [
+        ((2001, 2002), Some("it was valid until 2002-01-01T00:00:00Z")),
+        ((4001, 4002), Some("it is not valid before 4001-01-01T00:00:00Z")),
+        ((2001, 4002), None),
+    ] {
+        let mut params = rcgen::CertificateParams::new(["h.test".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        fs::write(folder.path().join("tls.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+        let (code, text) = asked(&["check-config", "--short"]);
+        assert_eq!(code, Some(0), "{text}");
+        let (_, doctor) = asked(&["doctor"]);
+        match said {
+            Some(said) => {
+                assert!(text.contains("warning: listen.authz_tls.certificate: ") && text.contains(said), "{text}");
+                assert!(doctor.contains("warn  certificate") && doctor.contains(said), "{doctor}");
+            }
+            None => assert!(!text.contains("certificate") && !doctor.contains("certificate"), "{text}{doctor}"),
+        }
+    }
+}
+
+#[test]
 fn replay_of_files_without_a_decision_fails() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {

@@ -164,6 +164,17 @@ async fn a_full_port_still_says_that_it_lives_and_nothing_else() {
     drop(held);
 }
 
+#[tokio::test]
+async fn silent_connections_do_not_keep_probes_from_a_full_port() {
+    let server = start(Settings { max_connections: 2, ..Settings::default() }).await;
+    let mut held = Vec::new();
+    for path in ["/healthz", "/readyz", "/healthz", "/readyz"] {
+        held.extend((0..40).map(|_| TcpStream::connect(server.address).unwrap()));
+        assert_eq!(server.get(path, &[]).await.0, 200);
+    }
+    drop(held);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rubbish_and_too_many_connections_do_not_end_the_listener() {
     let server = start(Settings { max_connections: 4, ..Settings::default() }).await;

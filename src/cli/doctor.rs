@@ -71,6 +71,7 @@ impl Doctor {
             let mut findings = Findings::default();
             let config = self.connection.config().and_then(|file| configuration(&file, &mut findings));
             if let Some(config) = &config {
+                certificates(config, &mut findings);
                 authz(&config.listen.authz, config.listen.authz_tls.is_some(), &mut findings).await;
                 http(config.listen.http, &mut findings).await;
             }
@@ -124,6 +125,13 @@ fn configuration(file: &Path, findings: &mut Findings) -> Option<Config> {
         }
     }
     Some(config)
+}
+
+fn certificates(config: &Config, findings: &mut Findings) {
+    for problem in config::inspect::out_of_time(config) {
+        let remedy = "replace certificate and key: they are taken up without a restart";
+        findings.say(Mark::Warning, "certificate", format!("{}: {}", problem.path, problem.message), remedy);
+    }
 }
 
 /// Envoy's door: does gRPC health answer SERVING?

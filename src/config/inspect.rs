@@ -1,16 +1,16 @@
 //! Everything that is wrong with a configuration, its rules and the files it names, without starting anything.
 //!
-//! For `check-config` alone: `serve` stops at what it meets first, and client commands read the configuration of a server
-//! whose files may lie on another machine.
+//! For `check-config`, but for [`out_of_time`]: `serve` stops at what it meets first, and client commands read the
+//! configuration of a server whose files may lie on another machine.
 
 mod files;
 mod roles;
 
 use std::path::{Path, PathBuf};
 
-use super::{Environment, examine, read, reload};
+use super::{Config, Environment, examine, read, reload};
 use crate::{
-    document::Diagnostic,
+    document::{Diagnostic, Problem, Severity},
     policy::{Options, Rules},
 };
 
@@ -42,6 +42,11 @@ pub fn inspect(file: &Path, environment: &Environment) -> Inspection {
     }
     let refused = found.iter().any(Diagnostic::is_error);
     Inspection { found, refused }
+}
+
+/// Certificates of ports that are out of their time, of those that can be read from here.
+pub fn out_of_time(config: &Config) -> Vec<Problem> {
+    files::tls(config).into_iter().filter(|problem| problem.severity == Severity::Warning).collect()
 }
 
 /// What is wrong with rules and what is odd about them; and they themselves, where they could be read whole. A path that

@@ -1,6 +1,14 @@
 //! The listener: plain HTTP/1.1, a bounded number of connections, a bounded time for a request's head.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Extension, Router,
@@ -16,12 +24,14 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    task::AbortHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a client may take to send a request's head; also how long a connection may idle.
 const HEAD: Duration = Duration::from_secs(15);
 /// Connections beyond the bound that are still heard, about health alone: whoever fills the port must not have us restarted.
+/// Who fills it takes these too: the oldest that has not asked yet gives way to a newcomer.
 const RESERVE: usize = 16;
 /// How long one of those may take to say what it wants.
 const BRIEF: Duration = Duration::from_secs(1);
@@ -37,7 +47,6 @@ pub struct Peer(pub SocketAddr);
 pub struct Listener {
     listener: TcpListener,
     connections: Arc<Semaphore>,
-    reserve: Arc<Semaphore>,
 }
 
 impl Listener {
@@ -46,8 +55,7 @@ impl Listener {
     /// Where the address is taken or is not ours.
     pub async fn bind(address: SocketAddr, max_connections: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        let (connections, reserve) = (Semaphore::new(max_connections), Semaphore::new(RESERVE));
-        Ok(Self { listener, connections: Arc::new(connections), reserve: Arc::new(reserve) })
+        Ok(Self { listener, connections: Arc::new(Semaphore::new(max_connections)) })
     }
 
     /// # Errors
@@ -62,26 +70,27 @@ impl Listener {
 pub async fn serve(listener: Listener, router: Router, cancel: CancellationToken) {
     let open = TaskTracker::new();
     let health = router.clone().layer(from_fn(health_alone));
+    let mut reserve = Reserve::default();
     while let Some(accepted) = cancel.run_until_cancelled(listener.listener.accept()).await {
         let Ok((stream, peer)) = accepted else {
             // Out of descriptors, or gone before it was taken: the loop must outlive both.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        // Full: the newcomer is turned away at once rather than left to wait behind slow ones.
-        let (place, router, patience) = match Arc::clone(&listener.connections).try_acquire_owned() {
-            Ok(place) => (place, &router, HEAD),
-            Err(_) => match Arc::clone(&listener.reserve).try_acquire_owned() {
-                Ok(place) => (place, &health, BRIEF),
-                Err(_) => continue,
-            },
-        };
-        let service = router.clone().layer(Extension(Peer(peer)));
         let cancel = cancel.clone();
-        open.spawn(async move {
-            connection(stream, service, patience, cancel).await;
-            drop(place);
-        });
+        if let Ok(place) = Arc::clone(&listener.connections).try_acquire_owned() {
+            let service = router.clone().layer(Extension(Peer(peer)));
+            open.spawn(async move {
+                connection(stream, service, HEAD, cancel).await;
+                drop(place);
+            });
+        } else if reserve.has_room() {
+            let asked = Asked::default();
+            let service = health.clone().layer(Extension(Peer(peer))).layer(Extension(asked.clone()));
+            let task = open.spawn(connection(stream, service, BRIEF, cancel));
+            reserve.0.push((asked, task.abort_handle()));
+        }
+        // Full: the newcomer is turned away at once rather than left to wait behind slow ones.
     }
     open.close();
     if tokio::time::timeout(DRAIN, open.wait()).await.is_err() {
@@ -89,8 +98,29 @@ pub async fn serve(listener: Listener, router: Router, cancel: CancellationToken
     }
 }
 
+/// Whether a connection of the reserve has sent the head of its question.
+#[derive(Clone, Debug, Default)]
+struct Asked(Arc<AtomicBool>);
+
+/// The connections beyond the bound, oldest first.
+#[derive(Debug, Default)]
+struct Reserve(Vec<(Asked, AbortHandle)>);
+
+impl Reserve {
+    /// Makes room where there is none.
+    fn has_room(&mut self) -> bool {
+        self.0.retain(|(_, task)| !task.is_finished());
+        if self.0.len() < RESERVE {
+            return true;
+        }
+        let silent = self.0.iter().position(|(asked, _)| !asked.0.load(Ordering::Relaxed));
+        silent.inspect(|&oldest| self.0.remove(oldest).1.abort()).is_some()
+    }
+}
+
 /// For a connection of the reserve: one question.
-async fn health_alone(request: Request, next: Next) -> Response {
+async fn health_alone(Extension(asked): Extension<Asked>, request: Request, next: Next) -> Response {
+    asked.0.store(true, Ordering::Relaxed);
     match request.uri().path() {
         "/healthz" | "/readyz" => next.run(request).await,
         _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),

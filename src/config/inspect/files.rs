@@ -29,7 +29,7 @@ fn error(path: impl Into<String>) -> impl FnOnce(String) -> Problem {
     move |said| Problem::error(path, said)
 }
 
-fn tls(config: &Config) -> Vec<Problem> {
+pub(super) fn tls(config: &Config) -> Vec<Problem> {
     // A second installation in one process changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let authz = config.listen.authz_tls.as_ref().map(|tls| ("listen.authz_tls", tls));
@@ -46,8 +46,13 @@ fn certificate(path: &str, tls: &Tls) -> Vec<Problem> {
         return missing;
     }
     let Tls { certificate, key, client_ca } = tls.clone();
-    let Err(tls::Problem { file, why }) = (Files { certificate, key, client_ca }).check() else {
-        return Vec::new();
+    let tls::Problem { file, why } = match (Files { certificate, key, client_ca }).check() {
+        Ok(None) => return Vec::new(),
+        Ok(Some(odd)) => {
+            let said = format!("{odd}: clients that look at its time refuse it");
+            return vec![Problem::warning(format!("{path}.certificate"), said)];
+        }
+        Err(problem) => problem,
     };
     let of = |file: &Path| named.iter().find(|(_, known)| known.as_path() == file);
     let at = file.as_deref().and_then(of).map_or_else(|| path.to_owned(), |(name, _)| format!("{path}.{name}"));
