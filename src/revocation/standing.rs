@@ -41,6 +41,11 @@ pub(super) fn is_by_hand(reinstated: &[u8]) -> bool {
     reinstated != UNDOING && Undo::parse(reinstated).is_none()
 }
 
+/// Whether this reinstatement, seen beside a revocation, may be about to take it back.
+pub(super) fn is_undone(reinstated: &[u8]) -> bool {
+    reinstated == UNDOING || is_by_hand(reinstated)
+}
+
 /// How much of a value is kept as the reason, in octets.
 const MAX_REASON: usize = 256;
 
