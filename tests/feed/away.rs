@@ -75,6 +75,51 @@ async fn other_data_under_us_is_noticed_and_everything_read_again() {
     }
 }
 
+/// The store as it was some time ago, under the connections that there are: a copy, canary and all.
+#[tokio::test]
+async fn a_copy_of_the_data_put_in_its_place_is_noticed_by_its_age() {
+    let server = redis::Redis::start().await;
+    let replica = Replica::live(&server.url()).await;
+    let said = notices::Replica::live(&server.url()).await;
+    sleep(Duration::from_millis(1500)).await;
+    for key in server.cli(&["KEYS", "cs:*"]).lines() {
+        server.cli(&["COPY", key, key, "DB", "5"]);
+    }
+    server.cli(&["-n", "5", "SET", "cs:revoked:jti:swapped", "x"]);
+    replica.revocations.revoke(RevocationKind::Token, "since", "lost", None).await.unwrap();
+    sleep(Duration::from_millis(2500)).await;
+    let lost = replica.revocations.counters().lost.get();
+    assert_eq!(lost, 0, "nothing is wrong yet");
+    server.cli(&["SWAPDB", "0", "5"]);
+    redis::until(5 * SECOND, || server.cli(&["GET", "cs:revoked:jti:since"]) == "lost").await;
+    redis::until(5 * SECOND, || replica.revocations.counters().lost.get() > 0).await;
+    replica.becomes(State::Live).await;
+    assert!(replica.is_revoked(&token("swapped")).await && replica.is_revoked(&token("since")).await);
+    drop(said);
+}
+
+/// A flush of any database is told of as if it were of ours, and hides no exchange that follows.
+#[tokio::test]
+async fn other_data_without_a_canary_is_noticed_whenever_another_database_was_flushed() {
+    let server = redis::Redis::start().await;
+    // Nobody writes to the store in between: the feed finds out by itself.
+    let settings = Settings { canary_interval: (3600 * SECOND).into(), ..Settings::default() };
+    let replica = Replica::with(&server.url(), settings);
+    replica.becomes(State::Live).await;
+    sleep(SECOND).await;
+    for round in 0..6 {
+        server.cli(&["-n", "5", "FLUSHDB"]);
+        sleep(Duration::from_millis(150 * (round % 3))).await;
+        let id = format!("round{round}");
+        server.cli(&["-n", "5", "SET", &format!("cs:revoked:jti:{id}"), "x"]);
+        server.cli(&["SWAPDB", "0", "5"]);
+        redis::until(3 * SECOND, || replica.revocations.len() as u64 == round + 1).await;
+        sleep(Duration::from_millis(400)).await;
+        replica.becomes(State::Live).await;
+        assert!(replica.is_revoked(&token(&id)).await);
+    }
+}
+
 /// An older value of the same key, by a restored backup or a failover to a server that lagged behind.
 #[tokio::test]
 async fn what_a_store_says_less_than_it_did_is_given_back_to_it() {
@@ -134,6 +179,8 @@ async fn a_store_that_came_back_empty_and_takes_no_writes_is_known_as_a_whole_an
     redis::until(5 * SECOND, || replica.revocations.counters().unwritten.get() > 0).await;
     replica.becomes(State::Live).await;
     assert!(replica.is_revoked(&token("o")).await && clear(&replica.check(&token("p"), &CheckedAt::default()).await));
+    // The feed finds `cs:canary` gone, once.
+    sleep(2 * SECOND).await;
     let (scans, alarms) = (server.calls("scan"), replica.revocations.counters().emptied.get());
     sleep(4 * SECOND).await;
     assert_eq!(server.calls("scan"), scans, "what was read is not read again");
