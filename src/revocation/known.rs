@@ -14,7 +14,7 @@ use foldhash::{HashMap, HashMapExt, fast::RandomState};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use super::standing::{Scope, Standing, Undo};
+use super::standing::{KeyLife, Scope, Standing, Undo};
 use crate::{
     clock::Clock,
     domain::{DeviceId, Identity, RevocationKind},
@@ -65,25 +65,6 @@ pub(super) struct Remembered {
     beside: Option<Undo>,
     /// The last scan that found its key, saying as much as is known of it.
     scan: u64,
-}
-
-/// What should be left of the key behind a remembered revocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum KeyLife {
-    Endless,
-    Until(Instant),
-    /// It has ended or was deleted.
-    Gone,
-}
-
-impl KeyLife {
-    fn longer(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Until(one), Self::Until(two)) => Self::Until(one.max(two)),
-            (Self::Endless, _) | (_, Self::Endless) => Self::Endless,
-            (Self::Gone, known) | (known, Self::Gone) => known,
-        }
-    }
 }
 
 /// What memory says about a request.
