@@ -100,9 +100,9 @@ impl<'a> Follower<'a> {
                     }
                     probing = Some(self.probe());
                 }
-                restored = wait(&mut probing) => {
+                probed = wait(&mut probing) => {
                     probing = None;
-                    if restored {
+                    if self.has_probed(&probed) {
                         scanning = Some(self.scan(Duration::ZERO));
                     }
                 }
@@ -261,17 +261,44 @@ impl<'a> Follower<'a> {
         tracing::info!(found, restored, state = revocations.state().as_str(), "revocations read");
     }
 
-    /// Sends the canary, and looks whether a refusal is over. Says whether it is.
-    fn probe(&mut self) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        let (revocations, key) = (self.revocations, self.canary.send());
+    /// Sends the canary, and looks whether a refusal is over.
+    fn probe(&mut self) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
+        let (revocations, sent) = (self.revocations, self.canary.send());
         let acknowledged = self.canary.acknowledgement();
         Box::pin(async move {
-            if revocations.store.write(&key, b"1", Some(Duration::from_secs(60))).await.is_ok() {
+            let before = revocations.store.swap(&sent.key, sent.number.to_string().as_bytes(), Some(sent.life)).await;
+            if before.is_ok() {
                 acknowledged.store(true, Ordering::Release);
             }
-            revocations.refusing.load(Ordering::Acquire) && scan::is_restored(revocations).await
+            Probed {
+                acknowledged: before.is_ok(),
+                lost: before.is_ok_and(|before| sent.is_lost(before.as_deref())),
+                restored: revocations.refusing.load(Ordering::Acquire) && scan::is_restored(revocations).await,
+            }
         })
     }
+
+    /// Says whether everything is to be read again.
+    fn has_probed(&mut self, probed: &Probed) -> bool {
+        if probed.acknowledged {
+            self.canary.stands();
+        }
+        if probed.lost {
+            tracing::error!("the store does not hold what was written to it a moment ago: everything is read again");
+            self.lose();
+            self.revocations.store.doubt();
+        }
+        probed.lost || probed.restored
+    }
+}
+
+/// What became of a canary that was sent.
+struct Probed {
+    acknowledged: bool,
+    /// The one before was not there any more.
+    lost: bool,
+    /// A refusal is over.
+    restored: bool,
 }
 
 enum Next {

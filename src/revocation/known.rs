@@ -14,7 +14,7 @@ use foldhash::{HashMap, HashMapExt, fast::RandomState};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use super::standing::{Scope, Standing, Undo};
+use super::standing::{KeyLife, Scope, Standing, Undo};
 use crate::{
     clock::Clock,
     domain::{DeviceId, Identity, RevocationKind},
@@ -23,6 +23,9 @@ use crate::{
 
 /// Locks per kind: writers hold one for nanoseconds, and seldom the one a reader wants.
 const SHARDS: usize = 16;
+
+/// By how much a key may end earlier than remembered before it counts as lost: clocks of servers differ.
+const SLACK: Duration = Duration::from_secs(10);
 
 type Shard = RwLock<HashMap<Box<str>, Mark>>;
 
@@ -56,19 +59,12 @@ pub(super) struct Remembered {
     /// When it is forgotten; `None`: not while its key stands.
     until: Option<Instant>,
     key: KeyLife,
+    /// What its key says; less than `scope` where somebody narrowed it by hand.
+    held: Scope,
     /// The last reinstatement that was seen beside its key.
     beside: Option<Undo>,
-    /// The last scan that found its key.
+    /// The last scan that found its key, saying as much as is known of it.
     scan: u64,
-}
-
-/// What should be left of the key behind a remembered revocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum KeyLife {
-    Endless,
-    Until(Instant),
-    /// It has ended or was deleted.
-    Gone,
 }
 
 /// What memory says about a request.
@@ -80,7 +76,7 @@ pub(super) enum Look {
     Ask,
 }
 
-/// Something remembered that a scan did not find.
+/// Something remembered that a scan did not find, or not as it should be.
 #[derive(Clone, Debug)]
 pub(super) struct Missing {
     pub(super) kind: RevocationKind,
@@ -188,6 +184,18 @@ impl Known {
         missing
     }
 
+    /// What a key should hold that was read as `standing`, where that is less: the store has lost the rest. Not while there
+    /// is news of it.
+    pub(super) fn lacks(&self, kind: RevocationKind, id: &str, standing: &Standing) -> Option<Lost> {
+        let Standing::Revoked { scope, life, .. } = standing else { return None };
+        let now = self.clock.instant();
+        let shard = self.shard(kind, id).read();
+        let revoked = shard.get(id).filter(|mark| !mark.pending)?.revoked.as_ref()?;
+        let lost = revoked.lost(now).filter(|_| revoked.says_more(*scope, *life, now))?;
+        // Not all that is remembered: somebody may have narrowed it by hand.
+        Some(Lost { value: revoked.value(revoked.held), ..lost })
+    }
+
     /// Whether this id is remembered as revoked.
     pub(super) fn remembers(&self, kind: RevocationKind, id: &str) -> bool {
         let now = self.clock.instant();
@@ -264,15 +272,19 @@ pub(super) struct Seen {
     pub(super) max_lifetime: Duration,
     pub(super) scan: u64,
     pub(super) ticket: Ticket,
+    /// The feed was live: what it told of is deliberate, also where it says less than was known.
+    pub(super) live: bool,
 }
 
 impl Mark {
     fn settle(&mut self, standing: &Standing, seen: Seen, now: Instant) {
+        // Anything else that says less is of a store that has lost the rest.
+        let keeps = !seen.live || (seen.scan != 0 && !self.pending);
         self.pending = false;
         self.unreadable = matches!(standing, Standing::Unreadable);
         let old = self.revoked.take();
         self.revoked = match (standing, old) {
-            (Standing::Revoked { .. }, old) => Remembered::read(standing, seen, now, old.as_ref()),
+            (Standing::Revoked { .. }, old) => Remembered::read(standing, seen, now, old.as_ref(), keeps),
             (Standing::Unreadable, old) => old,
             (_, Some(old)) if standing.is_nothing_new(old.beside) => Some(old.without_key(seen, now)),
             _ => None,
@@ -285,18 +297,40 @@ impl Mark {
 }
 
 impl Remembered {
-    /// What a reading says beside what was known. Where a reinstatement stands that did not before, that is over.
-    fn read(standing: &Standing, seen: Seen, now: Instant, old: Option<&Self>) -> Option<Self> {
+    /// What a reading says beside what was known. Where a reinstatement stands that did not before, that is over. With `keeps`
+    /// the key should go on saying what it said, if that was more.
+    fn read(standing: &Standing, seen: Seen, now: Instant, old: Option<&Self>, keeps: bool) -> Option<Self> {
         let Standing::Revoked { scope, reason, life, beside } = standing else { return None };
         // A time that the clock does not reach is none.
         let until = life.and_then(|life| now.checked_add(life.max(seen.max_lifetime)));
         let key = life.and_then(|life| now.checked_add(life)).map_or(KeyLife::Endless, KeyLife::Until);
-        let new = Self { scope: *scope, reason: reason.clone(), until, key, beside: *beside, scan: seen.scan };
+        let (scope, reason) = (*scope, reason.clone());
+        let new = Self { scope, reason, until, key, held: scope, beside: *beside, scan: seen.scan };
         let old = old.filter(|old| beside.is_none() || old.beside == *beside);
         Some(match old {
+            Some(old) if keeps && old.says_more(scope, *life, now) => Self {
+                // Not found as it should be.
+                scan: 0,
+                held: scope.max(old.held),
+                key: new.key.longer(old.key),
+                ..new.merge(old)
+            },
             Some(old) => new.merge(old),
             None => new,
         })
+    }
+
+    /// Whether its key should hold more than a reading says, or for longer.
+    fn says_more(&self, scope: Scope, life: Option<Duration>, now: Instant) -> bool {
+        let ends = life.and_then(|life| now.checked_add(life.saturating_add(SLACK)));
+        let outlives = match (self.key, ends) {
+            (KeyLife::Gone, _) => return false,
+            (KeyLife::Until(until), _) if until <= now => return false,
+            (_, None) => false,
+            (KeyLife::Endless, Some(_)) => true,
+            (KeyLife::Until(until), Some(ends)) => until > ends,
+        };
+        outlives || self.held > scope
     }
 
     /// Its key has ended or was deleted: it is remembered for as long as a token can live.
@@ -332,12 +366,12 @@ impl Remembered {
             KeyLife::Until(ends) if ends > now => Some(ends.duration_since(now)),
             KeyLife::Until(_) | KeyLife::Gone => return None,
         };
-        Some(Lost { value: self.value(), life })
+        Some(Lost { value: self.value(self.scope), life })
     }
 
-    /// What its key held, near enough to write it back.
-    fn value(&self) -> String {
-        match self.scope {
+    /// What is known, near enough to write it back.
+    fn value(&self, scope: Scope) -> String {
+        match scope {
             Scope::IssuedUntil(secs) => secs.to_string(),
             Scope::Everything => self.reason.to_string(),
         }

@@ -262,7 +262,7 @@ impl Revocations {
     }
 
     fn seen(&self, ticket: Ticket, scan: u64) -> Seen {
-        Seen { max_lifetime: *self.settings.max_lifetime, scan, ticket }
+        Seen { max_lifetime: *self.settings.max_lifetime, scan, ticket, live: self.liveness.is_live() }
     }
 
     fn is_live(&self) -> bool {

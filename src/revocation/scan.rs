@@ -7,7 +7,7 @@ use backon::Retryable as _;
 use super::{
     OnLoss, Revocations,
     known::{Lost, Missing},
-    standing::{Standing, is_by_hand, judge},
+    standing::{Standing, is_by_hand, is_undone, judge},
 };
 use crate::{
     domain::RevocationKind,
@@ -48,7 +48,7 @@ pub(super) struct Scanned {
     pub(super) found: Option<usize>,
     /// Beside which there is a reinstatement by hand.
     pub(super) by_hand: Vec<At>,
-    /// Revocations that were remembered here and gone there.
+    /// Revocations that were remembered here and gone there, or less there.
     pub(super) restored: usize,
     /// Everything was read, and the store does not take what it has lost.
     pub(super) unwritten: Option<Unwritten>,
@@ -80,7 +80,7 @@ pub(super) async fn read(revocations: &Revocations, batch: &Dirty, canary: Optio
     Ok(left)
 }
 
-/// Reads everything under `cs:revoked:`, then looks at what is remembered and was not found.
+/// Reads everything under `cs:revoked:`, then looks at what is remembered and was not found, or not as it should be.
 pub(super) async fn scan(revocations: &Revocations, scan: u64) -> Result<Scanned, StoreError> {
     let room = revocations.known.room();
     let (mut cursor, mut found, mut by_hand, dropped) = (String::new(), 0, Vec::new(), room.dropped());
@@ -191,39 +191,55 @@ async fn restore(revocations: &Revocations, scan: u64) -> Result<(usize, Option<
     let missing = revocations.known.missing(scan);
     let (mut restored, mut unwritten) = (0, None);
     for chunk in missing.chunks(PAGE) {
-        let reread_chunk = || reread(revocations, chunk);
+        let reread_chunk = || reread(revocations, chunk, scan);
         let lost = reread_chunk.retry(patience()).when(StoreError::is_transient).await?;
-        for (Missing { kind, id, .. }, Lost { value, life }) in lost {
+        for (Missing { kind, id, .. }, Lost { value, life }, gone) in lost {
             if unwritten.is_some() {
                 break;
             }
-            match revocations.store.create(&keys::revoked(*kind, id), value.as_bytes(), *life).await {
-                Ok(created) => restored += usize::from(created),
+            let key = keys::revoked(*kind, id);
+            let written = if gone {
+                revocations.store.create(&key, value.as_bytes(), life).await
+            } else {
+                revocations.store.widen(&key, &value, life).await.map(|_| true)
+            };
+            match written {
+                Ok(written) => restored += usize::from(written),
                 Err(error) => unwritten = Some(Unwritten { key: keys::revoked(*kind, "…"), error }),
             }
         }
     }
     if restored > 0 {
-        tracing::error!(restored, "the store had lost revocations; they were written back");
+        tracing::error!(
+            restored,
+            "the store had lost revocations, or some of what they covered; they were written back"
+        );
         revocations.counters.restored.add(restored as u64);
     }
     Ok((restored, unwritten))
 }
 
-/// As [`settle`], but what is gone and should not be is not taken for deleted: it is given back, to be written.
+/// As [`settle`], but what is gone and should not be is not taken for deleted: it is given back, to be written; so is what
+/// says less than it did. With each, whether it is gone.
 async fn reread<'m>(
     revocations: &Revocations,
     missing: &'m [Missing],
-) -> Result<Vec<(&'m Missing, &'m Lost)>, StoreError> {
+    scan: u64,
+) -> Result<Vec<(&'m Missing, Lost, bool)>, StoreError> {
     let subjects: Vec<_> = missing.iter().map(|missing| (missing.kind, &*missing.id)).collect();
     let tickets: Vec<Ticket> = subjects.iter().map(|(kind, id)| revocations.known.ticket(*kind, id)).collect();
-    let standings = revocations.standings(&subjects).await?;
+    let entries = revocations.read(&subjects, None).await?;
     let mut lost = Vec::new();
-    for ((missing, standing), ticket) in missing.iter().zip(&standings).zip(tickets) {
+    for ((missing, pair), ticket) in missing.iter().zip(entries.chunks_exact(2)).zip(tickets) {
+        let (kind, id, standing) = (missing.kind, &*missing.id, judge(missing.kind, &pair[0], &pair[1]));
         match &missing.lost {
-            Some(held) if standing.is_nothing_new(missing.beside) => lost.push((missing, held)),
+            Some(held) if standing.is_nothing_new(missing.beside) => lost.push((missing, held.clone(), true)),
             _ => {
-                revocations.known.settle(missing.kind, &missing.id, standing, revocations.seen(ticket, 0));
+                revocations.known.settle(kind, id, &standing, revocations.seen(ticket, scan));
+                // One that is being taken back, or was by hand, is given nothing.
+                let undone = matches!(&pair[1], Ok(Some(held)) if is_undone(&held.value));
+                let less = revocations.known.lacks(kind, id, &standing).filter(|_| !undone);
+                lost.extend(less.map(|held| (missing, held, false)));
             }
         }
     }

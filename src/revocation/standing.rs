@@ -8,6 +8,8 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     domain::{Identity, RevocationKind},
     store::Entry,
@@ -39,6 +41,11 @@ impl Undo {
 /// Whether somebody else wrote this reinstatement.
 pub(super) fn is_by_hand(reinstated: &[u8]) -> bool {
     reinstated != UNDOING && Undo::parse(reinstated).is_none()
+}
+
+/// Whether this reinstatement, seen beside a revocation, may be about to take it back.
+pub(super) fn is_undone(reinstated: &[u8]) -> bool {
+    reinstated == UNDOING || is_by_hand(reinstated)
 }
 
 /// How much of a value is kept as the reason, in octets.
@@ -114,6 +121,25 @@ pub(super) fn judge(kind: RevocationKind, revoked: &Entry, reinstated: &Entry) -
         reason: reason.collect::<String>().into(),
         life: held.life,
         beside: undo,
+    }
+}
+
+/// What should be left of the key behind a remembered revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyLife {
+    Endless,
+    Until(Instant),
+    /// It has ended or was deleted.
+    Gone,
+}
+
+impl KeyLife {
+    pub(super) fn longer(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Until(one), Self::Until(two)) => Self::Until(one.max(two)),
+            (Self::Endless, _) | (_, Self::Endless) => Self::Endless,
+            (Self::Gone, known) | (known, Self::Gone) => known,
+        }
     }
 }
 

@@ -76,6 +76,13 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Sets a value, replacing whatever was there; `life` of `None` keeps it until it is deleted.
     async fn write(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<(), StoreError>;
 
+    /// As [`Self::write`], for a key that only this process writes. Says what stood there.
+    async fn swap(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<Option<Vec<u8>>, StoreError> {
+        let before = self.read(&[key.to_owned()]).await?.pop().transpose()?.flatten();
+        self.write(key, value, life).await?;
+        Ok(before.map(|held| held.value))
+    }
+
     /// Sets a value only where there is nothing, in one atomic step. Says whether it did.
     async fn create(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<bool, StoreError>;
 
@@ -145,6 +152,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// A new feed of changes under the prefixes in [`keys::FEED_PREFIXES`]. See [`FeedEvent`] for what a listener may
     /// rely on. A listener that falls too far behind finds its feed ended: what it knows is void, and it asks again.
     fn feed(&self) -> mpsc::Receiver<FeedEvent>;
+
+    /// What the store holds is older than what it held, or another's: where the feed could not tell, it begins anew, for
+    /// every listener.
+    fn doubt(&self) {}
 
     /// Settings of the server that could lose revocations, in words for a log line.
     async fn warnings(&self) -> Result<Vec<String>, StoreError>;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use countersign::{
+    clock::Clock,
     domain::RevocationKind,
     revocation::{CheckedAt, OnLoss, Settings, State},
 };
@@ -74,6 +75,98 @@ async fn other_data_under_us_is_noticed_and_everything_read_again() {
     }
 }
 
+/// The store as it was some time ago, under the connections that there are: a copy, canary and all.
+#[tokio::test]
+async fn a_copy_of_the_data_put_in_its_place_is_noticed_by_its_age() {
+    let server = redis::Redis::start().await;
+    let replica = Replica::live(&server.url()).await;
+    let said = notices::Replica::live(&server.url()).await;
+    sleep(Duration::from_millis(1500)).await;
+    for key in server.cli(&["KEYS", "cs:*"]).lines() {
+        server.cli(&["COPY", key, key, "DB", "5"]);
+    }
+    server.cli(&["-n", "5", "SET", "cs:revoked:jti:swapped", "x"]);
+    replica.revocations.revoke(RevocationKind::Token, "since", "lost", None).await.unwrap();
+    sleep(Duration::from_millis(2500)).await;
+    let lost = replica.revocations.counters().lost.get();
+    assert_eq!(lost, 0, "nothing is wrong yet");
+    server.cli(&["SWAPDB", "0", "5"]);
+    redis::until(5 * SECOND, || server.cli(&["GET", "cs:revoked:jti:since"]) == "lost").await;
+    redis::until(5 * SECOND, || replica.revocations.counters().lost.get() > 0).await;
+    replica.becomes(State::Live).await;
+    assert!(replica.is_revoked(&token("swapped")).await && replica.is_revoked(&token("since")).await);
+    drop(said);
+}
+
+/// A flush of any database is told of as if it were of ours, and hides no exchange that follows.
+#[tokio::test]
+async fn other_data_without_a_canary_is_noticed_whenever_another_database_was_flushed() {
+    let server = redis::Redis::start().await;
+    // Nobody writes to the store in between: the feed finds out by itself.
+    let settings = Settings { canary_interval: (3600 * SECOND).into(), ..Settings::default() };
+    let replica = Replica::with(&server.url(), settings);
+    replica.becomes(State::Live).await;
+    sleep(SECOND).await;
+    for round in 0..6 {
+        server.cli(&["-n", "5", "FLUSHDB"]);
+        sleep(Duration::from_millis(150 * (round % 3))).await;
+        let id = format!("round{round}");
+        server.cli(&["-n", "5", "SET", &format!("cs:revoked:jti:{id}"), "x"]);
+        server.cli(&["SWAPDB", "0", "5"]);
+        redis::until(3 * SECOND, || replica.revocations.len() as u64 == round + 1).await;
+        sleep(Duration::from_millis(400)).await;
+        replica.becomes(State::Live).await;
+        assert!(replica.is_revoked(&token(&id)).await);
+    }
+}
+
+/// An older value of the same key, by a restored backup or a failover to a server that lagged behind.
+#[tokio::test]
+async fn what_a_store_says_less_than_it_did_is_given_back_to_it() {
+    let mut server = redis::Redis::start().await;
+    let replica = Replica::live(&server.url()).await;
+    let (revocations, now) = (&replica.revocations, Clock::system().now().as_secs());
+    let (old, narrow) = ((now - 600).to_string(), (now - 300).to_string());
+    for [key, value, life] in [
+        ["cs:revoked:sub:sub-later", &old, "600"],
+        ["cs:revoked:sub:sub-narrowed", &old, "600"],
+        ["cs:revoked:jti:longer", "lost", "60"],
+        ["cs:revoked:device:phone", "lost", "600"],
+    ] {
+        server.cli(&["SET", key, value, "EX", life]);
+    }
+    redis::until(SECOND, || revocations.len() == 4).await;
+    server.cli(&["SAVE"]);
+    for (kind, id, life) in [
+        (RevocationKind::Subject, "sub-later", None),
+        (RevocationKind::Subject, "sub-narrowed", None),
+        (RevocationKind::Token, "longer", Some(900 * SECOND)),
+        (RevocationKind::Device, "phone", None),
+    ] {
+        revocations.revoke(kind, id, "lost", life).await.unwrap();
+    }
+    sleep(Duration::from_millis(300)).await;
+    // By hand and heard of: as somebody wants it.
+    server.cli(&["SET", "cs:revoked:sub:sub-narrowed", &narrow, "EX", "900"]);
+    sleep(Duration::from_millis(300)).await;
+    server.kill();
+    server.restart().await;
+    redis::until(10 * SECOND, || revocations.counters().restored.get() == 4).await;
+    replica.becomes(State::Live).await;
+    assert!(server.cli(&["GET", "cs:revoked:sub:sub-later"]).parse::<u64>().unwrap() >= now);
+    assert_eq!(server.cli(&["GET", "cs:revoked:sub:sub-narrowed"]), narrow);
+    assert!(server.cli(&["TTL", "cs:revoked:jti:longer"]).parse::<u64>().unwrap() > 600);
+    assert_eq!(server.cli(&["TTL", "cs:revoked:device:phone"]), "-1");
+    let fresh = Replica::live(&server.url()).await;
+    assert!(fresh.is_revoked(&token("later")).await && !fresh.is_revoked(&token("narrowed")).await);
+    assert!(replica.is_revoked(&token("later")).await);
+    // Nothing is fought over once it is live again.
+    server.cli(&["SET", "cs:revoked:sub:sub-later", &old, "EX", "900"]);
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!(server.cli(&["GET", "cs:revoked:sub:sub-later"]), old);
+    assert_eq!(revocations.counters().restored.get(), 4);
+}
+
 #[tokio::test]
 async fn a_store_that_came_back_empty_and_takes_no_writes_is_known_as_a_whole_and_asked_seldom() {
     let server = redis::Redis::start().await;
@@ -86,6 +179,8 @@ async fn a_store_that_came_back_empty_and_takes_no_writes_is_known_as_a_whole_an
     redis::until(5 * SECOND, || replica.revocations.counters().unwritten.get() > 0).await;
     replica.becomes(State::Live).await;
     assert!(replica.is_revoked(&token("o")).await && clear(&replica.check(&token("p"), &CheckedAt::default()).await));
+    // The feed finds `cs:canary` gone, once.
+    sleep(2 * SECOND).await;
     let (scans, alarms) = (server.calls("scan"), replica.revocations.counters().emptied.get());
     sleep(4 * SECOND).await;
     assert_eq!(server.calls("scan"), scans, "what was read is not read again");
@@ -114,7 +209,7 @@ async fn a_scan_that_is_not_permitted_is_tried_again_seldom() {
     let url = format!("redis://countersign:s3cret@127.0.0.1:{}/0", server.port);
     let (replica, cancel) = (Replica::new(&url), tokio_util::sync::CancellationToken::new());
     let store = countersign::store::redis::Redis::open(&url, &cancel).unwrap();
-    let clock = countersign::clock::Clock::system();
+    let clock = Clock::system();
     let said = countersign::notice::Notices::start(store, clock, 5 * SECOND, cancel.clone());
     sleep(4 * SECOND).await;
     let rejected = server.cli(&["INFO", "commandstats"]);

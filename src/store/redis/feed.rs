@@ -34,7 +34,8 @@ use crate::store::{
 /// Between two pings, and how long each is waited for.
 const PING: Duration = Duration::from_millis(100);
 
-/// Every so many pings ask for the store's canary instead: `SWAPDB` puts other data under us and tells nobody.
+/// Every so many pings ask for the store's canary instead, and each while there is none: `SWAPDB` puts other data under us
+/// and tells nobody. (What carries a copy of the canary is found out by those who write to it.)
 const LOOK: u32 = 10;
 
 /// How much of the canary is looked at, in octets.
@@ -154,10 +155,10 @@ async fn listen(index: usize, ((connection, mut pushes), mut canary): Begun, eve
     let mut pinging: Option<Pin<Box<dyn Future<Output = Pong> + Send>>> = None;
     loop {
         let going_on = tokio::select! {
-            push = pushes.recv() => heard(push, &mut canary).is_none_or(|event| event != FeedEvent::Lost && tell(event)),
+            push = pushes.recv() => push.and_then(translate).is_none_or(|event| event != FeedEvent::Lost && tell(event)),
             _ = ticks.tick(), if pinging.is_none() => {
                 pings = pings.wrapping_add(1);
-                let looks = canary.is_some() && pings.is_multiple_of(LOOK);
+                let looks = canary.as_ref().is_some_and(|known| known.is_empty() || pings.is_multiple_of(LOOK));
                 pinging = Some(Box::pin(ping(connection.clone(), looks)));
                 true
             }
@@ -169,7 +170,7 @@ async fn listen(index: usize, ((connection, mut pushes), mut canary): Begun, eve
                         alive = asked;
                         let mut going_on = true;
                         while let Ok(push) = pushes.try_recv() {
-                            let event = heard(Some(push), &mut canary);
+                            let event = translate(push);
                             going_on &= event.is_none_or(|event| event != FeedEvent::Lost && tell(event));
                         }
                         going_on && !is_exchanged(&mut canary, found) && tell(FeedEvent::Alive(asked))
@@ -188,16 +189,8 @@ async fn listen(index: usize, ((connection, mut pushes), mut canary): Begun, eve
 
 type Events = mpsc::UnboundedSender<(usize, FeedEvent)>;
 
-/// What a push says. A flush takes the canary with it, and has been told of.
-fn heard(push: Option<PushInfo>, canary: &mut Option<Vec<u8>>) -> Option<FeedEvent> {
-    let event = push.and_then(translate);
-    if let (Some(FeedEvent::Flushed), Some(canary)) = (&event, canary) {
-        canary.clear();
-    }
-    event
-}
-
-/// The canary is gone or another: nothing that was heard is about what the store holds now.
+/// The canary is gone or another: nothing that was heard is about what the store holds now. A flush that was told of does
+/// not explain it: it may have been of another database, and what is read since of yet another.
 fn is_exchanged(canary: &mut Option<Vec<u8>>, found: Option<Vec<u8>>) -> bool {
     let (Some(known), Some(found)) = (canary, found) else { return false };
     let exchanged = !known.is_empty() && *known != found;

@@ -138,6 +138,16 @@ impl Store for Redis {
         self.link.run(set(key, value, life)).await.map(drop)
     }
 
+    async fn swap(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut command = set(key, value, life);
+        command.arg("GET");
+        match self.link.run(command).await? {
+            Value::BulkString(before) => Ok(Some(before)),
+            Value::Nil => Ok(None),
+            _ => Err(unexpected()),
+        }
+    }
+
     async fn create(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result<bool, StoreError> {
         let mut command = set(key, value, life);
         command.arg("NX");
@@ -312,6 +322,11 @@ impl Store for Redis {
 
     fn feed(&self) -> mpsc::Receiver<FeedEvent> {
         self.hub.listen()
+    }
+
+    /// As if commands went over another connection from now on, maybe to another server.
+    fn doubt(&self) {
+        self.topology.link();
     }
 
     async fn warnings(&self) -> Result<Vec<String>, StoreError> {
