@@ -291,6 +291,11 @@ impl Authenticator {
         self.workloads.entry(&self.peers.peer(credentials)?, now)
     }
 
+    /// The certificate of the peer workload as Envoy sends it; empty: none, or another's.
+    pub const fn certificate<'a>(&self, credentials: &Credentials<'a>) -> &'a [u8] {
+        self.peers.certificate(credentials)
+    }
+
     /// Whether the keys of every issuer have been had once.
     pub fn ready(&self) -> bool {
         self.issuers.iter().all(|issuer| !issuer.has_keys() || issuer.keys.ever_known())

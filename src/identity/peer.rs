@@ -9,7 +9,13 @@ use moka::sync::Cache;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{credentials::Credentials, jwk::sha256, settings::WorkloadSettings, text::is_clean, xfcc};
+use super::{
+    credentials::Credentials,
+    jwk::sha256,
+    settings::{WorkloadSettings, XfccTrust},
+    text::is_clean,
+    xfcc,
+};
 use crate::domain::{UnixTime, Workload};
 
 /// Longest certificate that is read, URL-encoded.
@@ -58,7 +64,13 @@ impl Peers {
 
     /// The peer, or `None` where the request shows none that may be believed.
     pub(super) fn peer(&self, credentials: &Credentials<'_>) -> Option<Arc<Peer>> {
-        if credentials.principal.is_empty() && credentials.certificate.is_empty() {
+        let forwarded = match &self.settings.xfcc {
+            // Whoever else calls can write any element: nobody, rather than the proxy or what the header says.
+            XfccTrust::Hops { by, .. } if credentials.principal != by.as_bytes() => return None,
+            XfccTrust::Hops { .. } => true,
+            _ => credentials.principal.is_empty() && credentials.certificate.is_empty(),
+        };
+        if forwarded {
             let header = credentials.xfcc.only_line()?;
             return xfcc::trusted(header, &self.settings.xfcc).map(|element| Arc::new(self.of_element(&element)));
         }
@@ -75,6 +87,14 @@ impl Peers {
         let peer = Arc::new(self.read(credentials));
         self.known.insert(key.into_owned().into(), peer.clone());
         Some(peer)
+    }
+
+    /// The certificate itself, URL-encoded; empty where none is sent of this peer: with hops, the one there is the proxy's.
+    pub(super) const fn certificate<'a>(&self, credentials: &Credentials<'a>) -> &'a [u8] {
+        match self.settings.xfcc {
+            XfccTrust::Hops { .. } => &[],
+            XfccTrust::Never | XfccTrust::SanitizeSet => credentials.certificate,
+        }
     }
 
     fn read(&self, credentials: &Credentials<'_>) -> Peer {

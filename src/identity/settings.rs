@@ -259,7 +259,7 @@ pub struct WorkloadSettings {
     pub xfcc: XfccTrust,
 }
 
-/// When `x-forwarded-client-cert` is believed. Envoy's own `source.principal` and `source.certificate` come first.
+/// When `x-forwarded-client-cert` is believed. Without `hops`, Envoy's own `source.principal` and `source.certificate` come first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum XfccTrust {
@@ -267,10 +267,13 @@ pub enum XfccTrust {
     Never,
     /// The Envoy in front sets it anew (`forward_client_cert_details: SANITIZE_SET`): exactly one element.
     SanitizeSet,
-    /// Proxies append: the element this many from the right (1 is the last), written by the proxy named.
+    /// A proxy calls over mutual TLS, and the peer is its client: the element that `count` and `by` name. Where there is none
+    /// (a client without a certificate), or where anybody else calls, even by a certificate of its own, there is no workload.
     Hops {
+        /// From the right: 1 is the last element, where the Envoy that asks has `FORWARD_ONLY`; 2 where it has
+        /// `APPEND_FORWARD`, as it adds an element about the proxy.
         count: usize,
-        /// The `By` that this element must have: the URI SAN of the proxy that wrote it.
+        /// The proxy by its URI SAN: `source.principal` of the connection, and the `By` of the element.
         by: String,
     },
 }

@@ -37,7 +37,12 @@ pub fn trusted(header: &[u8], trust: &XfccTrust) -> Option<Element> {
         XfccTrust::SanitizeSet => (elements.len() == 1).then(|| elements.into_iter().next()).flatten(),
         XfccTrust::Hops { count, by } => {
             let index = elements.len().checked_sub(*count)?;
-            elements.into_iter().nth(index).filter(|element| element.by.as_deref() == Some(by))
+            let mut from = elements.into_iter().skip(index);
+            let (element, next) = (from.next()?, from.next());
+            // With a wrong count the element may be the proxy's own, or one that a client wrote: the next is not about the proxy.
+            let is_proxy = element.principal() == Some(by);
+            let vouched = next.and_then(|next| next.uri).is_none_or(|uri| uri == *by);
+            (element.by.as_deref() == Some(by) && vouched && !is_proxy).then_some(element)
         }
     }
 }
@@ -145,6 +150,11 @@ mod tests {
         assert_eq!(element.principal(), Some("spiffe://td/client"));
         assert_eq!(trusted(real.as_bytes(), &hops(2)), None);
         assert_eq!(trusted(b"By=spiffe://td/other;URI=spiffe://td/admin", &hops(1)), None);
+        let forwarded = format!("{both},By=spiffe://td/inner;URI=spiffe://td/edge");
+        assert_eq!(trusted(forwarded.as_bytes(), &hops(2)).unwrap().principal(), Some("spiffe://td/client"));
+        assert_eq!(trusted(both.as_bytes(), &hops(2)), None, "one too many: it is the client that wrote it");
+        let proxy = "By=spiffe://td/edge;URI=spiffe://td/edge";
+        assert_eq!(trusted(proxy.as_bytes(), &hops(1)), None, "one too few");
     }
 
     #[test]

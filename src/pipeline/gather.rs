@@ -59,7 +59,8 @@ impl Pipeline {
 
         let _traced = beside.stage("gather");
         let thumbprint = facts.workload.value().and_then(|peer| peer.cert_sha256.clone());
-        let certificate = thumbprint.as_ref().map(|sum| self.devices.certificate(sum, credentials.certificate, now));
+        let shown = self.authenticator.certificate(credentials);
+        let certificate = thumbprint.as_ref().map(|sum| self.devices.certificate(sum, shown, now));
         let device = DeviceQuery {
             id: carried.device.as_deref(),
             fingerprint: carried.fingerprint.as_deref(),

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::support::{
+    front::Front,
     http::{Request, Response},
     process::eventually,
     stack::{Builder, Stack},
@@ -99,6 +100,40 @@ fn a_certificate_bound_token_is_good_behind_its_own_certificate_only() {
         let challenge = answer.header("www-authenticate").expect("a challenge");
         assert!(challenge.contains("Bearer ") && challenge.contains("error=\"invalid_token\""), "{what}: {challenge}");
     }
+}
+
+#[test]
+fn behind_a_proxy_with_mutual_tls_each_client_is_itself_and_nobody_the_proxy() {
+    use base64::Engine as _;
+    const FRONT: &str = "spiffe://cluster.test/front";
+    let xfcc = json!({"hops": {"count": 2, "by": FRONT}});
+    let workloads = json!({"trust_domains": ["cluster.test"], "xfcc": xfcc});
+    let stack = Builder::with_rules(RULES).set("/identity/workloads", workloads).appends().start();
+    let front = Front::start(&stack, FRONT);
+    let through = |path: &str| Request::new(front.tls, "GET", path);
+    let (web, stranger) = (ClientIdentity::named(WEB), ClientIdentity::named(STRANGER));
+    let (fine, nobody) = ((200, "allow".to_owned()), (401, "no_credentials".to_owned()));
+    assert_eq!(outcome(&through("/workload").tls_as(&web)), fine);
+    assert_eq!(outcome(&through("/workload").tls_as(&stranger)), nobody);
+    assert_eq!(outcome(&through("/workload").tls(None)), nobody, "the proxy's certificate is not the client's");
+    let written = format!("By={FRONT};Hash={};URI={WEB}", web.sha256());
+    let forged = |request: Request| request.header("X-Forwarded-Client-Cert", written.clone());
+    assert_eq!(outcome(&forged(through("/workload").tls(None))), nobody);
+    for identity in [&stranger, &web] {
+        assert_eq!(outcome(&forged(stack.tls_as("GET", "/workload", identity))), nobody, "past the proxy");
+    }
+
+    let bound = |to: &ClientIdentity| {
+        let sum = hex::decode(to.sha256()).expect("hexadecimal");
+        let sum = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sum);
+        Token::person("alice").claim("cnf", json!({ "x5t#S256": sum })).mint()
+    };
+    let refused = (401, "proof_required".to_owned());
+    let (own, proxys) = (bound(&web), bound(&front.identity));
+    assert_eq!(outcome(&through("/any").tls_as(&web).bearer(&own)), fine);
+    assert_eq!(outcome(&through("/any").tls_as(&stranger).bearer(&own)), refused);
+    assert_eq!(outcome(&through("/any").tls_as(&web).bearer(&proxys)), refused);
+    assert_eq!(outcome(&through("/any").tls(None).bearer(&proxys)), refused);
 }
 
 #[test]

@@ -225,6 +225,7 @@ fn an_envoy_whose_countersign_never_started_lets_nothing_through() {
             upstream,
             extensions: Vec::new(),
             authority: None,
+            appends: false,
             door: envoy::Door::Plain,
             traces: None,
         };

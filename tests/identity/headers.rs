@@ -135,3 +135,54 @@ async fn h06_a_forged_client_certificate_header_makes_no_workload() {
     let credentials = Credentials { xfcc: HeaderValues::one(two.as_bytes()), ..Credentials::default() };
     assert_eq!(trusting.authenticate(&credentials).await.workload, Fact::Absent);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h06_behind_a_proxy_with_mutual_tls_the_element_named_is_the_peer_or_nobody_is() {
+    const FRONT: &str = "spiffe://td.example/front";
+    let rig = |count| {
+        Rig::with(move |settings| {
+            settings.workloads.trust_domains = vec!["td.example".into()];
+            settings.workloads.xfcc = XfccTrust::Hops { count, by: FRONT.into() };
+        })
+    };
+    let (appending, forwarding) = (rig(2).await, rig(1).await);
+    let client = format!("By={FRONT};Hash={};URI={ID}", "ab".repeat(32));
+    let front = format!("By=spiffe://td.example/inner;Hash={};URI={FRONT}", "cd".repeat(32));
+    let anyone = format!("By={FRONT};URI=spiffe://td.example/anyone");
+    let workload = async |rig: &Rig, principal: &str, header: &str| {
+        let xfcc = if header.is_empty() { HeaderValues::NONE } else { HeaderValues::one(header.as_bytes()) };
+        let credentials = Credentials { principal: principal.as_bytes(), xfcc, ..Credentials::default() };
+        let answer = rig.authenticate(&credentials).await;
+        let peer = answer.workload.value().map(|workload| (workload.principal.to_string(), workload.is_trusted()));
+        let expected = if peer.as_ref().is_some_and(|(_, trusted)| *trusted) {
+            Outcome::Allowed(Some(Possession::Certificate))
+        } else {
+            Outcome::Nothing
+        };
+        assert_eq!(outcome(&answer), expected, "{header}");
+        peer.map(|(principal, _)| principal)
+    };
+    let is = |principal: &str| Some(principal.to_owned());
+    assert_eq!(workload(&appending, FRONT, &format!("{client},{front}")).await, is(ID));
+    assert_eq!(workload(&appending, FRONT, &format!("{anyone},{client},{front}")).await, is(ID), "from the right");
+    assert_eq!(workload(&forwarding, FRONT, &client).await, is(ID));
+    let unnamed = client.replace(&format!("By={FRONT};"), "");
+    let no_uri = client.replace(&format!(";URI={ID}"), "");
+    let of_another = client.replace(FRONT, "spiffe://td.example/other");
+    for (what, principal, header) in [
+        ("no header", FRONT, String::new()),
+        ("no certificate of the client", FRONT, front.clone()),
+        ("malformed", FRONT, format!("{client},{front};Hash=zz")),
+        ("without By", FRONT, format!("{unnamed},{front}")),
+        ("without a name", FRONT, format!("{no_uri},{front}")),
+        ("written by another", FRONT, format!("{of_another},{front}")),
+        ("a header that no proxy added to", FRONT, format!("{anyone},{client}")),
+        ("another proxy calls", "spiffe://td.example/other", format!("{client},{front}")),
+        ("a client that calls directly", ID, format!("{anyone},{}", front.replace(FRONT, ID))),
+        ("the same without a header", ID, String::new()),
+        ("nobody's certificate", "", format!("{client},{front}")),
+    ] {
+        assert_eq!(workload(&appending, principal, &header).await, None, "{what}");
+    }
+    assert_eq!(workload(&forwarding, FRONT, &format!("{client},{front}")).await, None, "never the proxy itself");
+}

@@ -249,3 +249,33 @@ async fn a_certificate_bound_token_is_good_on_its_own_connection_only() {
     let dpop = format!("DPoP {}", &value[7..]);
     assert_eq!(rig.authorization(&dpop).await.detail(), Some(Detail::ProofKeyMismatch));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_with_mutual_tls_a_token_is_bound_to_the_clients_certificate_and_never_to_the_proxys() {
+    const FRONT: &str = "spiffe://td.example/front";
+    let hops = XfccTrust::Hops { count: 2, by: FRONT.into() };
+    let rig = Rig::with(|settings| settings.workloads.xfcc = hops).await;
+    let ((pem, proxys), (_, own)) = (certificate(), certificate());
+    let bound = |sum: [u8; 32]| {
+        let thumbprint = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, sum);
+        format!("Bearer {}", rig.token_with(json!({ "cnf": { "x5t#S256": thumbprint } })))
+    };
+    let header = format!("By={FRONT};Hash={},By=spiffe://td.example/inner;URI={FRONT}", hex::encode(own));
+    let alone = format!("By=spiffe://td.example/inner;Hash={};URI={FRONT}", hex::encode(proxys));
+    let (own, proxys) = (bound(own), bound(proxys));
+    for (what, value, header, expected) in [
+        ("its own", &own, &header, None),
+        ("the proxy's", &proxys, &header, Some(Detail::CertificateMismatch)),
+        ("the proxy's, and the client has none", &proxys, &alone, Some(Detail::CertificateMissing)),
+    ] {
+        let credentials = Credentials {
+            authorization: HeaderValues::one(value.as_bytes()),
+            xfcc: HeaderValues::one(header.as_bytes()),
+            principal: FRONT.as_bytes(),
+            certificate: pem.as_bytes(),
+            ..Credentials::default()
+        };
+        assert_eq!(rig.ask(&credentials).await.detail(), expected, "{what}");
+        assert!(rig.authenticator.certificate(&credentials).is_empty(), "it says nothing of the client's device");
+    }
+}

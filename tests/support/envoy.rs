@@ -46,6 +46,8 @@ pub struct Setup {
     pub door: Door,
     /// A collector over OTLP/gRPC that every request is told to.
     pub traces: Option<SocketAddr>,
+    /// The TLS listener stands behind [`super::front::Front`]: what that says of client certificates is kept and added to.
+    pub appends: bool,
 }
 
 /// A running Envoy.
@@ -113,7 +115,7 @@ impl Envoy {
     }
 }
 
-const PREFIX: &str = "type.googleapis.com/envoy.extensions";
+pub(super) const PREFIX: &str = "type.googleapis.com/envoy.extensions";
 
 fn configuration(setup: &Setup, ports: &[u16], access_log: &Path) -> Value {
     json!({
@@ -192,6 +194,11 @@ fn http_listener(name: &str, port: u16, raw: bool, setup: &Setup, access_log: &P
 fn tls_listener(port: u16, setup: &Setup, access_log: &Path) -> Value {
     let file = |name: &str| json!({"filename": access_log.with_file_name(name)});
     let mut listener = http_listener("tls", port, false, setup, access_log);
+    if setup.appends {
+        let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+        manager["forward_client_cert_details"] = json!("APPEND_FORWARD");
+        manager["set_current_client_cert_details"] = json!({"uri": true});
+    }
     listener["filter_chains"][0]["transport_socket"] = json!({
         "name": "tls",
         "typed_config": {
@@ -254,7 +261,7 @@ fn routes(setup: &Setup) -> Vec<Value> {
     special.chain([route("/")]).collect()
 }
 
-fn cluster(name: &str, to: SocketAddr, http2: bool) -> Value {
+pub(super) fn cluster(name: &str, to: SocketAddr, http2: bool) -> Value {
     let mut cluster = json!({
         "name": name, "type": "STATIC", "connect_timeout": "1s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
@@ -295,6 +302,6 @@ fn authz_cluster(setup: &Setup, beside: &Path) -> Value {
     cluster
 }
 
-fn address(address: SocketAddr) -> Value {
+pub(super) fn address(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
 }

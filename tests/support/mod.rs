@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod countersign;
 pub mod envoy;
+pub mod front;
 pub mod http;
 pub mod key_sets;
 pub mod otlp;

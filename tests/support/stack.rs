@@ -30,6 +30,7 @@ pub struct Builder {
     authority: Option<String>,
     door: envoy::Door,
     traces: Option<SocketAddr>,
+    appends: bool,
     pub countersign: countersign::Setup,
 }
 
@@ -47,6 +48,7 @@ impl Builder {
             extensions: Vec::new(),
             authority: None,
             door: envoy::Door::Plain,
+            appends: false,
             traces: None,
             countersign,
         }
@@ -83,6 +85,12 @@ impl Builder {
     /// Envoy traces every request and tells this collector.
     pub fn traced(mut self, collector: SocketAddr) -> Self {
         self.traces = Some(collector);
+        self
+    }
+
+    /// The TLS listener of Envoy keeps and adds to what a proxy in front says of client certificates.
+    pub fn appends(mut self) -> Self {
+        self.appends = true;
         self
     }
 
@@ -152,6 +160,7 @@ impl Builder {
                 authority: self.authority.clone(),
                 door: self.door.clone(),
                 traces: self.traces,
+                appends: self.appends,
             };
             Envoy::start(&folder, &setup)
         });

@@ -56,6 +56,17 @@ pub fn write_server(folder: &Path) {
     }
 }
 
+/// Writes `front.pem` and `front.key`, for a proxy that is `uri` on both of its sides.
+pub fn write_front(folder: &Path, uri: &str) -> ClientIdentity {
+    let names =
+        [SanType::URI(uri.try_into().expect("a URI")), SanType::DnsName("localhost".try_into().expect("a name"))];
+    let (certificate, key) = signed(names.into(), None);
+    for (name, pem) in [("front.pem", certificate.pem()), ("front.key", key.serialize_pem())] {
+        fs::write(folder.join(name), pem).expect("the folder is writable");
+    }
+    ClientIdentity { certificate: certificate.der().to_vec(), key: key.serialize_der() }
+}
+
 /// Writes certificate and key of the authority to `device-ca.pem`, for Countersign to sign with: listeners trust it.
 pub fn write_device_authority(folder: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
