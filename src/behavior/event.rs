@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 use crate::{
     domain::{
         AuthMethod, AuthMethods, DeviceProof, DeviceSighting, Fact, Facts, Identity, Issuer, NetworkKind, Place, Role,
-        SubjectId, SubjectKind, UnixTime,
+        SubjectId, SubjectKind, UnixTime, address,
     },
     risk::statistical::{
         Action, Agent, Event, Key,
@@ -123,8 +123,11 @@ pub fn event(seen: &Observation<'_>) -> Event {
     let identity = seen.identity;
     let (subject, session, roles) = seen.keys.of(identity);
     let place = seen.place.value();
-    // Addresses that we know to be inside say nothing of where a person is.
-    let inside = place.is_some_and(|place| matches!(place.network, NetworkKind::Private | NetworkKind::Corporate));
+    // Addresses that we know to be inside say nothing of where a person is; no database is needed to know a private one.
+    let inside = match place {
+        Some(place) => matches!(place.network, NetworkKind::Private | NetworkKind::Corporate),
+        None => seen.client.is_some_and(|client| address::is_private(client.to_canonical())),
+    };
     let outside = place.filter(|_| !inside);
     Event {
         now: seconds(seen.now),

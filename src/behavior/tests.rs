@@ -59,9 +59,18 @@ fn sighting(proof: DeviceProof, key_differs: bool) -> DeviceSighting {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn seen(identity: &Identity, place: Fact<Place>, device: Fact<DeviceSighting>, methods: AuthMethods) -> Event {
-    let client: Option<IpAddr> = "84.16.20.7".parse().ok();
+    seen_from("84.16.20.7", identity, (place, device), methods)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
+fn seen_from(
+    address: &str,
+    identity: &Identity,
+    (place, device): (Fact<Place>, Fact<DeviceSighting>),
+    methods: AuthMethods,
+) -> Event {
+    let client: Option<IpAddr> = address.parse().ok();
     event(&Observation {
         now: MONDAY,
         keys: &TokenKeys::default(),
@@ -96,6 +105,17 @@ fn addresses_inside_are_neutral_and_tunnels_are_named() {
     }
     assert!(at(NetworkKind::Ordinary).address.is_some() && !at(NetworkKind::Ordinary).anonymous);
     assert!(at(NetworkKind::Vpn).anonymous && at(NetworkKind::Tor).anonymous);
+}
+
+#[test]
+fn a_private_address_needs_no_database_to_be_neutral() {
+    let at = |address: &str| seen_from(address, &identity(), (Fact::NotAsked, Fact::Absent), AuthMethods::NONE).address;
+    for inside in
+        ["10.244.1.7", "172.16.0.9", "192.168.1.4", "100.64.3.3", "127.0.0.1", "169.254.1.1", "fd00::1", "fe80::1"]
+    {
+        assert_eq!((at(inside), at(&format!("::ffff:{inside}"))), (None, None), "{inside}");
+    }
+    assert!(at("84.16.20.7").is_some() && at("2001:db8::1").is_some());
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! A default that changes one of them says so in CHANGELOG. Rules, guards and thresholds are those that nobody set.
 
+mod services;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

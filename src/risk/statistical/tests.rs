@@ -345,3 +345,43 @@ fn stronger_than_usual_is_no_weakness() {
     }
     assert!(engine.assess(&person(21, Strength::Strong)).evidence.nats(Term::Auth) <= 0.0);
 }
+
+#[test]
+fn a_service_is_in_many_places_and_a_person_is_not() {
+    for strength in [Strength::Service, Strength::Strong] {
+        let mut engine = acquainted();
+        let subject = Key::of("deploy");
+        let home = |session: &str| Event { subject, session: subject.within(session), strength, ..alice(MONDAY, "") };
+        for n in 0..5 {
+            pass(&mut engine, &home(&n.to_string()), Outcome::Allowed);
+        }
+        let away = |now: f64| Event {
+            now,
+            address: "103.6.156.9".parse().ok(),
+            asn: Some(45609),
+            place: Some(Place { country: *b"NO", position: Some((69.6, 18.9)), radius_km: 10.0 }),
+            ..home("0")
+        };
+        let evidence = engine.assess(&away(MONDAY + 60.0)).evidence;
+        for term in [Term::Network, Term::Travel, Term::SessionNetwork] {
+            assert_eq!(evidence.nats(term) > 0.0, strength == Strength::Strong, "{strength:?} {term:?}: {evidence:?}");
+        }
+    }
+}
+
+#[test]
+fn a_session_inside_is_where_it_was_and_another_device_there_is_seen() {
+    let mut engine = acquainted();
+    let inside = |now: f64, session: &str| Event { address: None, place: None, asn: None, ..alice(now, session) };
+    let moved = |engine: &Engine, event: &Event, term| engine.clone().assess(event).evidence.nats(term);
+    pass(&mut engine, &inside(MONDAY, "in"), Outcome::Allowed);
+    let stolen = Event { device: Device::default(), agent: thief(0.0, "").agent, ..inside(MONDAY + 9.0, "in") };
+    assert!(moved(&engine, &stolen, Term::SessionDevice) > 3.0 && moved(&engine, &stolen, Term::SessionClient) > 2.0);
+    assert_eq!(moved(&engine, &inside(MONDAY + 9.0, "in"), Term::SessionNetwork), 0.0);
+    // Going in is quiet; a way out to where the user never was is not.
+    pass(&mut engine, &alice(MONDAY, "out"), Outcome::Allowed);
+    let quiet = engine.model().change_network * engine.model().quiet_network;
+    assert!(is(moved(&engine, &inside(MONDAY + 9.0, "out"), Term::SessionNetwork), quiet));
+    let left = Event { address: "103.6.156.9".parse().ok(), ..alice(MONDAY + 9.0, "in") };
+    assert!(is(moved(&engine, &left, Term::SessionNetwork), engine.model().change_network));
+}

@@ -5,7 +5,8 @@
 //! - Nothing else: no device and no network is ever learned from a password alone; refused requests teach nothing.
 //! - The first session of a subject is trusted on first use, at half weight.
 //! - Per session and context each value counts once, and the n-th time of an action votes 1/n².
-//! - Surprise and shared addresses always count; action habits and marks only while surprise is low.
+//! - Surprise and shared addresses always count, but a refused action once a session; a refused request is none of the pace.
+//! - Action habits and marks are learned only while surprise is low.
 
 mod record;
 mod weight;
@@ -79,7 +80,8 @@ pub fn learn(past: Past<'_>, lines: Lines, event: &Event, assessment: &Scored, o
     let weight = weight::of(profile, assessment, event, outcome, lines);
     let (previous, times) = binding.act(event.action.key);
     // Onto the pace as it is by now: others of this subject may have been settled since this request was scored.
-    let (pace, behaviour) = behaviour::advance(profile.pace, event.now, assessment.step.surprise);
+    let (surprise, requests) = paced(assessment.step.surprise, times, outcome);
+    let (pace, behaviour) = behaviour::advance(profile.pace, event.now, surprise, requests);
     let habit = if behaviour < weight::TOO_SURPRISING { weight * weight::vote(times) } else { 0.0 };
     let tell_away = record::may_tell_away(binding, event, assessment);
 
@@ -108,5 +110,16 @@ pub fn learn(past: Past<'_>, lines: Lines, event: &Event, assessment: &Scored, o
         session: event.session,
         context,
         shared,
+    }
+}
+
+/// The surprise and the requests that count towards the pace. The marks rise with what is let through alone, so that is what is
+/// compared with them: whoever asks again and again while refused is not kept out by that. What was not yet tried in the session
+/// still counts as surprise.
+fn paced(surprise: f64, times: u8, outcome: Outcome) -> (f64, f64) {
+    match outcome {
+        Outcome::Denied if times > 1 => (surprise.min(0.0), 0.0),
+        Outcome::Denied => (surprise, 0.0),
+        _ => (surprise, 1.0),
     }
 }

@@ -283,3 +283,45 @@ fn colleagues_in_one_hotel_are_as_many_as_they_are_however_often_they_ask() {
     let nats = engine.assess(&hotel(7, 40)).evidence.nats(Term::Share);
     assert!((2.5..3.3).contains(&nats), "seven others: {nats}");
 }
+
+#[test]
+fn whoever_asks_again_while_refused_is_not_kept_out_by_that() {
+    let mut engine = acquainted();
+    let at = |second: f64, session: &str| Event { now: MONDAY + second, ..alice(MONDAY, session) };
+    let pace = |engine: &Engine, second: f64| {
+        let evidence = engine.clone().assess(&at(second, "polls")).evidence;
+        [Term::Rate, Term::Volume, Term::Behaviour].map(|term| evidence.nats(term))
+    };
+    let before = pace(&engine, 0.0);
+    for second in 0..2000 {
+        pass(&mut engine, &at(f64::from(second), "polls"), Outcome::Denied);
+    }
+    let after = pace(&engine, 2000.0);
+    // The request at hand counts itself.
+    assert!(after.iter().zip(before).all(|(after, before)| *after <= before + 0.2), "{before:?}, {after:?}");
+    // A flood that is not refused is seen.
+    for _ in 0..200 {
+        pass(&mut engine, &at(2000.0, "polls"), Outcome::Challenged);
+    }
+    assert!(pace(&engine, 2000.0)[1] > 2.0, "{:?}", pace(&engine, 2000.0));
+}
+
+#[test]
+fn what_a_refused_session_tries_counts_once_for_each_thing() {
+    let mut engine = acquainted();
+    let tries = |n: u32, turn: f64| Event {
+        action: Action::of("DELETE", &format!("/vault/{}", ["keys", "users", "logs"][n as usize % 3])),
+        ..alice(MONDAY + turn, "scan")
+    };
+    let surprise = |engine: &Engine| engine.clone().assess(&tries(0, 100.0)).evidence.nats(Term::Behaviour);
+    let before = surprise(&engine);
+    for n in 0..3 {
+        pass(&mut engine, &tries(n, f64::from(n)), Outcome::Denied);
+    }
+    let once = surprise(&engine);
+    assert!(once > before + 2.0, "{before}, {once}");
+    for n in 3..60 {
+        pass(&mut engine, &tries(n, f64::from(n)), Outcome::Denied);
+    }
+    assert!(surprise(&engine) < once + 0.01, "{once}, {}", surprise(&engine));
+}

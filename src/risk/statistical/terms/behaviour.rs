@@ -36,16 +36,16 @@ pub struct Step {
 #[must_use]
 pub fn step(view: &View<'_>, event: &Event) -> Step {
     let surprise = surprise(view, event);
-    let Counted { behaviour, fast, slow, fast_mark, slow_mark } = count(view.profile.pace(), event.now, surprise);
+    let Counted { behaviour, fast, slow, fast_mark, slow_mark } = count(view.profile.pace(), event.now, surprise, 1.0);
     let rate = (view.model.rate_gain * ((fast + 1.0) / (fast_mark + 4.0)).ln()).clamp(0.0, 3.0);
     let volume = (view.model.volume_gain * ((slow + 4.0) / (slow_mark + 6.0)).ln()).clamp(0.0, 3.0);
     Step { surprise, behaviour, rate, volume }
 }
 
-/// The pace with one more request in it, and the surprise accumulated by then.
+/// The pace with so many more requests in it (one, or none), and the surprise accumulated by then.
 #[must_use]
-pub fn advance(past: Pace, now: f64, surprise: f64) -> (Pace, f64) {
-    let Counted { behaviour, fast, slow, fast_mark, slow_mark } = count(past, now, surprise);
+pub fn advance(past: Pace, now: f64, surprise: f64, requests: f64) -> (Pace, f64) {
+    let Counted { behaviour, fast, slow, fast_mark, slow_mark } = count(past, now, surprise, requests);
     let pace = Pace {
         at: now.max(past.at),
         surprise: behaviour as f32,
@@ -66,16 +66,16 @@ struct Counted {
     slow_mark: f64,
 }
 
-/// Decays what was counted, and counts one request. One that is settled after a later one has itself decayed since.
-fn count(past: Pace, now: f64, surprise: f64) -> Counted {
+/// Decays what was counted, and counts a request. One that is settled after a later one has itself decayed since.
+fn count(past: Pace, now: f64, surprise: f64, requests: f64) -> Counted {
     let elapsed = if past.at > 0.0 { (now - past.at).max(0.0) } else { f64::INFINITY };
     let late = (past.at - now).max(0.0);
     let kept = |value: f32, time: f64| f64::from(value) * (-elapsed / time).exp2();
     let new = |value: f64, time: f64| value * (-late / time).exp2();
     Counted {
         behaviour: (kept(past.surprise, MEMORY) + new(surprise, MEMORY)).max(0.0),
-        fast: kept(past.fast, FAST) + new(1.0, FAST),
-        slow: kept(past.slow, SLOW) + new(1.0, SLOW),
+        fast: kept(past.fast, FAST) + new(requests, FAST),
+        slow: kept(past.slow, SLOW) + new(requests, SLOW),
         fast_mark: kept(past.fast_mark, MARKS),
         slow_mark: kept(past.slow_mark, MARKS),
     }

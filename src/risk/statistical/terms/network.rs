@@ -5,7 +5,7 @@
 
 use super::View;
 use crate::risk::statistical::{
-    event::{Event, Place},
+    event::{Event, Place, Strength},
     globals::{Share, Total},
     hash,
 };
@@ -63,7 +63,15 @@ impl Step {
 #[must_use]
 pub fn nats(view: &View<'_>, event: &Event, keys: Keys) -> f64 {
     let sum = country(view, keys) + system(view, event, keys) + network(view, keys);
-    sum.clamp(view.model.net_low, view.model.net_high)
+    let high = if is_many(event) { 0.0 } else { view.model.net_high };
+    sum.clamp(view.model.net_low, high)
+}
+
+/// A service is wherever its instances are: on many nodes at once, behind pools of addresses, on both stacks. It could not
+/// answer a challenge, and what is refused teaches nothing, so a doubt about its network would never end. That it is in a new
+/// country is a fact of its own ([`crate::risk::statistical::Familiar`]), for the rules.
+pub fn is_many(event: &Event) -> bool {
+    event.strength == Strength::Service
 }
 
 fn country(view: &View<'_>, keys: Keys) -> f64 {

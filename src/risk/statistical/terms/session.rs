@@ -1,6 +1,9 @@
 //! CHANGE: a session that continues elsewhere, with something else, or in two places at once.
 
-use super::{View, network::Keys};
+use super::{
+    View,
+    network::{self, Keys},
+};
 use crate::risk::statistical::{
     binding::{Context, Doubt, Surroundings},
     delta::Scalar,
@@ -52,10 +55,14 @@ fn rotation(event: &Event) -> f64 {
     if event.strength == Strength::Service { 0.1 } else { 1.0 }
 }
 
-/// Networks change by themselves under a phone, for a known VPN user, and between networks of one's own.
+/// Networks change by themselves under a phone, for a known VPN user, between networks of one's own, and on the way inside,
+/// where an address says nothing of a place.
 fn roaming(view: &View<'_>, event: &Event, keys: Keys) -> f64 {
-    let known = keys.network.is_some_and(|key| view.profile.networks.units(hash::short(key)) > 0);
+    if network::is_many(event) {
+        return 0.0;
+    }
+    let known = keys.network.is_none_or(|key| view.profile.networks.units(hash::short(key)) > 0);
     let tunnels = view.profile.scalar(Scalar::Anonymous, view.today) > 0.0;
-    let ordinary = event.agent.family.is_mobile() || event.strength == Strength::Service || tunnels || known;
+    let ordinary = event.agent.family.is_mobile() || tunnels || known;
     if ordinary { view.model.quiet_network } else { 1.0 }
 }

@@ -3,7 +3,10 @@
 //! Quiet where a jump is ordinary: on a network that this user is known to appear from (an egress at head
 //! office, a VPN of one's own, a roaming SIM that is placed at home), and within the databases' error.
 
-use super::{View, network::Keys};
+use super::{
+    View,
+    network::{self, Keys},
+};
 use crate::risk::statistical::{event::Event, hash};
 
 /// Kilometres that no speed is computed for: the error of the databases.
@@ -18,7 +21,7 @@ pub fn nats(view: &View<'_>, event: &Event, keys: Keys) -> f64 {
     let last = view.profile.sighting();
     let Some(place) = event.place else { return 0.0 };
     let Some((latitude, longitude)) = place.position else { return 0.0 };
-    if last.at <= 0.0 {
+    if last.at <= 0.0 || network::is_many(event) {
         return 0.0;
     }
     let apart = kilometres((last.latitude, last.longitude), (latitude, longitude));
