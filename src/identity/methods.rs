@@ -107,6 +107,7 @@ mod tests {
         use AuthMethod::*;
         assert_eq!(of(&[], Some("phrh")), [HardwareKey]);
         assert_eq!(of(&["pwd"], Some("phr")), [Password, Biometric]);
+        assert_eq!(of(&["otp"], Some("aal1")), [Password, MfaTotp]);
         let configured = [("gold".to_owned(), vec![Biometric])].into();
         assert_eq!(methods(&["pwd"], Some("gold"), &configured).iter().collect::<Vec<_>>(), [Password, Biometric]);
     }
