@@ -241,7 +241,7 @@ async fn keys_are_had_soon_after_the_store_is_and_readiness_waits_for_them() {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(Duration::from_millis(4500), tries).await.expect("soon")
+        timeout(Duration::from_millis(4500), tries).await.expect("soon");
     };
     let (store, cancel) = (Arc::<Shelf>::default(), CancellationToken::new());
     store.away.store(true, Ordering::Relaxed);

@@ -63,7 +63,6 @@ fn seen(identity: &Identity, place: Fact<Place>, device: Fact<DeviceSighting>, m
     seen_from("84.16.20.7", identity, (place, device), methods)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn seen_from(
     address: &str,
     identity: &Identity,

@@ -241,7 +241,7 @@ mod tests {
         let (near, far) = duplex(1 << 20);
         let (mut requests, connection) = h2::client::handshake(far).await.unwrap();
         tokio::spawn(connection);
-        let ask = || http::Request::post("http://localhost").body(()).unwrap();
+        let ask = || Request::post("http://localhost").body(()).unwrap();
         let mut serving = http2().handshake::<_, Bytes>(near).await.unwrap();
         // All of them are there, and taken back, before the first is looked at.
         for _ in 0..500 {
