@@ -1,9 +1,9 @@
 //! The bound: what a check costs when nothing is found out. An answer and an audit record of the same length as those of
-//! everything, always the same ones: HTTP/2 by the library that Countersign has it from, batched as there, and a thread that
+//! everything unsigned, always the same ones: HTTP/2 by the library that Countersign has it from, batched as there, and a thread that
 //! hashes the record and writes it to a file.
 //!
 //! What is between this and the aim is all that is left for reading a message, looking everything up, judging it, and writing
-//! both texts.
+//! both texts. With the core's answer and no record it is *bare*: what the core's own HTTP/2 costs.
 
 use std::{
     fs::File,
@@ -121,6 +121,9 @@ async fn answer((request, mut respond): (Request<RecvStream>, SendResponse<Bytes
 impl Texts {
     /// Hands over sixteen records at a time.
     fn record(&self) {
+        if self.record.is_empty() {
+            return;
+        }
         let mut together = self.together.lock();
         together.extend_from_slice(&self.record);
         if together.len() >= TOGETHER * self.record.len() {

@@ -15,26 +15,33 @@ use super::{
     redis::Redis,
     request::{self, DEVICE, FINGERPRINT, Issuer, SUBJECT},
     servers::{self, Contestant, Scope, Store},
-    table::{Sample, Table},
+    table::{self, Sample, Table},
 };
 
 /// Connections and streams of the cold loads, and how many tokens never seen before each contestant is sent in a round.
 const COLD: [(usize, usize, usize); 2] = [(1, 1, 2_000), (4, 8, 6_000)];
 
+/// Rows that [`least`] is made of, beside the floor.
+const CORE: &str = "core, Redis";
+const BARE: &str = "bare";
+const BOUND: &str = "bound";
+
 pub fn run(folder: &Path, options: &Options, issuer: &Issuer, redis: &Redis) -> io::Result<String> {
     let mut contestants = contestants(folder, issuer, redis);
     let warm = request::check(&request::token(&issuer.rs256, 0));
     println!("the message: {} octets, the token: {}", warm.len(), request::token(&issuer.rs256, 0).len());
-    let mut answer = 0;
+    let mut answers = Vec::new();
     for contestant in &contestants {
         enrol(contestant);
-        answer = assert_allowed(contestant, &warm)?;
+        answers.push(assert_allowed(contestant, &warm)?);
     }
-    let everything = contestants.last().expect("there are some");
-    settle(everything);
-    let record = everything.record_length(folder);
-    println!("an answer of everything: {answer} octets, a record: {record}");
-    contestants.push(servers::bound(folder, answer, record));
+    let [_, core, .., signed, answer] = answers[..] else { unreachable!("there are six") };
+    let unsigned = contestants.last().expect("there are some");
+    settle(unsigned);
+    let record = unsigned.record_length(folder);
+    println!("an answer of everything: {answer} octets, {signed} with the assertion; a record: {record}");
+    contestants.push(servers::bound(folder, BARE, core, 0));
+    contestants.push(servers::bound(folder, BOUND, answer, record));
     let names = || contestants.iter().map(|contestant| contestant.name);
     let mut tables: Vec<Table> = Vec::new();
     for (connections, streams) in &options.levels {
@@ -69,7 +76,21 @@ pub fn run(folder: &Path, options: &Options, issuer: &Issuer, redis: &Redis) -> 
         let recorded = contestant.metric("countersign_audit_records", "");
         println!("{}: {recorded} audit records taken, {lost} lost to a full queue", contestant.name);
     }
-    Ok(tables.iter().map(|table| table.markdown() + "\n").collect())
+    let warm = options.levels.len();
+    let text = |(level, table): (usize, &Table)| {
+        let least = if level < warm { least(table) } else { String::new() };
+        table.markdown() + &least + "\n"
+    };
+    Ok(tables.iter().enumerate().map(text).collect())
+}
+
+/// What everything costs at least, as long as the core costs what it does: the core, and what the longer answer and the record
+/// cost a server that does nothing else. Device, place, risk, trust and policies are free in it, and writing both texts.
+fn least(table: &Table) -> String {
+    let [floor, core, bare, bound] = ["floor", CORE, BARE, BOUND].map(|name| table.samples(name));
+    let sum = |round: usize| (core[round].cpu + bound[round].cpu - bare[round].cpu) / floor[round].cpu;
+    let least = table::median((0..floor.len()).map(sum).collect());
+    format!("\nCPU of everything to the floor, at least ({CORE} + {BOUND} - {BARE}): {least:.2}\n")
 }
 
 fn contestants(folder: &Path, issuer: &Issuer, redis: &Redis) -> Vec<Contestant> {
@@ -78,9 +99,10 @@ fn contestants(folder: &Path, issuer: &Issuer, redis: &Redis) -> Vec<Contestant>
     vec![
         servers::floor(folder),
         countersign("core, embedded", Scope::Core, Store::Embedded),
-        countersign("core, Redis", Scope::Core, Store::Redis(redis)),
+        countersign(CORE, Scope::Core, Store::Redis(redis)),
         countersign("everything, embedded", Scope::Everything, Store::Embedded),
         countersign("everything, Redis", Scope::Everything, Store::Redis(redis)),
+        countersign("unsigned, Redis", Scope::Unsigned, Store::Redis(redis)),
     ]
 }
 

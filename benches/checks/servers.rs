@@ -36,6 +36,8 @@ pub enum Scope {
     /// Identity, revocation, permissions.
     Core,
     /// Device, place, risk, trust, policies, audit and metrics as well.
+    Unsigned,
+    /// And the signed assertion for the upstream.
     Everything,
 }
 
@@ -48,21 +50,21 @@ pub enum Store<'a> {
 
 /// The always-allow server of [`floor`](super::floor), as a process of its own.
 pub fn floor(folder: &Path) -> Contestant {
-    of_ours(folder, "floor", &[])
+    of_ours(folder, "floor", "floor", &[])
 }
 
 /// The server of [`bound`](super::bound), with an answer and a record of so many octets.
-pub fn bound(folder: &Path, answer: usize, record: usize) -> Contestant {
-    let file = folder.join("bound.jsonl");
-    of_ours(folder, "bound", &[&answer.to_string(), &record.to_string(), &file.display().to_string()])
+pub fn bound(folder: &Path, name: &'static str, answer: usize, record: usize) -> Contestant {
+    let file = folder.join(name).with_extension("jsonl");
+    of_ours(folder, name, "bound", &[&answer.to_string(), &record.to_string(), &file.display().to_string()])
 }
 
 /// This program as a server.
-fn of_ours(folder: &Path, name: &'static str, arguments: &[&str]) -> Contestant {
+fn of_ours(folder: &Path, name: &'static str, mode: &str, arguments: &[&str]) -> Contestant {
     let address = ports::local(ports::free());
     let program = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new(program);
-    let process = Process::start(folder, name, command.args([name, &address.to_string()]).args(arguments));
+    let process = Process::start(folder, name, command.args([mode, &address.to_string()]).args(arguments));
     eventually(&format!("the {name} listens"), || std::net::TcpStream::connect(address).ok());
     Contestant { name, address, process: process.id(), countersign: None, _process: Some(process) }
 }
@@ -90,7 +92,7 @@ pub fn home(folder: &Path, name: &str) -> PathBuf {
 pub fn setup(folder: &Path, scope: Scope, store: Store<'_>, keys: &str) -> countersign::Setup {
     let rules = match scope {
         Scope::Core => include_str!("rules/core.yaml"),
-        Scope::Everything => include_str!("rules/everything.yaml"),
+        Scope::Unsigned | Scope::Everything => include_str!("rules/everything.yaml"),
     };
     let mut setup = countersign::Setup::new(folder, rules);
     let key_set = folder.join("jwks.json");
@@ -113,15 +115,17 @@ pub fn setup(folder: &Path, scope: Scope, store: Store<'_>, keys: &str) -> count
             config["location"] = json!({ "enabled": false });
             config["session"] = json!({ "reverify": "off" });
             config["audit"] = json!({ "sink": "none" });
-            // A signature for each new token, and two thirds of the answer's octets.
-            config["assertion"] = json!({ "enabled": false });
         }
-        Scope::Everything => {
+        Scope::Unsigned | Scope::Everything => {
             config["risk"] = json!({ "model": "statistical" });
             config["client"] = json!({ "trusted_hops": 2 });
             config["location"] = json!({ "known_networks": { "office": { "cidrs": ["203.0.113.0/24"] } } });
             config["audit"] = json!({ "sink": "file", "directory": audit(folder) });
         }
+    }
+    if scope != Scope::Everything {
+        // A signature for each new token, and two thirds of the answer's octets.
+        config["assertion"] = json!({ "enabled": false });
     }
     setup
 }

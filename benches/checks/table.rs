@@ -41,6 +41,11 @@ impl Table {
         self.rows[row].1.push(sample);
     }
 
+    /// Of the contestant of this name, one a round.
+    pub fn samples(&self, name: &str) -> &[Sample] {
+        self.rows.iter().find(|row| row.0 == name).map_or(&[], |row| &row.1)
+    }
+
     /// As Markdown: medians, and the ratios to the first row with their spread.
     pub fn markdown(&self) -> String {
         let mut text = format!("### {}\n\n| server |", self.title);
