@@ -89,8 +89,9 @@ for sample in "$ROOT"/envoy/*.yaml; do
     for line in 'status_on_error: { code: ServiceUnavailable }' 'validate_mutations: true' 'clear_route_cache: false' \
       'normalize_path: true' 'merge_slashes: true' 'path_with_escaped_slashes_action: REJECT_REQUEST' \
       'headers_with_underscores_action: REJECT_REQUEST' 'use_remote_address: true' 'forward_client_cert_details: SANITIZE' \
-      'strip_any_host_port: true' 'strip_trailing_host_dot: true'; do
-      grep -q -- "$line" "$sample" || missing+="$line is not in it; "
+      'strip_any_host_port: true' 'strip_trailing_host_dot: true' \
+      'request_headers_to_remove: [x-forwarded-host, forwarded]'; do
+      grep -qF -- "$line" "$sample" || missing+="$line is not in it; "
     done
   fi
   if [[ -z $missing ]]; then pass "$what"; else fail "$what" "$missing"; fi

@@ -1,4 +1,4 @@
-//! An accepted connection as hyper is handed it: TCP, TLS or a Unix socket, under one type.
+//! An accepted connection as h2 is handed it: TCP, TLS or a Unix socket, under one type.
 //!
 //! It leaves `is_write_vectored` at `false` on purpose: for a socket that writes vectors, h2 sends every frame of 256
 //! octets or more with a write of its own; otherwise it batches those below 1,024, which spares most system calls under load.

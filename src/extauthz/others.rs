@@ -13,8 +13,18 @@ use http_body::{Body as _, Frame};
 use tonic::{body::Body, service::Routes};
 use tower::ServiceExt as _;
 
+/// Octets of the headers of one call, as HTTP/2 counts them. They are held while it waits for its message, and it may wait for
+/// ever; and unlike those of a Check, they hold nothing of a client of Envoy's.
+const MAX_HEADERS: usize = 32 * 1024;
+
 /// Answers one call. What fails here is a connection or a stream that ended: nobody is left to tell.
 pub(super) async fn answer(routes: Routes, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    if octets(&request) > MAX_HEADERS {
+        let mut refusal = http::Response::new(());
+        *refusal.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        let _ = respond.send_response(refusal, true);
+        return;
+    }
     let request = request.map(|body| Body::new(Received(body)));
     let answer = pin!(routes.oneshot(request));
     let Some(Ok(response)) = unless_reset(&mut respond, answer).await else { return };
@@ -26,6 +36,13 @@ pub(super) async fn answer(routes: Routes, request: Request<RecvStream>, mut res
         // `None` is a stream that the other side has given up.
         let _ = send(body, stream).await;
     }
+}
+
+fn octets<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let authority = request.uri().authority().map_or(0, |authority| authority.as_str().len());
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    target + authority + headers.sum::<usize>()
 }
 
 /// `None`: the caller has given up the call, and what would have answered it is dropped.

@@ -39,8 +39,12 @@ const MAX_STREAMS: u32 = 2048;
 /// connection and gives up a call whose client has gone: with h2's own 20, one client that leaves often ends it for all.
 const MAX_GIVEN_UP: usize = MAX_STREAMS as usize;
 
-/// Octets of HPACK-decoded headers of one call.
-const MAX_HEADER_LIST: u32 = 32 * 1024;
+/// Octets of the headers of one call, as HTTP/2 counts them. Beyond it h2 answers 431 by itself, and ends the connection beyond
+/// four times as much: a gRPC error to Envoy, which is an allow where it has `failure_mode_allow`. So it is well above what an Envoy
+/// carries (`max_request_headers_kb`, 60 unless set), of which one that traces hands on the `tracestate` beside its question. Not as
+/// much as an Envoy may be told to carry (8 MiB): a connection can be made to hold some three hundred times this, since the
+/// hundred entries of its HPACK table may keep alive the blocks that they came in.
+const MAX_HEADER_LIST: u32 = 256 * 1024;
 
 /// Octets of calls that a connection, and each of its streams, may send before they are read.
 const WINDOW: u32 = 1024 * 1024;
@@ -256,6 +260,53 @@ mod tests {
             }
         });
         assert_eq!(answer.await.unwrap().status(), 200);
+    }
+
+    /// Statuses of calls with values of so many KiB among their headers, one after another on one connection.
+    async fn statuses<F>(
+        kibibytes: &[usize],
+        answer: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
+    ) -> Vec<u16>
+    where
+        F: Future<Output = ()>,
+    {
+        let (near, far) = duplex(1 << 20);
+        let (mut requests, connection) = h2::client::handshake(far).await.unwrap();
+        tokio::spawn(connection);
+        let mut serving = http2().handshake::<_, Bytes>(near).await.unwrap();
+        let served = async {
+            while let Some(Ok((request, respond))) = serving.accept().await {
+                answer(request, respond).await;
+            }
+        };
+        let asked = async {
+            let mut statuses = Vec::new();
+            for kibibytes in kibibytes {
+                let ask = Request::post("http://localhost").header("tracestate", "v".repeat(kibibytes * 1024));
+                requests = requests.ready().await.unwrap();
+                let (answer, _) = requests.send_request(ask.body(()).unwrap(), true).unwrap();
+                statuses.push(answer.await.unwrap().status().as_u16());
+            }
+            statuses
+        };
+        tokio::select! {
+            statuses = asked => statuses,
+            () = served => panic!("the connection has ended"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_envoy_hands_on_of_a_clients_headers_beside_a_question_is_no_reason_to_refuse_it() {
+        let accept = |_, mut respond: SendResponse<Bytes>| async move {
+            respond.send_response(http::Response::new(()), true).unwrap();
+        };
+        assert_eq!(statuses(&[1, 40, 60, 200, 240], accept).await, [200; 5]);
+    }
+
+    #[tokio::test]
+    async fn calls_that_are_no_checks_have_few_headers() {
+        let answer = |request, respond| others::answer(Routes::default(), request, respond);
+        assert_eq!(statuses(&[1, 40, 200, 1], answer).await, [200, 431, 431, 200]);
     }
 
     #[tokio::test]

@@ -226,6 +226,34 @@ fn d04_endless_continuations_and_header_bombs_are_cut_off() {
 }
 
 #[test]
+fn d04_what_a_connection_remembers_of_long_headers_is_bounded() {
+    let stack = Stack::start();
+    assert_well(&stack, "nothing");
+    let before = resident(&stack);
+    // A path of so many octets, not to be remembered; behind it, in one piece with it, an authority that is.
+    let send = |attacker: &mut Http2, stream, path: &[u8], length: &[u8]| {
+        let block = [b"\x83\x86\x04\x7f", length, path, b"\x41\x01x"].concat();
+        let (first, rest) = block.split_at(16_384);
+        let (rest, last) = rest.split_at(rest.len() - 1_000);
+        attacker.frame(HEADERS, 0, stream, first)
+            && rest.chunks(16_384).all(|part| attacker.frame(CONTINUATION, 0, stream, part))
+            && attacker.frame(CONTINUATION, 4, stream, last)
+    };
+    let mut attacker = Http2::connect(stack.countersign.authz);
+    for i in 0..500 {
+        assert!(send(&mut attacker, i * 2 + 1, &[b'/'; 240_000], b"\x81\xd2\x0e"));
+    }
+    attacker.frame(HEADERS, 4, 1001, &check_headers());
+    attacker.read_until(b"credentials_unknown");
+    assert_well(&stack, "remembered headers");
+    let held = resident(&stack).saturating_sub(before);
+    assert!(held < GROWTH / 2, "{held} octets");
+    let mut longer = Http2::connect(stack.countersign.authz);
+    send(&mut longer, 1, &[b'/'; 900_000], b"\xa1\xf6\x36");
+    assert!(longer.was_ended());
+}
+
+#[test]
 fn d05_connections_that_come_and_go_and_octets_that_are_no_http_stop_nothing() {
     let stack = Stack::start();
     let greetings: [&[u8]; 5] = [

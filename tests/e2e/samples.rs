@@ -8,7 +8,10 @@ use std::{
 
 use ::countersign::policy::{self, Options, SourceFile};
 
-use crate::support::{self, countersign, envoy};
+use crate::{
+    spoofing::overrides,
+    support::{self, countersign, envoy, http::Request, sample, stack::Builder, tokens::Token},
+};
 
 #[test]
 fn the_rules_of_the_demo_and_of_the_tests_load_without_a_warning() {
@@ -60,6 +63,29 @@ fn envoy_accepts_every_sample_and_the_edge_fails_closed() {
     let output = Command::new(script).stdin(Stdio::null()).output().expect("the script runs");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{text}");
+}
+
+#[test]
+fn no_sample_hands_on_another_host_path_or_method_or_refuses_for_one() {
+    let stack = Builder::new().no_envoy().start();
+    let (authz, upstream) = (stack.countersign.authz, stack.upstream);
+    for name in ["edge-http", "per-route", "raw-headers", "streams"] {
+        let grpc = [("port_value: 8081", "port_value: 1")];
+        let more = if name == "streams" { &grpc[..] } else { &[] };
+        for version in [envoy::NEW, envoy::OLD] {
+            let (_envoy, door) = sample::start(&stack.folder, (name, version), authz, upstream, more);
+            let others = ["x-forwarded-host", "forwarded"].into_iter().chain(overrides());
+            let ask = Request::new(door, "GET", "/hello").bearer(&Token::person("alice").mint());
+            let ask = others.clone().fold(ask, |ask, other| ask.header(other, "host=b.example"));
+            let answer = ask.send();
+            assert_eq!(answer.status, 200, "{name}, Envoy {version}: {answer:?}");
+            let seen = answer.upstream().expect("it reached the upstream");
+            for other in others {
+                assert_eq!(seen.all(other), Vec::<&str>::new(), "{name}, Envoy {version}: {other}");
+            }
+            assert_eq!(seen.header("host"), "shop.example");
+        }
+    }
 }
 
 #[test]

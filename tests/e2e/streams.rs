@@ -1,13 +1,14 @@
 //! Streams through `envoy/streams.yaml`, on the oldest and the newest Envoy: each ends when its token or its session does, within
 //! a second and not before, whatever the client says; whoever comes back is judged anew.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command, thread, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use crate::support::{
-    self, envoy,
+    envoy,
     http::Request,
     ports,
-    process::{Process, eventually},
+    process::Process,
+    sample,
     stack::{Builder, Stack},
     streams::{self, Kind, Outcome, now_ms, watch},
     tokens::{Token, now},
@@ -47,7 +48,11 @@ impl Edge {
         streams::serve_http(ports::local(upstreams[0]));
         streams::serve_grpc(ports::local(upstreams[1]));
         let envoys = [envoy::NEW, envoy::OLD].map(|version| {
-            let (process, door) = sample(&stack.folder, version, stack.countersign.authz, upstreams, changes);
+            let grpc = format!("port_value: {}", upstreams[1]);
+            let changes: Vec<_> = changes.iter().copied().chain([("port_value: 8081", &*grpc)]).collect();
+            let to = ports::local(upstreams[0]);
+            let (process, door) =
+                sample::start(&stack.folder, ("streams", version), stack.countersign.authz, to, &changes);
             (version, door, process)
         });
         Self { _stack: stack, envoys: envoys.into() }
@@ -67,44 +72,6 @@ impl Edge {
             running.into_iter().map(|(what, run)| (what, run.join().expect("no stream panics"))).collect()
         })
     }
-}
-
-/// The sample as it is, but for its ports and for the patience of a busy machine.
-fn sample(
-    folder: &Path,
-    version: &str,
-    authz: SocketAddr,
-    upstreams: [u16; 2],
-    more: &[(&str, &str)],
-) -> (Process, SocketAddr) {
-    let [http, admin] = [ports::free(), ports::free()];
-    let text = include_str!("../../envoy/streams.yaml");
-    let changes = [
-        ("0.0.0.0, port_value: 10000", format!("127.0.0.1, port_value: {http}")),
-        ("port_value: 9901", format!("port_value: {admin}")),
-        ("port_value: 9191", format!("port_value: {}", authz.port())),
-        ("port_value: 8080", format!("port_value: {}", upstreams[0])),
-        ("port_value: 8081", format!("port_value: {}", upstreams[1])),
-        ("timeout: 0.2s", "timeout: 5s".to_owned()),
-        ("- timeout: 0.5s", "- timeout: 5s".to_owned()),
-    ];
-    let more = more.iter().map(|(from, to)| (*from, (*to).to_owned()));
-    let text = changes.into_iter().chain(more).fold(text.to_owned(), |text, (from, to)| {
-        assert!(text.contains(from), "the sample no longer says `{from}`");
-        text.replace(from, &to)
-    });
-    let file = folder.join(format!("streams-{version}.yaml"));
-    fs::write(&file, text).expect("the folder is writable");
-    let binary = support::tool(&format!("envoy-{version}/bin/envoy"));
-    let mut command = Command::new(binary);
-    command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "1", "-l", "warning"]);
-    let process = Process::start(folder, &format!("streams-{version}"), &mut command);
-    eventually("Envoy reaches Countersign", || {
-        let answer = Request::new(ports::local(http), "GET", "/nowhere").try_send().ok()?;
-        answer.header("x-zt-decision").map(|_| ())
-    });
-    support::record_real(&format!("envoy-{version}"));
-    (process, ports::local(http))
 }
 
 fn path(kind: Kind) -> &'static str {

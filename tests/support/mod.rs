@@ -10,6 +10,7 @@ pub mod otlp;
 pub mod ports;
 pub mod process;
 pub mod receiver;
+pub mod sample;
 pub mod stack;
 pub mod streams;
 pub mod tls;

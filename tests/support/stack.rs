@@ -166,7 +166,7 @@ impl Builder {
         });
         let envoys = envoys.collect();
         echo.wait_for_output("listening on");
-        Stack { envoys, countersign, _echo: echo, folder, _guard: self.folder }
+        Stack { envoys, countersign, upstream, _echo: echo, folder, _guard: self.folder }
     }
 }
 
@@ -175,6 +175,8 @@ impl Builder {
 pub struct Stack {
     pub envoys: Vec<Envoy>,
     pub countersign: Countersign,
+    /// Answers with what it was sent.
+    pub upstream: SocketAddr,
     _echo: Process,
     pub folder: PathBuf,
     _guard: TempDir,

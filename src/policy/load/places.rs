@@ -20,12 +20,15 @@ pub(super) fn location(raw: &raw::Location, problems: &mut Vec<Problem>, path: &
             problems.push(problem.hint("leave it out, or write what is meant"));
         }
     }
-    for (key, here, kind) in [
-        ("name", given(&raw.name, &raw.names), raw::LocationKind::KnownSecureLocation),
-        ("country", given(&raw.country, &raw.countries), raw::LocationKind::Country),
-        ("cidr", given(&raw.cidr, &raw.cidrs), raw::LocationKind::Cidr),
+    // Which networks these two are, the configuration says.
+    let takes_none = matches!(raw.kind, raw::LocationKind::CorporateNetwork | raw::LocationKind::PrivateNetwork);
+    for (key, here, fits) in [
+        ("value", given(&raw.value, &raw.values), !takes_none),
+        ("name", given(&raw.name, &raw.names), raw.kind == raw::LocationKind::KnownSecureLocation),
+        ("country", given(&raw.country, &raw.countries), raw.kind == raw::LocationKind::Country),
+        ("cidr", given(&raw.cidr, &raw.cidrs), raw.kind == raw::LocationKind::Cidr),
     ] {
-        if here && raw.kind != kind {
+        if here && !fits {
             problems.push(Problem::error(path, format!("`{key}` means nothing for a location of this type")));
         }
     }
