@@ -225,7 +225,8 @@ fn a_variable_that_holds_nothing_takes_nothing_away() {
                     take away what the file says (help: give it a value, or remove the variable)";
         assert!(found.contains(told), "{value:?}: {found}");
     }
-    let inside = refused("", &[("COUNTERSIGN__LISTEN__AUTHZ_TLS", "{ certificate: c, key: k, client_ca: }")]).join("\n");
+    let inside =
+        refused("", &[("COUNTERSIGN__LISTEN__AUTHZ_TLS", "{ certificate: c, key: k, client_ca: }")]).join("\n");
     let told = "environment variable COUNTERSIGN__LISTEN__AUTHZ_TLS: error: listen.authz_tls.client_ca: nothing stands";
     assert!(inside.contains(told), "{inside}");
 }
