@@ -15,7 +15,7 @@ use crate::support::{self, countersign, envoy};
 
 #[test]
 fn the_rules_of_the_demo_and_of_the_tests_load_without_a_warning() {
-    let ordinary: serde_json::Value =
+    let ordinary: Value =
         serde_saphyr::from_str(include_str!("../ordinary/situations.yaml")).expect("the table is well-formed");
     let all = [
         ("src/cli/demo/rules.yaml", include_str!("../../src/cli/demo/rules.yaml")),
@@ -35,7 +35,7 @@ fn the_rules_of_the_deployments_load_and_every_alert_has_its_line() {
     let samples = [
         ("deploy/compose/rules.yaml", include_str!("../../deploy/compose/rules.yaml").to_owned()),
         ("deploy/kubernetes/configmap.yaml", {
-            let map: serde_json::Value = serde_saphyr::from_str(include_str!("../../deploy/kubernetes/configmap.yaml"))
+            let map: Value = serde_saphyr::from_str(include_str!("../../deploy/kubernetes/configmap.yaml"))
                 .expect("the sample is well-formed");
             map["data"]["rules.yaml"].as_str().expect("rules").to_owned()
         }),
