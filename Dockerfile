@@ -23,7 +23,9 @@ COPY . .
 RUN cargo build --release --locked --bin countersign && install -D target/release/countersign /out/countersign
 
 FROM ${RUNTIME} AS countersign
-# Its state (the admin token of a first start, a file store, keys of the demo issuer) when a volume is put there.
+# Its state (the admin token of a first start, a file store, keys of the demo issuer): its user has no home. Put a volume
+# there to keep it. Commands by hand (`docker exec … countersign revoke`) look there as well.
+ENV XDG_STATE_HOME=/var/lib
 RUN install -d -o 65532 -g 65532 -m 0700 /var/lib/countersign
 COPY --from=builder /out/countersign /usr/local/bin/countersign
 # The slim base has none, and without them no https issuer and no rediss:// can be reached.

@@ -11,7 +11,7 @@
 //!  4  pipeline
 //!  3  identity · revocation · device · notice · location · behavior · session · quota · assertion · telemetry
 //!  2  decision
-//!  1  risk · trust · policy · segment · store · clock · tls
+//!  1  risk · trust · policy · segment · store · clock · tls · private
 //!  0  domain · document · wire
 //! ```
 
@@ -43,6 +43,7 @@ pub mod decision;
 
 pub mod clock;
 pub mod policy;
+pub mod private;
 pub mod risk;
 pub mod segment;
 pub mod store;

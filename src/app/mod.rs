@@ -85,7 +85,7 @@ pub enum Error {
     Access(String),
     #[error("admin: no home folder to keep the token in: set `admin.state_dir`")]
     NoStateDir,
-    #[error("admin: cannot make a token in {}: {source}", .folder.display())]
+    #[error("admin: cannot make a token in {}: {source}: set `admin.state_dir` to a folder of ours", .folder.display())]
     Token { folder: PathBuf, source: io::Error },
     #[error("TLS (`listen.{port}_tls`): {problem}")]
     Tls { port: &'static str, problem: tls::Problem },

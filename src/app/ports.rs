@@ -120,18 +120,18 @@ pub(super) struct ExplainPort(pub(super) Arc<Pipeline>);
 #[async_trait]
 impl ports::Explainer for ExplainPort {
     async fn explain(&self, request: &[u8], client: Option<IpAddr>) -> wire::Explanation {
-        let (facts, decision, rules) = self.0.explain(request, client, Instant::now() + PATIENCE).await;
-        explanation(&facts, &decision, &rules, false)
+        let (facts, decision, rules, detail) = self.0.explain(request, client, Instant::now() + PATIENCE).await;
+        let why = Explanation::of(&facts, &decision, &rules).with_detail(detail);
+        explanation(&why, &facts, &decision, false)
     }
 
     async fn recorded(&self, id: DecisionId) -> Option<wire::Explanation> {
         let record = self.0.auditor.recent(id)?;
-        Some(explanation(&record.facts, &record.decision, &record.rules, true))
+        Some(explanation(&record.explanation(), &record.facts, &record.decision, true))
     }
 }
 
-fn explanation(facts: &Facts, decision: &Decision, rules: &str, recorded: bool) -> wire::Explanation {
-    let why = Explanation::of(facts, decision, rules);
+fn explanation(why: &Explanation, facts: &Facts, decision: &Decision, recorded: bool) -> wire::Explanation {
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     let scored = |scored: &explain::Scored| {
         let line = |line: &explain::ScoreLine| wire::Line {
@@ -156,8 +156,8 @@ fn explanation(facts: &Facts, decision: &Decision, rules: &str, recorded: bool) 
         path: facts.request.path.as_deref().unwrap_or_default().to_owned(),
         resource: text(decision.resource.as_deref()),
         policy: text(decision.policy.as_ref().map(crate::domain::PolicyId::as_str)),
-        factors: factors(&why, decision),
-        findings: findings(&why),
+        factors: factors(why, decision),
+        findings: findings(why),
         risk: decision.risk.score.get(),
         risk_level: decision.risk.level.to_string(),
         risk_lines: scored(&why.risk),
@@ -166,7 +166,7 @@ fn explanation(facts: &Facts, decision: &Decision, rules: &str, recorded: bool) 
         trust_lines: scored(&why.trust),
         grant: decision.grant.as_ref().and_then(|grant| serde_json::to_string(grant).ok()).unwrap_or_default(),
         restrictions: decision.restrictions.iter().map(str::to_owned).collect(),
-        rules_version: rules.to_owned(),
+        rules_version: why.rules.clone(),
         recorded,
         facts_json: serde_json::to_string(facts).unwrap_or_default(),
         decision_json: serde_json::to_string(decision).unwrap_or_default(),

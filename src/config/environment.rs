@@ -44,6 +44,10 @@ impl<'e> Override<'e> {
     fn lay_over(&self, root: &mut Node) -> Result<(), Diagnostic> {
         let value = Document::parse(&*self.at.source.name, self.value)
             .map_err(|_| self.problem("is no YAML value").hint("put text in quotes inside the value: '\"…\"'"))?;
+        if value.root.is_null() {
+            let problem = self.problem("holds nothing, which would take away what the file says");
+            return Err(problem.hint("give it a value, or remove the variable"));
+        }
         let mut node = root;
         for (number, step) in self.steps.iter().enumerate() {
             node = self.descend(node, step, number + 1 == self.steps.len())?;

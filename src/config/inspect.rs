@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, Environment, examine, read, reload};
 use crate::{
-    document::{Diagnostic, Problem, Severity},
+    document::{Diagnostic, Mark, Problem, Severity, Source},
     policy::{Options, Rules},
+    telemetry,
 };
 
 /// What there is to say, and whether `serve` would refuse to start.
@@ -30,6 +31,9 @@ pub fn inspect(file: &Path, environment: &Environment) -> Inspection {
         Err(found) => return Inspection { found, refused: true },
     };
     let mut found = examined.found;
+    let wrong = environment.get("RUST_LOG").and_then(|level| telemetry::log::of_variable(level).err());
+    let place = || Mark::whole(Source::new("environment variable RUST_LOG", ""));
+    found.extend(wrong.map(|error| Diagnostic::error(place(), "", error.to_string())));
     if let Some(mut config) = examined.config {
         config.resolve(file.parent().unwrap_or(Path::new("")));
         let (of_rules, loaded) = rules(&config.rules, &config.rule_options());

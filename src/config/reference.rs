@@ -33,10 +33,11 @@ const INTRODUCTION: &str = "<!-- Made by `countersign docs`; edit the doc commen
 
 One YAML file, named by `countersign serve --config FILE`. Unknown keys are errors; all problems are told at once, each with
 its file, line and path; `countersign check-config --config FILE` tells them without starting. Relative paths are relative to
-the folder of the file. Lengths of time carry their unit: `150ms`, `30s`, `5m`, `24h`, `7d`.
+the folder of the file. Lengths of time carry their unit: `150ms`, `30s`, `5m`, `24h`, `7d`. A key with nothing after it is an
+error, since a template may have lost what was meant; only a section that has defaults for all it holds may stand empty.
 
 Every key can be set by the environment, over the file: `COUNTERSIGN__` and the path in capitals, joined by two underscores;
-items of a list by their number; values are YAML. `COUNTERSIGN__STORE__URL=rediss://redis:6379/0`,
+items of a list by their number; values are YAML, and a variable that holds nothing is an error. `COUNTERSIGN__STORE__URL=rediss://redis:6379/0`,
 `COUNTERSIGN__IDENTITY__ISSUERS__0__AUDIENCES='[api.example.com]'`.
 
 Editors know the same from [countersign.schema.json](countersign.schema.json).

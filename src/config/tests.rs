@@ -217,6 +217,28 @@ fn what_a_variable_put_there_is_the_variables_fault() {
 }
 
 #[test]
+fn a_variable_that_holds_nothing_takes_nothing_away() {
+    let tls = "listen:\n  authz_tls: { certificate: c.pem, key: k.pem, client_ca: ca.pem }\n";
+    for value in ["", " ", "~", "null", "# a comment"] {
+        let found = refused(tls, &[("COUNTERSIGN__LISTEN__AUTHZ_TLS__CLIENT_CA", value)]).join("\n");
+        let told = "environment variable COUNTERSIGN__LISTEN__AUTHZ_TLS__CLIENT_CA: error: holds nothing, which would \
+                    take away what the file says (help: give it a value, or remove the variable)";
+        assert!(found.contains(told), "{value:?}: {found}");
+    }
+    let inside =
+        refused("", &[("COUNTERSIGN__LISTEN__AUTHZ_TLS", "{ certificate: c, key: k, client_ca: }")]).join("\n");
+    let told = "environment variable COUNTERSIGN__LISTEN__AUTHZ_TLS: error: listen.authz_tls.client_ca: nothing stands";
+    assert!(inside.contains(told), "{inside}");
+}
+
+#[test]
+fn a_section_whose_lines_are_comments_is_its_defaults() {
+    let text = "risk:\n  # model: fixed\nsession:\ntelemetry:\n  traces:\n    # endpoint: http://c:4317\n";
+    let (config, _) = parse("c.yaml", text, &Environment::new()).unwrap();
+    assert_eq!((config.risk, config.session), (Risk::default(), session::Settings::default()));
+}
+
+#[test]
 fn an_address_that_is_none_is_answered_with_one_that_is() {
     for key in ["http", "admin"] {
         let all = refused(&format!("listen: {{ {key}: \"localhost:9193\" }}\n"), &[]).join("\n");

@@ -20,6 +20,11 @@ impl Error {
         Self { message: message.into(), hint, missing: None, place: None }
     }
 
+    /// Of a key that may be left out, and stands there with nothing after it.
+    pub(super) fn blank() -> Self {
+        Self::new("nothing stands after it", Some("write what is meant, or leave it out".to_owned()))
+    }
+
     /// Gives the error its place; the innermost one counts.
     pub(super) fn or_at(mut self, path: impl FnOnce() -> String, at: &Mark) -> Self {
         self.place.get_or_insert_with(|| (path(), at.clone()));

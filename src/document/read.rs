@@ -165,8 +165,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self.place(result)
     }
 
+    /// What may be left out may not be left blank: what became of nothing may have been a demand.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.node.is_null() { visitor.visit_none() } else { self.place(visitor.visit_some(self)) }
+        if self.node.is_null() { Err(Error::blank()) } else { self.place(visitor.visit_some(self)) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
@@ -175,7 +176,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.node.value {
-            Value::Null => self.visit_kept(Vec::new(), visitor),
+            Value::Null => Err(Error::blank()),
             Value::Map(entries) => self.visit_entries(entries, visitor),
             _ => Err(self.mismatch(&visitor)),
         }

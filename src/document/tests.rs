@@ -17,6 +17,16 @@ struct Shop {
     shelves: Vec<Shelf>,
     #[serde(default)]
     prices: BTreeMap<String, f64>,
+    #[serde(default)]
+    guard: Option<String>,
+    #[serde(default)]
+    hours: Hours,
+}
+
+#[derive(Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+struct Hours {
+    from: u8,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -83,6 +93,17 @@ fn nothing_is_not_an_empty_list() {
     let found = problems("name: a\nshelves:\n");
     assert_eq!(found.len(), 1);
     assert!(found[0].contains("shelves: expected a list, found nothing (help: write `[]`"), "{found:?}");
+}
+
+#[test]
+fn what_may_be_left_out_may_not_be_left_blank_but_for_a_section_of_defaults() {
+    let blank = "nothing stands after it (help: write what is meant, or leave it out)";
+    assert_eq!(
+        problems("name: a\nguard:\nprices: ~\n"),
+        [format!("shop.yaml:2:1: error: guard: {blank}"), format!("shop.yaml:3:1: error: prices: {blank}")]
+    );
+    let shop: Shop = parse("name: a\nhours:\n  # from: 8\n").read("").unwrap();
+    assert_eq!((shop.guard, shop.hours), (None, Hours::default()));
 }
 
 #[test]

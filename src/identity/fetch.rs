@@ -19,8 +19,8 @@ pub enum FetchProblem {
     Status(u16),
     #[error("is larger than 1 MiB")]
     TooLarge,
-    #[error("cannot be read: {0}")]
-    File(#[from] std::io::Error),
+    #[error("`{}` cannot be read: {source}", .path.display())]
+    File { path: PathBuf, source: std::io::Error },
     #[error("discovery names issuer `{0}`, not this one")]
     OtherIssuer(String),
     #[error("discovery document has no usable `jwks_uri`")]
@@ -199,11 +199,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// A file of at most 1 MiB.
 pub(super) async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, FetchProblem> {
-    let size = tokio::fs::metadata(path).await?.len();
+    let failed = |source| FetchProblem::File { path: path.to_owned(), source };
+    let size = tokio::fs::metadata(path).await.map_err(failed)?.len();
     if size > MAX_BODY as u64 {
         return Err(FetchProblem::TooLarge);
     }
-    Ok(tokio::fs::read(path).await?)
+    tokio::fs::read(path).await.map_err(failed)
 }
 
 #[cfg(test)]
@@ -225,6 +226,12 @@ mod tests {
         let certificate = rcgen::CertificateParams::new(["ca.test".to_owned()]).unwrap().self_signed(&key).unwrap();
         std::fs::write(&path, certificate.pem()).unwrap();
         fetcher.client().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_named() {
+        let said = read_file(std::path::Path::new("nowhere/keys.json")).await.unwrap_err().to_string();
+        assert!(said.starts_with("`nowhere/keys.json` cannot be read: "), "{said}");
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Pipeline {
         self.tracer.begin(parse(call).or_else(|| parse(request)), id).map(Box::new)
     }
 
-    /// What [`Pipeline::check`] would answer now, and by which version of the rules, without taking quota, using up a proof of
+    /// What [`Pipeline::check`] would answer now, by which version of the rules, and why credentials were refused, without taking quota, using up a proof of
     /// possession, recording or counting anything. `client`: judged as the client's address instead of the one that the message
     /// tells.
     pub async fn explain(
@@ -113,11 +113,12 @@ impl Pipeline {
         message: &[u8],
         client: Option<IpAddr>,
         deadline: Instant,
-    ) -> (Facts, decision::Decision, Arc<str>) {
+    ) -> (Facts, decision::Decision, Arc<str>, Option<&'static str>) {
         let now = self.clock.now();
         let id = decision_id(now);
         let rules = self.rules.load();
         let mut facts = nothing_known(now, request::unreadable(id));
+        let mut beside = Beside::default();
         if let Ok(Message { request, mut carried, .. }) = Message::read(message, id, self.trusted_hops) {
             if let Some(carried) = &mut carried {
                 carried.credentials.only_look = true;
@@ -126,11 +127,11 @@ impl Pipeline {
             facts.request.client = client.map(|client| client.to_canonical()).or(facts.request.client);
             if let Some(carried) = &carried {
                 let target = Target::of(&facts.request, &rules);
-                self.gather(carried, &mut facts, &mut Beside::default(), &target, deadline).await;
+                self.gather(carried, &mut facts, &mut beside, &target, deadline).await;
             }
         }
         let decision = decision::decide(&facts, &rules);
-        (*facts, decision, Arc::clone(rules.version()))
+        (*facts, decision, Arc::clone(rules.version()), beside.detail.map(identity::Detail::as_str))
     }
 
     /// The answer when too many checks are under way: nothing is looked up, so that only what is public is let through; else 503.

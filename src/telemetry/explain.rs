@@ -229,8 +229,21 @@ impl Explanation {
             trust: record.trust.with_evidence(&evidence),
             rules: record.rules.as_ref().into(),
             factors: Factors::of(&record.facts),
-            ..Self::of_facts(&record.facts)
+            ..Self::of_facts(&record.facts).with_detail(record.detail.as_deref())
         }
+    }
+
+    /// With what records say of why credentials were refused, which no fact holds.
+    #[must_use]
+    pub fn with_detail(mut self, detail: Option<&str>) -> Self {
+        let credential = self.factor_values.iter_mut().find(|(of, _)| *of == "credential");
+        if let (Some(detail), Some((_, value))) = (detail.map(spoken), credential)
+            && !value.ends_with(&detail)
+        {
+            value.push_str(": ");
+            value.push_str(&clean(&detail, LONGEST));
+        }
+        self
     }
 
     fn of_facts(facts: &Facts) -> Self {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tracing::{Event, Level, Subscriber, field::Field};
 use tracing_subscriber::{
     Layer,
-    filter::{LevelFilter, Targets},
+    filter::{LevelFilter, ParseError, Targets},
     layer::{Context, SubscriberExt},
     util::SubscriberInitExt,
 };
@@ -25,6 +25,8 @@ pub enum Error {
         "`{level}` is neither a log level (error, warn, info, debug, trace, off) nor a list such as `info,hyper=warn`"
     )]
     Level { level: String },
+    #[error("the variable RUST_LOG says `{level}`, which is no list such as `info,hyper=warn`: {source}")]
+    Variable { level: String, source: ParseError },
     #[error("logging was begun before")]
     Twice,
 }
@@ -35,30 +37,57 @@ pub enum Error {
 ///
 /// Where the level is none, or a subscriber is set already.
 pub fn init(settings: &LogSettings, clock: Clock) -> Result<(), Error> {
-    let asked = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
-    let settings = &LogSettings { level: asked.unwrap_or_else(|| settings.level.clone()), ..settings.clone() };
+    let asked = std::env::var("RUST_LOG").ok().map(|text| of_variable(&text)).transpose()?.flatten();
+    let targets = asked.map_or_else(|| filter(settings), Ok)?;
     let layer = JsonLines::new(settings, clock, io::stderr);
-    tracing_subscriber::registry().with(layer.with_filter(filter(settings)?)).try_init().map_err(|_| Error::Twice)
+    tracing_subscriber::registry().with(layer.with_filter(targets)).try_init().map_err(|_| Error::Twice)
+}
+
+/// What the variable `RUST_LOG` asks for, read as other programs read it, since it may be meant for them: a word that is no
+/// level is a target, all of it. `None` where it is empty.
+///
+/// # Errors
+///
+/// Where it cannot be read so.
+pub fn of_variable(text: &str) -> Result<Option<Targets>, Error> {
+    let asked = listed(text).filter(|directive| !directive.is_empty()).collect::<Vec<_>>().join(",");
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let asked = muted(&asked).map_err(|source| Error::Variable { level: clean(text, MAX_QUOTED), source })?;
+    Ok(Some(asked))
 }
 
 /// Libraries that repeat at each attempt what we say once, or that tell every write below a watched folder, to this log as
 /// well where it lies there; and how loud they may be unless the level names them.
 const MUTED: [(&str, LevelFilter); 2] = [("redis", LevelFilter::ERROR), ("notify", LevelFilter::WARN)];
 
+/// How much of a variable an error repeats.
+const MAX_QUOTED: usize = 200;
+
 /// Stricter than the library, to which a mistyped level is the name of a target.
 pub(super) fn filter(settings: &LogSettings) -> Result<Targets, Error> {
     let bad = || Error::Level { level: settings.level.clone() };
-    let known = |word: &str| ["error", "warn", "info", "debug", "trace", "off"].contains(&word);
-    let whole = settings.level.split(',').all(|directive| match directive.trim().split_once('=') {
+    let levels = ["error", "warn", "info", "debug", "trace", "off"];
+    let known = |word: &str| levels.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let whole = listed(&settings.level).all(|directive| match directive.split_once('=') {
         Some((target, level)) => !target.is_empty() && known(level),
-        None => known(directive.trim()),
+        None => known(directive),
     });
     if !whole {
         return Err(bad());
     }
-    let asked: Targets = settings.level.parse().map_err(|_| bad())?;
+    muted(&listed(&settings.level).collect::<Vec<_>>().join(",")).map_err(|_| bad())
+}
+
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim)
+}
+
+fn muted(level: &str) -> Result<Targets, ParseError> {
+    let asked: Targets = level.parse()?;
     let muted = MUTED.into_iter().filter(|(name, _)| {
-        asked.default_level().is_some_and(|level| level > LevelFilter::ERROR) && !settings.level.contains(name)
+        asked.default_level().is_some_and(|level| level > LevelFilter::ERROR) && !level.contains(name)
     });
     Ok(muted.fold(asked.clone(), |targets, (name, level)| targets.with_target(name, level)))
 }
@@ -272,6 +301,27 @@ mod tests {
             let settings = LogSettings { level: level.into(), ..LogSettings::default() };
             assert!(matches!(filter(&settings), Err(Error::Level { .. })), "{level}");
         }
+    }
+
+    #[test]
+    fn levels_are_read_in_any_case_and_with_spaces_between_them() {
+        let settings = LogSettings { level: "WARN, countersign=Debug".into(), ..LogSettings::default() };
+        let targets = filter(&settings).unwrap();
+        assert!(targets.would_enable("countersign::app", &Level::DEBUG) && !targets.would_enable("h2", &Level::INFO));
+    }
+
+    #[test]
+    fn the_variable_is_read_as_other_programs_read_it() {
+        let asked = |text: &str, target: &str, level: &Level| {
+            of_variable(text).unwrap().is_some_and(|targets| targets.would_enable(target, level))
+        };
+        assert!(asked("INFO", "countersign::app", &Level::INFO) && !asked("INFO", "countersign::app", &Level::DEBUG));
+        assert!(asked("countersign", "countersign::app", &Level::TRACE) && !asked("countersign", "h2", &Level::ERROR));
+        assert!(asked("warn, h2=debug,", "h2", &Level::DEBUG));
+        assert!(!asked("info", "redis::cluster", &Level::WARN), "muted as ever");
+        assert!(of_variable(" ").unwrap().is_none());
+        let said = of_variable("info,h2=loud").unwrap_err().to_string();
+        assert!(said.contains("the variable RUST_LOG says `info,h2=loud`"), "{said}");
     }
 
     #[test]

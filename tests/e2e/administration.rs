@@ -112,6 +112,23 @@ fn a_decision_is_explained_by_the_id_that_the_client_was_given() {
 }
 
 #[test]
+fn what_is_wrong_with_a_token_is_explained_to_operators_alone() {
+    let stack = Stack::start();
+    for (claim, value, said) in
+        [("aud", "elsewhere", "wrong audience"), ("iss", "https://elsewhere.test", "unknown issuer")]
+    {
+        let token = Token::person("bob").claim(claim, value).mint();
+        let answer = stack.get("/orders").bearer(&token).send();
+        let id = answer.header("x-zt-decision-id").expect("an id").to_owned();
+        assert!(!answer.body.contains(said), "{}", answer.body);
+        let (code, text) = stack.countersign.command(&["explain", "--config", "countersign.yaml", "--decision", &id]);
+        assert_eq!(code, Some(0), "{text}");
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(&format!("signed for us: {said}")), "{text}");
+    }
+}
+
+#[test]
 fn there_is_one_audit_record_for_each_decision_under_its_id() {
     let stack = Stack::start();
     let token = Token::person("alice").mint();

@@ -122,6 +122,21 @@ fn a_missing_tool_is_one_line_that_says_what_to_do() {
     assert!(text.contains("tests/tools.sh envoy-1.40.0"), "{text}");
 }
 
+#[test]
+fn a_system_that_the_tools_are_not_made_for_is_named_in_one_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let uname = folder.path().join("uname");
+    fs::write(&uname, "#!/bin/sh\n[ \"$1\" = -s ] && echo Darwin || echo arm64\n").expect("writable");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&uname, executable).expect("ours");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a path"));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools.sh");
+    let output = Command::new(script).arg("grpcurl").env("PATH", path).output().expect("the script runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.lines().count() == 1 && text.contains("Linux") && text.contains("Darwin on arm64"), "{text}");
+}
+
 /// The process that `parent` started under this name.
 fn child_of(parent: u32, name: &str) -> Option<u32> {
     fs::read_dir("/proc").expect("/proc").flatten().find_map(|entry| {

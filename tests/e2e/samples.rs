@@ -1,10 +1,13 @@
 //! The rule files that the tests and the demo use are rules: they load, and nothing about them is odd.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::Path,
     process::{Command, Stdio},
 };
+
+use serde_json::Value;
 
 use ::countersign::policy::{self, Options, SourceFile};
 
@@ -15,7 +18,7 @@ use crate::{
 
 #[test]
 fn the_rules_of_the_demo_and_of_the_tests_load_without_a_warning() {
-    let ordinary: serde_json::Value =
+    let ordinary: Value =
         serde_saphyr::from_str(include_str!("../ordinary/situations.yaml")).expect("the table is well-formed");
     let all = [
         ("src/cli/demo/rules.yaml", include_str!("../../src/cli/demo/rules.yaml")),
@@ -35,7 +38,7 @@ fn the_rules_of_the_deployments_load_and_every_alert_has_its_line() {
     let samples = [
         ("deploy/compose/rules.yaml", include_str!("../../deploy/compose/rules.yaml").to_owned()),
         ("deploy/kubernetes/configmap.yaml", {
-            let map: serde_json::Value = serde_saphyr::from_str(include_str!("../../deploy/kubernetes/configmap.yaml"))
+            let map: Value = serde_saphyr::from_str(include_str!("../../deploy/kubernetes/configmap.yaml"))
                 .expect("the sample is well-formed");
             map["data"]["rules.yaml"].as_str().expect("rules").to_owned()
         }),
@@ -51,6 +54,42 @@ fn the_rules_of_the_deployments_load_and_every_alert_has_its_line() {
     let named = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     let missing: Vec<_> = named.filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
     assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn whom_istio_lets_at_countersign_the_network_lets_there_too() {
+    let documents =
+        |text: &str| -> Vec<Value> { serde_saphyr::from_multiple(text).expect("the sample is well-formed") };
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let ours = |all: Vec<Value>| {
+        let found = all.into_iter().find(|one| one["metadata"]["name"] == "countersign").expect("it is there");
+        found["spec"].clone()
+    };
+    let mut reached = BTreeSet::new();
+    for rule in list(&ours(documents(include_str!("../../deploy/kubernetes/networkpolicy.yaml")))["ingress"]) {
+        for (from, port) in
+            list(&rule["from"]).iter().flat_map(|from| list(&rule["ports"]).into_iter().map(move |port| (from, port)))
+        {
+            let labels = &from["namespaceSelector"]["matchLabels"];
+            reached.insert(format!("{} {}", labels["kubernetes.io/metadata.name"], port["port"]).replace('"', ""));
+        }
+    }
+    let mut let_in = 0;
+    for rule in list(&ours(documents(include_str!("../../deploy/istio/allow.yaml")))["rules"]) {
+        let sources = list(&rule["from"]);
+        let named =
+            sources.iter().flat_map(|from| [list(&from["source"]["namespaces"]), list(&from["source"]["principals"])]);
+        for name in named.flatten() {
+            let name = name.as_str().expect("a name");
+            let namespace = name.split('/').skip_while(|part| *part != "ns").nth(1).unwrap_or(name);
+            for port in list(&rule["to"][0]["operation"]["ports"]) {
+                let wanted = format!("{namespace} {}", port.as_str().expect("a port"));
+                assert!(reached.contains(&wanted), "{wanted}: {reached:?}");
+                let_in += 1;
+            }
+        }
+    }
+    assert!(let_in >= 5, "{let_in}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The demo from start to stop: check what is needed, start the parts, wait for them, print, stay, stop.
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -102,7 +102,7 @@ async fn serve_here(demo: &Demo, issuer: &std::sync::Arc<Issuer>) -> Result<(), 
     Ok(())
 }
 
-/// Writes what Countersign and Envoy are started with. Rules that somebody changed stay as they are.
+/// Writes what Countersign and Envoy are started with.
 fn write_files(demo: &Demo, folder: &Path, issuer: &str) -> Result<(), DemoError> {
     let filled = |template: &str| {
         let text = template.replace("@ISSUER@", issuer).replace("@AUDIENCE@", AUDIENCE);
@@ -113,8 +113,30 @@ fn write_files(demo: &Demo, folder: &Path, issuer: &str) -> Result<(), DemoError
     };
     fs::write(folder.join("envoy.yaml"), filled(ENVOY_TEMPLATE))?;
     fs::write(folder.join("countersign.yaml"), filled(COUNTERSIGN_TEMPLATE))?;
-    fs::write(folder.join("rules.yaml"), RULES)?;
+    if !write_rules(folder)? {
+        let rules = folder.join("rules.yaml");
+        announce(&format!("{} was changed and stays as it is; without it, it is made anew", shown(&rules)));
+    }
     Ok(())
+}
+
+/// Writes our rules, and beside them what they were: by that the next start knows whether somebody changed them. Such rules
+/// stay as they are: then `false`.
+fn write_rules(folder: &Path) -> io::Result<bool> {
+    let (rules, made) = (folder.join("rules.yaml"), folder.join("rules.yaml.orig"));
+    let read = |path: &Path| match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    };
+    if let Some(there) = read(&rules)?
+        && there != RULES.as_bytes()
+        && read(&made)?.is_none_or(|made| made != there)
+    {
+        return Ok(false);
+    }
+    fs::write(&rules, RULES)?;
+    fs::write(&made, RULES)?;
+    Ok(true)
 }
 
 /// Waits until Countersign says that it is ready and Envoy lets a public request through.
@@ -161,4 +183,23 @@ async fn check(all: &[Line]) -> Result<(), DemoError> {
 pub(super) fn shown(path: &Path) -> String {
     let here = env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_somebody_changed_stay_and_those_of_an_earlier_version_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = folder.path().join("rules.yaml");
+        let now = || fs::read_to_string(&rules).unwrap();
+        assert!(write_rules(folder.path()).unwrap() && now() == RULES);
+        fs::write(&rules, "resources: []\n").unwrap();
+        assert!(!write_rules(folder.path()).unwrap() && now() == "resources: []\n");
+        fs::write(folder.path().join("rules.yaml.orig"), "resources: []\n").unwrap();
+        assert!(write_rules(folder.path()).unwrap() && now() == RULES);
+        fs::remove_file(&rules).unwrap();
+        assert!(write_rules(folder.path()).unwrap() && now() == RULES);
+    }
 }

@@ -130,7 +130,11 @@ fn read(path: &PathBuf) -> Result<CheckRequest, Failure> {
     } else {
         fs::read_to_string(path)
     };
-    let text = text.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", path.display())))?;
+    let text = text.map_err(|error| {
+        let is_id = path.to_str().is_some_and(|text| DecisionId::parse(text).is_some());
+        let hint = if is_id { ": a decision is named by `--decision ID`" } else { "" };
+        Failure::usage(format!("{} cannot be read: {error}{hint}", path.display()))
+    })?;
     request::parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
@@ -183,6 +187,12 @@ mod tests {
         let header = "X-Forwarded-For: 198.51.100.1, 10.0.0.1";
         let asked = question(&["--path", "/x", "--address", "203.0.113.7", "--header", header]).unwrap();
         assert_eq!(asked.client_address, None);
+    }
+
+    #[test]
+    fn an_id_where_a_file_is_expected_is_told_its_place() {
+        let told = question(&["0193a2271fa4457f75d5aa5bb440b58f"]).unwrap_err().to_string();
+        assert!(told.ends_with("a decision is named by `--decision ID`"), "{told}");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use std::{borrow::Cow, path::Path};
 
+use rustix::fs::Access;
+
 use crate::{
     admin,
     clock::Clock,
@@ -73,7 +75,8 @@ fn store_files(config: &Config) -> Option<Problem> {
 
 fn admin_files(config: &Config) -> Vec<Problem> {
     if config.admin.tokens.is_empty() {
-        let wrong = config.state_dir().and_then(|folder| unusable_token(config, &folder));
+        let none = || Some("there is no home folder to keep the token in".to_owned());
+        let wrong = config.state_dir().map_or_else(none, |folder| unusable_token(config, &folder));
         return wrong.map(error("admin.state_dir")).into_iter().collect();
     }
     let mut found = Vec::new();
@@ -90,7 +93,11 @@ fn unusable_token(config: &Config, folder: &Path) -> Option<String> {
         // Told of at `store.url`.
         Some(_) if config.store.folder() == Some(folder) && config.admin.state_dir.is_none() => None,
         Some(said) => Some(said),
-        None => admin::find_token(folder).err().map(|error| error.to_string()),
+        None => match admin::find_token(folder) {
+            Ok(Some(_)) => None,
+            Ok(None) => not_ours(folder).map(|said| format!("no token can be made: {said}")),
+            Err(error) => Some(error.to_string()),
+        },
     }
 }
 
@@ -162,4 +169,12 @@ fn absent(file: &Path) -> Option<String> {
 fn not_a_folder(folder: &Path) -> Option<String> {
     let there = folder.ancestors().find(|path| path.exists())?;
     (!there.is_dir()).then(|| format!("`{}` is not a folder", there.display()))
+}
+
+/// What to say of a folder in which, or above which, we can make nothing.
+fn not_ours(folder: &Path) -> Option<String> {
+    let there = folder.ancestors().find(|path| path.exists())?;
+    let error: std::io::Error = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK).err()?.into();
+    let user = rustix::process::geteuid().as_raw();
+    Some(format!("`{}` cannot be written by user {user}: {}", there.display(), reason(&error)))
 }

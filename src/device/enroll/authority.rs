@@ -3,7 +3,7 @@
 use std::{
     fmt, fs, io,
     io::{Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::{request::SigningRequest, settings::Settings};
-use crate::{device::certificate::device_prefix, domain::UnixTime};
+use crate::{device::certificate::device_prefix, domain::UnixTime, private};
 
 /// How far a device's clock may be behind ours.
 const BACKDATED: Duration = Duration::from_secs(300);
@@ -32,8 +32,6 @@ const MAX_FILE: u64 = 256 * 1024;
 pub enum AuthorityError {
     #[error("devices.enrollment: {} cannot be read or made: {source}", .path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("devices.enrollment: {} can be read by others than its owner: chmod 600 it, and replace the key", .0.display())]
-    Open(PathBuf),
     #[error("devices.enrollment: {} holds no {what} in PEM", .path.display())]
     Missing { path: PathBuf, what: &'static str },
     #[error("devices.enrollment: the authority cannot sign: {0}")]
@@ -186,11 +184,7 @@ fn write_once(path: &Path, content: &[u8]) -> io::Result<()> {
 
 fn read(path: &Path, secret: bool) -> Result<Zeroizing<String>, AuthorityError> {
     let failed = |source| AuthorityError::File { path: path.to_owned(), source };
-    let file = fs::File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode();
-    if secret && mode & 0o077 != 0 {
-        return Err(AuthorityError::Open(path.to_owned()));
-    }
+    let file = if secret { private::open(path) } else { fs::File::open(path) }.map_err(failed)?;
     let mut text = Zeroizing::new(String::new());
     file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
     Ok(text)

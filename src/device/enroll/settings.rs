@@ -18,7 +18,8 @@ pub struct Settings {
     /// Whether devices can be enrolled. Agents then find `/devices/enroll`, `/devices/renew` and `/devices/ca.pem` on
     /// `listen.http`; bring TLS to them through an Envoy.
     pub enabled: bool,
-    /// PEM file: our authority's certificate and its private key. Refused when others than its owner may read it.
+    /// PEM file: our authority's certificate and its private key. Refused when others than we may read it, as with
+    /// `admin.tokens[].file`.
     pub authority: Option<PathBuf>,
     /// PEM file: the authority's private key, where it is not in `authority`.
     pub authority_key: Option<PathBuf>,

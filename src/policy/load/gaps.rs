@@ -18,8 +18,7 @@ fn collect(node: &Node, path: &str, found: &mut Vec<String>) {
     for entry in node.entries() {
         let inner = if path.is_empty() { entry.key.to_string() } else { format!("{path}.{}", entry.key) };
         if entry.node.is_null() {
-            // Nothing hangs on a description.
-            found.extend(Some(inner).filter(|_| &*entry.key != "description"));
+            found.push(inner);
         } else {
             collect(&entry.node, &inner, found);
         }

@@ -5,7 +5,7 @@
 use std::{
     fmt, fs,
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
 };
@@ -14,6 +14,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::Error;
+use crate::private;
 
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
@@ -35,15 +36,11 @@ impl SigningKey {
 
     /// The key in `path`, if there is such a file.
     pub(super) fn find(path: &Path) -> io::Result<Option<Self>> {
-        let text = match fs::read_to_string(path) {
+        let text = match private::open(path).and_then(io::read_to_string) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let file = fs::metadata(path)?;
-        if is_exposed(file.mode(), file.uid() == rustix::process::geteuid().as_raw()) {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it can be read by others: `chmod 600` it"));
-        }
         let none = || io::Error::new(io::ErrorKind::InvalidData, "it holds no Ed25519 private key (PKCS#8 PEM)");
         Self::from_pem(&text).ok_or_else(none).map(Some)
     }
@@ -81,11 +78,6 @@ impl SigningKey {
     }
 }
 
-/// A file of ours is for us alone. One of another owner, as Kubernetes mounts a Secret, we read by its group.
-const fn is_exposed(mode: u32, ours: bool) -> bool {
-    mode & (if ours { 0o077 } else { 0o037 }) != 0
-}
-
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigningKey({})", self.public())
@@ -112,16 +104,5 @@ impl PublicKey {
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&STANDARD.encode(self.0))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_exposed;
-
-    #[test]
-    fn only_a_file_of_somebody_else_may_be_read_by_its_group() {
-        assert!(!is_exposed(0o600, true) && is_exposed(0o640, true));
-        assert!(!is_exposed(0o440, false) && is_exposed(0o460, false) && is_exposed(0o444, false));
     }
 }

@@ -56,7 +56,7 @@ impl AuditRecord {
 
     /// Why, for people.
     pub fn explanation(&self) -> Explanation {
-        Explanation::of(&self.facts, &self.decision, &self.rules)
+        Explanation::of(&self.facts, &self.decision, &self.rules).with_detail(self.detail)
     }
 }
 
