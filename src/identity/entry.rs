@@ -32,7 +32,7 @@ pub struct TokenEntry {
     /// The generation of the issuer's key set under which the key was last seen.
     pub(super) generation: AtomicU64,
     pub(super) status: Option<(Arc<str>, u64)>,
-    facts: Rooms,
+    facts: Arc<Rooms>,
     token_sha256: OnceLock<[u8; 32]>,
 }
 
@@ -94,8 +94,22 @@ impl TokenEntry {
             not_before,
             generation: AtomicU64::new(0),
             status: None,
-            facts: Rooms::default(),
+            facts: Arc::default(),
             token_sha256: OnceLock::new(),
+        }
+    }
+
+    /// With what stages remember of the same token, where the answer `before` said the same.
+    pub(super) fn after(self, before: Option<&Self>) -> Self {
+        let same = |before: &&Self| {
+            // Where nobody says when it was issued, it is when it was asked about.
+            let issued_at =
+                if self.identity.issue_unstated { before.identity.issued_at } else { self.identity.issued_at };
+            *before.identity == Identity { issued_at, ..Identity::clone(&self.identity) }
+        };
+        match before.filter(same) {
+            Some(before) => Self { facts: before.facts.clone(), ..self },
+            None => self,
         }
     }
 

@@ -1,8 +1,14 @@
 //! Documents fetched over HTTP: key sets, discovery, status lists, and what signals ask of transmitters. Bounded in size and
 //! time, never redirected.
 
-use std::{path::PathBuf, sync::OnceLock, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use arc_swap::ArcSwapOption;
 use url::{Url, form_urlencoded::byte_serialize};
 
 /// Largest document that is read.
@@ -37,10 +43,10 @@ pub(super) struct Fetched {
 }
 
 /// An HTTP client made at first use: a machine without system certificates still starts on key files. What was missing then
-/// is looked for again at the next.
+/// is looked for again at the next, and made anew when `ca_file` is another.
 #[derive(Debug)]
 pub struct Fetcher {
-    client: OnceLock<reqwest::Client>,
+    made: ArcSwapOption<Made>,
     timeout: Duration,
     ca_file: Option<PathBuf>,
 }
@@ -48,7 +54,7 @@ pub struct Fetcher {
 impl Fetcher {
     /// `timeout` bounds a whole exchange; `ca_file` (PEM) is trusted besides the system's certificates.
     pub fn new(timeout: Duration, ca_file: Option<PathBuf>) -> Self {
-        Self { client: OnceLock::new(), timeout, ca_file }
+        Self { made: ArcSwapOption::empty(), timeout, ca_file }
     }
 
     /// A GET.
@@ -92,12 +98,45 @@ impl Fetcher {
         Ok(Answer { status, retry_after, body: bounded(&mut response, request.room).await? })
     }
 
-    fn client(&self) -> Result<&reqwest::Client, FetchProblem> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
+    fn client(&self) -> Result<reqwest::Client, FetchProblem> {
+        let (made, stamp) = (self.made.load(), self.ca_file.as_ref().and_then(Stamp::of));
+        if let Some(made) = made.as_ref().filter(|made| made.stamp == stamp) {
+            return Ok(made.client.clone());
         }
-        let built = build(self.timeout, self.ca_file.as_ref()).map_err(FetchProblem::Client)?;
-        Ok(self.client.get_or_init(|| built))
+        match (build(self.timeout, self.ca_file.as_ref()), made.as_ref()) {
+            (Ok(client), _) => Ok(self.keep(client, stamp)),
+            (Err(problem), Some(made)) => {
+                tracing::error!("certificates cannot be used, the last good ones go on: {problem}");
+                Ok(self.keep(made.client.clone(), stamp))
+            }
+            (Err(problem), None) => Err(FetchProblem::Client(problem)),
+        }
+    }
+
+    fn keep(&self, client: reqwest::Client, stamp: Option<Stamp>) -> reqwest::Client {
+        self.made.store(Some(Arc::new(Made { client: client.clone(), stamp })));
+        client
+    }
+}
+
+/// A client, and the file that it was made with.
+#[derive(Debug)]
+struct Made {
+    client: reqwest::Client,
+    stamp: Option<Stamp>,
+}
+
+/// What tells one version of a file from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: SystemTime,
+    length: u64,
+}
+
+impl Stamp {
+    fn of(path: &PathBuf) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self { modified: metadata.modified().ok()?, length: metadata.len() })
     }
 }
 
@@ -109,7 +148,7 @@ fn build(timeout: Duration, ca_file: Option<&PathBuf>) -> Result<reqwest::Client
         .connect_timeout(timeout)
         .user_agent("countersign");
     if let Some(path) = ca_file {
-        let pem = std::fs::read(path).map_err(|e| format!("`{}`: {e}", path.display()))?;
+        let pem = fs::read(path).map_err(|e| format!("`{}`: {e}", path.display()))?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| chain(&e))?;
         if certificates.is_empty() {
             return Err(format!("`{}` holds no certificate in PEM", path.display()));
@@ -209,22 +248,73 @@ pub(super) async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, FetchPr
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+    use tokio_rustls::TlsAcceptor;
+
     use super::*;
+
+    fn provider() {
+        // A second installation in one process changes nothing.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+
+    /// A server with a certificate that it made itself, written to `path`; its address.
+    async fn server(path: &Path) -> Url {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(path, cert.pem()).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(vec![cert.der().clone()], key).unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let Ok(mut socket) = acceptor.accept(socket).await else { continue };
+                let _ = socket.read(&mut [0; 4096]).await;
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}").await;
+                let _ = socket.shutdown().await;
+            }
+        });
+        url.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_authority_that_is_another_is_trusted_at_the_next_question_and_a_broken_file_takes_none_away() {
+        provider();
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("ca.pem"), folder.path().join("theirs.pem"));
+        let old = server(&ours).await;
+        let fetcher = Fetcher::new(Duration::from_secs(10), Some(ours.clone()));
+        let fetched = async |url: &Url| fetcher.get(url, "*/*").await.is_ok();
+        assert!(fetched(&old).await);
+        let new = server(&theirs).await;
+        assert!(!fetched(&new).await);
+        let both = [fs::read(&ours).unwrap(), fs::read(&theirs).unwrap()].concat();
+        fs::write(&ours, both).unwrap();
+        assert!(fetched(&new).await && fetched(&old).await);
+        fs::write(&ours, "half a certi").unwrap();
+        assert!(fetched(&new).await && fetched(&new).await);
+    }
 
     #[test]
     fn a_bundle_that_comes_later_is_found_and_one_without_certificates_is_refused() {
-        // A second installation in one process changes nothing.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        provider();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         let fetcher = Fetcher::new(Duration::from_secs(1), Some(path.clone()));
         assert!(fetcher.client().is_err(), "not there");
-        std::fs::write(&path, "nothing\n").unwrap();
+        fs::write(&path, "nothing\n").unwrap();
         let empty = fetcher.client().unwrap_err().to_string();
         assert!(empty.contains("holds no certificate"), "{empty}");
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(["ca.test".to_owned()]).unwrap().self_signed(&key).unwrap();
-        std::fs::write(&path, certificate.pem()).unwrap();
+        fs::write(&path, certificate.pem()).unwrap();
         fetcher.client().unwrap();
     }
 

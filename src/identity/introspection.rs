@@ -20,8 +20,9 @@ use super::{
     fetch::{FetchProblem, Fetcher},
     flights::{Flight, Flights},
     issuer::IssuerState,
-    json,
+    json::{self, Object},
     jwk::sha256,
+    jws::Jws,
     life::{Life, Moment},
     outage::Outage,
     settings::{IntrospectionSettings, IssuerSettings, fetchable},
@@ -77,6 +78,14 @@ impl Introspection {
         })
     }
 
+    /// Whether its server is to be asked about `token`: an opaque one, or one that names an issuer whose keys nobody has named.
+    pub(super) fn is_for(&self, token: &str) -> bool {
+        let is_jwt = token.bytes().filter(|octet| *octet == b'.').count() == 2;
+        let Some(issuer) = self.issuers.get(self.server.issuer) else { return false };
+        let names = |claims: Object| claims.get("iss").and_then(Value::as_str) == Some(&issuer.settings.issuer);
+        !is_jwt || !issuer.has_keys() && Jws::parse(token).and_then(|jws| jws.claims()).is_ok_and(names)
+    }
+
     /// Asks once for all who carry `token`. The question outlives the deadline of those who wait for it, so that the next one
     /// finds the answer.
     pub(super) async fn ask(&self, token: &str, deadline: Instant) -> Result<Arc<TokenEntry>, Miss> {
@@ -101,7 +110,8 @@ impl Introspection {
                 if turn.is_none() {
                     return flight.land(Err(Unavailable::Overloaded));
                 }
-                let answer = server.ask(flight.token(), &issuers).await;
+                let before = cache.get(flight.token().as_bytes());
+                let answer = server.ask(flight.token(), &issuers, before.as_deref()).await;
                 match &answer {
                     Ok(Ok(entry)) => cache.insert(flight.token().clone(), entry.clone()),
                     Ok(Err(_)) => cache.remove(flight.token().as_bytes()),
@@ -135,12 +145,17 @@ impl From<Problem> for Unavailable {
 }
 
 impl Server {
-    async fn ask(&self, token: &str, issuers: &[IssuerState]) -> Result<Word, Unavailable> {
+    async fn ask(
+        &self,
+        token: &str,
+        issuers: &[IssuerState],
+        before: Option<&TokenEntry>,
+    ) -> Result<Word, Unavailable> {
         let issuer = &issuers.get(self.issuer).ok_or(Unavailable::Internal)?.settings;
         let asked = Moment::of(&self.clock);
         let answer = self.fetch(token).await;
         self.note(&answer, &issuer.issuer, asked.wall);
-        Ok(self.read(answer?, issuer, token, asked))
+        Ok(self.read(answer?, issuer, token, asked).map(|entry| Arc::new(entry.after(before))))
     }
 
     async fn fetch(&self, token: &str) -> Result<Value, Problem> {
@@ -168,7 +183,7 @@ impl Server {
         }
     }
 
-    fn read(&self, answer: Value, issuer: &IssuerSettings, token: &str, asked: Moment) -> Word {
+    fn read(&self, answer: Value, issuer: &IssuerSettings, token: &str, asked: Moment) -> Result<TokenEntry, Detail> {
         let now = asked.wall;
         if answer.get("active").and_then(Value::as_bool) != Some(true) {
             return Err(Detail::NotActive);
@@ -192,6 +207,6 @@ impl Server {
         let mut entry = TokenEntry::new(claims.identity, self.issuer, with, claims.not_before);
         entry.status = claims.status;
         entry.ends_at = until;
-        Ok(Arc::new(entry))
+        Ok(entry)
     }
 }

@@ -40,7 +40,7 @@ impl IssuerState {
         self.types.iter().any(|accepted| accepted == typ)
     }
 
-    /// Whether this issuer signs tokens at all, rather than being asked about opaque ones.
+    /// Whether its tokens are verified by its keys, rather than all asked about.
     pub(super) fn has_keys(&self) -> bool {
         self.settings.jwks.is_some() || self.settings.introspection.is_none()
     }

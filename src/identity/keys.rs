@@ -366,8 +366,8 @@ impl Keeper {
             return FILE_POLL;
         }
         let longest = self.settings.refresh.get();
-        let wanted = max_age.unwrap_or(longest).clamp(self.settings.min_refresh.get().min(longest), longest);
-        wanted.mul_f64(rand::random_range(0.8..0.9))
+        let wanted = max_age.unwrap_or(longest).min(longest);
+        wanted.mul_f64(rand::random_range(0.8..0.9)).max(self.settings.min_refresh.get().min(longest))
     }
 
     /// Doubling from half a second; while nothing is known, never more than five.

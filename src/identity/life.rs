@@ -60,9 +60,9 @@ impl Life {
     /// Says to one of those for whom it is due that it is theirs to ask; to the next a tenth of the life later.
     pub(super) fn claim(&self, now: Moment) -> bool {
         let due = self.due.load(Ordering::Relaxed);
-        let next =
-            millis(now.steady.saturating_duration_since(self.began.steady)).saturating_add(millis(self.span) / 10);
-        self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let age = millis(now.steady.saturating_duration_since(self.began.steady));
+        let next = age.saturating_add(millis(self.span) / 10);
+        age >= due && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Its end by the wall clock.

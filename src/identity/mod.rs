@@ -35,6 +35,7 @@ mod peer;
 mod pool;
 #[doc(hidden)]
 pub mod probe;
+mod search;
 pub mod settings;
 mod signer;
 mod status_list;

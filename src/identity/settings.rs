@@ -57,7 +57,8 @@ pub struct IssuerSettings {
     pub issuer: String,
     /// What `aud` must name, at least one of them. Empty refuses to start.
     pub audiences: Vec<String>,
-    /// Address (https, or http on loopback) or file path of its key set. Without it: OpenID Connect discovery.
+    /// Address (https, or http on loopback) or file path of its key set. Without it: OpenID Connect discovery; or, with
+    /// `introspection`, all of its tokens are asked about, JWTs too.
     #[serde(default)]
     pub jwks: Option<String>,
     /// Signature algorithms its tokens may use. `EdDSA` and `Ed25519` (RFC 9864) are two names of one.
@@ -90,7 +91,7 @@ pub struct IssuerSettings {
     /// Claims that are handed on to attribute policies.
     #[serde(default)]
     pub attributes: Vec<String>,
-    /// Where its opaque tokens are asked about (RFC 7662). At most one issuer may have this. Its answers should say `iat`:
+    /// Where its opaque tokens are asked about (RFC 7662), and its JWTs where no `jwks` is named. At most one issuer may have this. Its answers should say `iat`:
     /// where they do not, each revocation of the subject covers the token, however new it is.
     #[serde(default)]
     pub introspection: Option<IntrospectionSettings>,

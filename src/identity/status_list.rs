@@ -30,7 +30,10 @@ use crate::{
     domain::{Unavailable, UnixTime},
 };
 
-const LISTS: u64 = 256;
+/// Octets of lists that are kept.
+const ROOM: u64 = 64 << 20;
+/// What one is counted as besides: its name and the cache's own nodes.
+const OVERHEAD: usize = 1024;
 /// For how long one that could not be had is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -61,7 +64,15 @@ enum Held {
 
 impl StatusLists {
     pub(super) fn new(fetcher: Arc<Fetcher>, clock: Clock, counters: Arc<Counters>) -> Self {
-        let kept = Arc::new(Kept { lists: Cache::new(LISTS), clock, counters });
+        let weigh = |key: &Arc<str>, held: &Held| {
+            let octets = match held {
+                Held::List(list) => list.octets.len(),
+                Held::Failed(_) => 0,
+            };
+            u32::try_from(octets + key.len() + OVERHEAD).unwrap_or(u32::MAX)
+        };
+        let lists = Cache::builder().max_capacity(ROOM).weigher(weigh).build();
+        let kept = Arc::new(Kept { lists, clock, counters });
         Self { kept, flights: Flights::default(), fetcher }
     }
 

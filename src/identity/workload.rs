@@ -70,7 +70,8 @@ impl Workloads {
             acr: None,
             auth_time: None,
             issued_at,
-            issue_unstated: false,
+            // A new certificate is the same workload: what is said of its name covers each.
+            issue_unstated: true,
             expires_at,
             valid_until: None,
             roles: self.roles(&workload.principal),

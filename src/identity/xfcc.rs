@@ -22,7 +22,7 @@ pub struct Element {
 impl Element {
     /// What Envoy would call the principal: URI SAN, else DNS SAN, else the subject.
     pub fn principal(&self) -> Option<&str> {
-        self.uri.as_deref().or(self.dns.as_deref()).or(self.subject.as_deref()).filter(|text| !text.is_empty())
+        self.uri.as_deref().or(self.dns.as_deref()).or(self.subject.as_deref())
     }
 }
 
@@ -72,8 +72,10 @@ fn element(text: &str) -> Option<Element> {
             }
             _ => continue,
         };
-        // URI and DNS may repeat: Envoy takes the first.
-        slot.get_or_insert(value);
+        // URI and DNS may repeat: Envoy takes the first. Of a certificate without a URI it writes an empty one.
+        if !value.is_empty() {
+            slot.get_or_insert(value);
+        }
     }
     Some(element)
 }
@@ -137,6 +139,15 @@ mod tests {
         assert_eq!(element.principal(), Some("spiffe://td/client"));
         assert_eq!(element.dns.as_deref(), Some("a.example"));
         assert_eq!(element.hash.map(hex::encode).as_deref(), Some(HASH));
+    }
+
+    #[test]
+    fn what_a_certificate_lacks_hides_nothing_that_it_has() {
+        let principal =
+            |header: &str| trusted(header.as_bytes(), &XfccTrust::SanitizeSet).unwrap().principal().map(str::to_owned);
+        assert_eq!(principal(r#"By=x;Subject="CN=a";URI=;DNS=a.example"#).as_deref(), Some("a.example"));
+        assert_eq!(principal(r#"By=x;Subject="CN=a";URI=;DNS="#).as_deref(), Some("CN=a"));
+        assert_eq!(principal(r#"By=x;Subject="";URI="#), None);
     }
 
     #[test]

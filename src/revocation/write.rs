@@ -45,7 +45,7 @@ impl Revocations {
         reason: &str,
         life: Option<Duration>,
     ) -> Result<Listed, StoreError> {
-        let life = life.or_else(|| self.usual_life(kind));
+        let life = life.or_else(|| self.usual_life(kind, id));
         let until = (kind == RevocationKind::Subject).then(|| self.clock.now().as_secs());
         let (scope, value) = match until {
             Some(secs) => (Scope::IssuedUntil(secs), secs.to_string()),
@@ -68,8 +68,14 @@ impl Revocations {
     }
 
     /// How long a revocation lasts that says nothing else; `None`: until it is taken back.
-    pub fn usual_life(&self, kind: RevocationKind) -> Option<Duration> {
-        (kind != RevocationKind::Device).then_some(*self.settings.max_lifetime)
+    pub fn usual_life(&self, kind: RevocationKind, id: &str) -> Option<Duration> {
+        let outlives_tokens = match kind {
+            RevocationKind::Device => true,
+            // A workload: its next certificate says the same name.
+            RevocationKind::Subject => id.starts_with("spiffe://"),
+            RevocationKind::Token | RevocationKind::Session => false,
+        };
+        (!outlives_tokens).then_some(*self.settings.max_lifetime)
     }
 
     /// Revokes every token of a subject that was issued at or before `until`, and never fewer than were before.

@@ -77,6 +77,18 @@ async fn a_device_that_is_revoked_for_good_is_not_let_back_by_revoking_it_for_a_
     assert!(fresh.is_revoked(&token("x")).await && replica.is_revoked(&token("x")).await);
 }
 
+/// A workload gets its next certificate by itself, and tokens end.
+#[tokio::test]
+async fn a_revoked_workload_stays_so_until_it_is_taken_back() {
+    let server = redis::Redis::start().await;
+    let replica = Replica::live(&server.url()).await;
+    let life = |id: &'static str| async {
+        replica.revocations.revoke(RevocationKind::Subject, id, "stolen", None).await.unwrap().life
+    };
+    assert_eq!(life("spiffe://td.example/ns/shop/sa/cart").await, None);
+    assert!(life("alice").await.is_some());
+}
+
 /// No file descriptor left on the server, or every sentinel dead: what is connected goes on.
 #[tokio::test]
 async fn where_no_second_connection_can_be_had_a_revocation_is_written_over_the_first() {

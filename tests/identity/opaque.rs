@@ -1,10 +1,17 @@
 //! Opaque tokens (RFC 7662) and token status lists.
 
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use countersign::{
     domain::{Unavailable, UnixTime},
-    identity::{Algorithm, Detail, IssuerSettings, Settings, mint::key_set},
+    identity::{Algorithm, Credentials, Detail, IssuerSettings, Settings, credentials::HeaderValues, mint::key_set},
 };
 use serde_json::{Value, json};
 
@@ -51,6 +58,47 @@ async fn an_opaque_token_is_asked_about_once_and_believed_for_its_time() {
     rig.clock.advance(Duration::from_secs(30));
     assert_eq!(rig.bearer("opaque-token").await.detail(), Some(Detail::NotActive));
     assert!(rig.bearer(&rig.token()).await.is_allowed(), "its JWTs are verified as ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_keys_are_named_the_authorization_server_is_asked_about_jwts_of_its_issuer_and_no_others() {
+    let issuer = Issuer::start().await;
+    issuer.serve("/introspect", Answer::ok(active(&issuer.url).to_string()));
+    let endpoint = format!("{}/introspect", issuer.url);
+    let rig = Rig::before(issuer, move |settings: &mut Settings| {
+        let introspection = json!({ "endpoint": endpoint, "client_id": "countersign", "client_secret": "hush" });
+        settings.issuers[0].introspection = Some(serde_json::from_value(introspection).unwrap());
+        settings.issuers[0].jwks = None;
+    })
+    .await;
+    for foreign in [rig.token_with(json!({ "iss": OTHER })), rig.token_with(json!({ "iss": 7 })), "a.b.c".to_owned()] {
+        assert!(rig.bearer(&foreign).await.is_refused());
+    }
+    assert_eq!(rig.issuer.all_hits(), 0, "shown to nobody");
+    assert_eq!(rig.identity(&rig.token()).await.subject.as_str(), "alice");
+    assert_eq!(rig.issuer.hits("/introspect"), 1);
+    rig.issuer.serve("/introspect", Answer::ok(r#"{"active":false}"#));
+    rig.clock.advance(Duration::from_secs(30));
+    assert_eq!(rig.bearer(&rig.token()).await.detail(), Some(Detail::NotActive));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_of_a_token_outlives_an_answer_that_says_the_same_again_and_no_other() {
+    let rig = introspecting(|issuer| changed(active(issuer), json!({ "iat": null }))).await;
+    let held = || async {
+        let authorization = HeaderValues::one(b"Bearer opaque-token");
+        rig.authenticate(&Credentials { authorization, ..Credentials::default() }).await.entry.expect("good")
+    };
+    let first = held().await;
+    first.facts::<AtomicU32>().store(7, Ordering::Relaxed);
+    rig.clock.advance(Duration::from_secs(30));
+    let second = held().await;
+    assert!(second.identity.issued_at > first.identity.issued_at, "asked about anew");
+    assert_eq!(second.facts::<AtomicU32>().load(Ordering::Relaxed), 7);
+    rig.issuer
+        .serve("/introspect", Answer::ok(changed(active(&rig.issuer.url), json!({ "sid": "another" })).to_string()));
+    rig.clock.advance(Duration::from_secs(30));
+    assert_eq!(held().await.facts::<AtomicU32>().load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use super::{
         flights::Flight,
         keys::Refetch,
         life::Moment,
+        search::Search,
         verify::{Failure, verify},
     },
     Authenticator, Miss, Verification,
@@ -32,9 +33,7 @@ impl Authenticator {
             return Err(Unavailable::Timeout.into());
         }
         let found = match &self.introspection {
-            Some(introspection) if token.bytes().filter(|b| *b == b'.').count() != 2 => {
-                introspection.ask(token, deadline).await
-            }
+            Some(introspection) if introspection.is_for(token) => introspection.ask(token, deadline).await,
             _ => self.verify(token, now, deadline).await,
         };
         self.counters.cold.observe(started.elapsed());
@@ -66,7 +65,7 @@ impl Authenticator {
     }
 
     async fn verify(&self, token: &str, now: UnixTime, deadline: Instant) -> Result<Arc<TokenEntry>, Miss> {
-        let (mut asked, mut joined) = (false, false);
+        let mut search = Search::default();
         loop {
             let (issuers, cache) = (self.issuers.clone(), self.cache.clone());
             let work = move |token: &Arc<str>| {
@@ -90,41 +89,27 @@ impl Authenticator {
                     return Ok(entry);
                 }
                 Verification::Failed(Failure::Refused(detail)) => return Err(detail.into()),
-                Verification::Failed(failure) => match self.fetch_missing(&failure, asked, deadline).await? {
-                    // What was under way when this request came may have begun before the key was there; the next has not.
-                    Refetch::Joined if !joined => joined = true,
-                    _ => asked = true,
-                },
+                Verification::Failed(failure) => self.find_keys(&failure, &mut search, deadline).await?,
             }
         }
     }
 
-    /// Fetches the keys that a token needs, where that may help; `Ok`: look again, with what this fetch brought.
-    async fn fetch_missing(&self, failure: &Failure, asked: bool, deadline: Instant) -> Result<Refetch, Miss> {
+    /// Looks for the keys that a token needs, where that may help; `Ok`: look again.
+    async fn find_keys(&self, failure: &Failure, search: &mut Search, deadline: Instant) -> Result<(), Miss> {
         // Nothing known is "not yet", and so is what no fetch could confirm yet; a key that a fresh set does not hold is nobody's.
         let not_yet = Miss::Unavailable(Unavailable::NotReady);
         let (issuer, kid, refusal) = match failure {
             Failure::NoKeys { issuer } | Failure::KeysTooOld { issuer } => (issuer, None, not_yet),
-            Failure::UnknownKey { issuer, kid } => (issuer, Some(kid), Miss::Refused(Detail::UnknownKey)),
+            Failure::UnknownKey { issuer, kid } => (issuer, Some(&**kid), Miss::Refused(Detail::UnknownKey)),
             Failure::Refused(detail) => return Err((*detail).into()),
         };
         let held = &self.issuers.get(*issuer).ok_or(Unavailable::Internal)?.keys;
-        if asked {
-            if let Some(kid) = kid {
-                held.remember_missing(kid);
-            }
-            return Err(refusal);
-        }
-        if kid.is_some_and(|kid| held.is_missing(kid)) {
-            return Err(refusal);
-        }
-        match held.refetch(deadline).await {
-            ended @ (Refetch::Done | Refetch::Joined) => Ok(ended),
-            Refetch::NotNow => Err(refusal),
+        search.again(held, kid, deadline).await.map_err(|ended| match ended {
+            Refetch::Done | Refetch::Joined | Refetch::NotNow => refusal,
             // Within its age the last good set goes on; after it, nothing it holds is good.
-            Refetch::Failed if matches!(failure, Failure::KeysTooOld { .. }) => Err(Detail::KeysTooOld.into()),
-            Refetch::Failed | Refetch::Late => Err(not_yet),
-        }
+            Refetch::Failed if matches!(failure, Failure::KeysTooOld { .. }) => Detail::KeysTooOld.into(),
+            Refetch::Failed | Refetch::Late => not_yet,
+        })
     }
 }
 

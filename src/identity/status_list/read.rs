@@ -11,8 +11,9 @@ use super::super::{
     Algorithm,
     fetch::{FetchProblem, Fetcher},
     jws::{self, Jws},
-    keys::{Keys, Known, Refetch},
+    keys::{Keys, Known},
     life::{Life, Moment},
+    search::Search,
     settings::IssuerSettings,
 };
 use crate::domain::UnixTime;
@@ -75,22 +76,14 @@ pub(super) struct Source {
 impl Source {
     pub(super) async fn read(self: &Arc<Self>, fetcher: &Fetcher, asked: Moment) -> Result<List, Problem> {
         let token: Arc<[u8]> = fetcher.get(&self.url, "application/statuslist+jwt").await?.body.into();
-        match self.open(&token, asked).await {
-            Err(Problem::UnknownKey(kid)) if self.fetches_keys(kid.as_deref()).await => {
-                let again = self.open(&token, asked).await;
-                if let Err(Problem::UnknownKey(Some(kid))) = &again {
-                    self.keys.remember_missing(kid);
-                }
-                again
+        let (mut search, deadline) = (Search::default(), Instant::now() + KEYS);
+        loop {
+            let read = self.open(&token, asked).await;
+            let Err(Problem::UnknownKey(kid)) = &read else { return read };
+            if search.again(&self.keys, kid.as_deref(), deadline).await.is_err() {
+                return read;
             }
-            read => read,
         }
-    }
-
-    /// The key may be new. Asked for as seldom as for tokens: whatever names unknown keys, it is one fetch for each cool-down.
-    async fn fetches_keys(&self, kid: Option<&str>) -> bool {
-        let known_missing = kid.is_some_and(|kid| self.keys.is_missing(kid));
-        !known_missing && self.keys.refetch(Instant::now() + KEYS).await == Refetch::Done
     }
 
     async fn open(self: &Arc<Self>, token: &Arc<[u8]>, asked: Moment) -> Result<List, Problem> {
