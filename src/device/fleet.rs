@@ -123,8 +123,7 @@ impl Devices {
     }
 
     fn evidence(&self, record: &DeviceRecord, now: UnixTime) -> DeviceEvidence {
-        let posture_age = record.checked_at.map(|checked| now.since(checked).as_secs());
-        let posture_stale = posture_age.is_some_and(|age| age > self.posture_max_age.as_secs());
+        let (posture_age, posture_stale) = record.posture_age(now, self.posture_max_age);
         DeviceEvidence { posture_age, posture_stale, ..DeviceEvidence::default() }
     }
 

@@ -31,7 +31,7 @@ pub use self::{
     certificate::{Certificates, ClientCertificate, Error},
     fleet::{Census, Filter, Found},
     news::{Change, Witness},
-    record::{FIELDS, Malformed, parse as parse_record, spoken_patch_level},
+    record::{FIELDS, LAST_SECOND, Malformed, parse as parse_record, spoken_patch_level},
     settings::Settings,
     sighting::DeviceQuery,
 };

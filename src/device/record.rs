@@ -37,6 +37,9 @@ pub const FIELDS: [&str; 21] = [
     "checked_at",
 ];
 
+/// A larger number (from the year 2514 on) is no time in seconds: milliseconds, most likely.
+pub const LAST_SECOND: u64 = 1 << 34;
+
 /// The name of a field whose value cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the device record's `{0}` cannot be read")]
@@ -136,10 +139,11 @@ fn trust(value: &str) -> Option<TrustScore> {
 
 /// Unix seconds, or RFC 3339.
 fn time(value: &str) -> Option<UnixTime> {
-    let second = value.parse().ok().or_else(|| {
-        let time = value.parse::<Timestamp>().ok()?;
-        u64::try_from(time.as_second()).ok()
-    })?;
+    let second = match value.parse() {
+        Ok(second) if second > LAST_SECOND => return None,
+        Ok(second) => second,
+        Err(_) => u64::try_from(value.parse::<Timestamp>().ok()?.as_second()).ok()?,
+    };
     Some(UnixTime::from_secs(second))
 }
 
@@ -194,6 +198,8 @@ mod tests {
             ("patch_level", "old"),
             ("patch_level", "-1"),
             ("enrolled_at", "yesterday"),
+            ("checked_at", "1793491200000"),
+            ("cert_previous_until", "1793491200000"),
         ] {
             assert_eq!(parsed(&[(name, value)]), Err(Malformed(name.into())), "{name}: {value}");
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::settings::Requirements;
 use crate::{
     device::record,
-    domain::{DeviceRecord, PatchLevel, UnixTime},
+    domain::{DeviceRecord, UnixTime},
 };
 
 const DAY: u64 = 24 * 3600;
@@ -117,12 +117,7 @@ impl Posture {
     fn patches(&self, asked: &Requirements, now: UnixTime) -> Option<Issue> {
         let most = asked.max_patch_age?.get().as_secs() / DAY;
         let level = self.patch_level.as_deref().and_then(|level| record::patch_level(level.trim()));
-        let behind = match level {
-            Some(PatchLevel::Current) => Some(0),
-            Some(PatchLevel::Days(days)) => Some(u64::from(days)),
-            Some(PatchLevel::Since(time)) => Some(now.since(time).as_secs() / DAY),
-            None => None,
-        };
+        let behind = level.and_then(|level| level.age(now)).map(|age| age.as_secs() / DAY);
         if behind.is_some_and(|days| days <= most) {
             return None;
         }
@@ -247,6 +242,7 @@ mod tests {
         assert!(with("current").is_empty() && with("2026-11-10").is_empty());
         assert_eq!(with("31"), ["patches_too_old"]);
         assert_eq!(with("2026-09-01"), ["patches_too_old"]);
+        assert_eq!(with("2062-11-10"), ["patches_too_old"], "a day that has not come says nothing");
     }
 
     #[test]
