@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     certificate::{Certificates, ClientCertificate, Error},
-    fleet::{Census, Filter, Found},
+    fleet::{Census, DevicePage, Filter, Found},
     news::{Change, Witness},
     record::{FIELDS, LAST_SECOND, Malformed, parse as parse_record, spoken_patch_level},
     settings::Settings,
@@ -82,9 +82,6 @@ pub struct Counters {
     malformed: Counter,
     store_errors: Counter,
 }
-
-/// Ids and records of one page, and the cursor of the next.
-pub type DevicePage = (Vec<(DeviceId, DeviceRecord)>, Option<String>);
 
 impl Devices {
     /// Listens to the store's feed until cancelled.
@@ -235,26 +232,6 @@ impl Devices {
         let there = self.store.delete(&[keys::device(id.as_str())]).await? > 0;
         self.forget(id.as_str());
         Ok(there)
-    }
-
-    /// Devices whose id begins with `prefix`. Records that cannot be read are left out, and counted.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn list(&self, prefix: &str, cursor: &str, count: usize) -> Result<DevicePage, StoreError> {
-        let (found, next) = self.store.scan(&keys::device(prefix), cursor, count).await?;
-        let mut devices = Vec::with_capacity(found.len());
-        for key in found {
-            let Some(id) = key.strip_prefix(keys::DEVICE).map(DeviceId::from) else { continue };
-            match self.get(&id).await {
-                Ok(Some(record)) => devices.push((id, record)),
-                Ok(None) => {}
-                Err(error) if error.kind == StoreErrorKind::Malformed => self.counters.malformed.increment(),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((devices, next))
     }
 
     pub const fn counters(&self) -> &Counters {
