@@ -218,6 +218,8 @@ impl Enrollment {
             not_barred(record)?;
         }
         not_revoked(&*self.store, &id).await?;
+        // Before a code is used up for nothing.
+        self.authority.lasts(self.clock.now())?;
         Ok(((id, before.and_then(|record| record.compliant)), request))
     }
 
@@ -371,6 +373,9 @@ impl Source for Enrollment {
         {
             page.counter(NAME, HELP, &[("outcome", outcome)], counter);
         }
+        const ENDS: &str = "When the certificate of the authority for devices ends, in seconds since 1970";
+        let ends = self.authority.ends().as_secs() as f64;
+        page.gauge("countersign_device_authority_expiry_timestamp_seconds", ENDS, &[], ends);
     }
 }
 
