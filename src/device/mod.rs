@@ -12,6 +12,7 @@ mod record;
 mod seen;
 mod settings;
 mod sighting;
+mod speaker;
 
 use std::{
     sync::{
@@ -39,7 +40,7 @@ use self::{seen::Seen, sighting::At};
 use crate::{
     clock::Clock,
     domain::{DeviceId, DeviceRecord, DeviceSighting, Fact, SubjectId, Unavailable, UnixTime, metric::Counter},
-    store::{FeedEvent, Liveness, Store, StoreError, StoreErrorKind, keys},
+    store::{FeedEvent, Liveness, Record, Store, StoreError, StoreErrorKind, keys},
 };
 
 /// How many counters tell fills apart from invalidations; keys share them by hash.
@@ -190,11 +191,12 @@ impl Devices {
     ///
     /// The store's; a record that cannot be read is malformed.
     pub async fn get(&self, id: &DeviceId) -> Result<Option<DeviceRecord>, StoreError> {
-        let fields = self.store.record(&keys::device(id.as_str()), &FIELDS).await?;
-        fields
-            .map(record::parse)
-            .transpose()
-            .map_err(|error| StoreError::new(StoreErrorKind::Malformed, error.to_string()))
+        Ok(self.fields(id).await?.map(record::parse).transpose()?)
+    }
+
+    /// The fields of the record as they stand in the store.
+    async fn fields(&self, id: &DeviceId) -> Result<Option<Record>, StoreError> {
+        self.store.record(&keys::device(id.as_str()), &FIELDS).await
     }
 
     /// Sets and removes fields in one step; says what is there then.
