@@ -1,4 +1,5 @@
-//! A device's next certificate. Whoever asks for it shows the one in use.
+//! A device's next certificate. Whoever asks for it shows the one in use, or the one before while that still counts: an
+//! answer that was lost on its way must not lock the device out.
 
 use aws_lc_rs::digest;
 
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     device::record,
-    domain::DeviceId,
+    domain::{DeviceId, DeviceRecord, UnixTime},
     store::{Record, keys},
 };
 
@@ -25,7 +26,7 @@ struct Asked {
 }
 
 impl Enrollment {
-    /// Renews on the device's own wish, signed by the key of the certificate in use.
+    /// Renews on the device's own wish, signed by the key of its certificate.
     ///
     /// # Errors
     ///
@@ -45,7 +46,7 @@ impl Enrollment {
             return Err(EnrollError::Expired);
         }
         let before = self.devices.fields(&id).await?.ok_or(EnrollError::NotEnrolled)?;
-        if record::parse(before.clone())?.cert_sha256.as_deref() != Some(in_use.sha256.as_str()) {
+        if !is_its_own(&record::parse(before.clone())?, &in_use.sha256, now) {
             return Err(EnrollError::Certificate);
         }
         if !renewal::is_fresh(wish.time, now) {
@@ -92,6 +93,7 @@ impl Enrollment {
             ("cert_sha256", certificate.sha256.clone()),
             ("cert_expires_at", certificate.expires.as_secs().to_string()),
         ]);
+        // The one that the device has: where it never got the last one, that one is dropped.
         if let Some(shown) = shown {
             let until = now.plus(self.settings.overlap.get());
             words.set.push(("cert_sha256_previous", shown));
@@ -108,4 +110,10 @@ impl Enrollment {
         let first = self.store.create(&key, b"1", Some(renewal::SKEW * 2)).await?;
         if first { Ok(()) } else { Err(EnrollError::Replayed) }
     }
+}
+
+/// Whether a certificate is the device's, or was until a moment ago.
+fn is_its_own(record: &DeviceRecord, sha256: &str, now: UnixTime) -> bool {
+    let previous = record.previous_certificate.as_ref().filter(|(_, until)| now < *until);
+    record.cert_sha256.as_deref() == Some(sha256) || previous.is_some_and(|(sum, _)| **sum == *sha256)
 }

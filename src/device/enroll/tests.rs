@@ -201,6 +201,29 @@ async fn an_agent_that_was_not_compliant_comes_back_by_itself() {
 }
 
 #[tokio::test]
+async fn a_renewal_whose_answer_was_lost_is_asked_for_again_with_the_certificate_at_hand() {
+    let world = world(DAY * 365);
+    let mut agent = world.enrolled().await;
+    let overlap = Settings::default().overlap.get();
+    let lost = world.renew(&agent, &good()).await.unwrap();
+    world.clock.advance(overlap / 2);
+    let received = world.renew(&agent, &good()).await.unwrap();
+    let stranger = Agent { certificate: lost.certificate.pem, key: agent.key };
+    assert!(matches!(world.renew(&stranger, &good()).await, Err(EnrollError::Certificate)), "dropped: nobody has it");
+    agent = Agent { key: stranger.key, ..agent };
+    let (previous, until) = received.record.previous_certificate.clone().unwrap();
+    assert_eq!(
+        *previous,
+        *renewal::InUse::parse(&agent.certificate).unwrap().sha256,
+        "requests under way are not cut off"
+    );
+    world.clock.set(until);
+    assert!(matches!(world.renew(&agent, &good()).await, Err(EnrollError::Certificate)), "for a while");
+    agent.certificate = received.certificate.pem;
+    world.renew(&agent, &good()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_renewal_that_is_written_is_granted_also_where_it_cannot_be_read_back() {
     let world = world(DAY * 365);
     let agent = world.enrolled().await;
