@@ -216,6 +216,29 @@ fn check_config_and_doctor_warn_of_a_certificate_that_is_out_of_its_time() {
 }
 
 #[test]
+fn check_config_warns_of_an_authority_for_devices_that_ends_soon() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, authority) = (folder.path().join("c.yaml"), folder.path().join("ca.pem"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    params.not_after = rcgen::date_time_ymd(3999, 1, 1);
+    fs::write(&authority, format!("{}{}", params.self_signed(&key).unwrap().pem(), key.serialize_pem())).unwrap();
+    fs::set_permissions(&authority, fs::Permissions::from_mode(0o600)).unwrap();
+    let listen = "listen: { http: 127.0.0.1:1, admin: 127.0.0.1:2 }\n";
+    let devices = "devices: { enrollment: { enabled: true, authority: ca.pem } }\n";
+    let asked = || countersign(&["check-config", "--short", "--config", path.to_str().unwrap()]);
+    fs::write(&path, format!("{listen}{devices}")).unwrap();
+    assert!(!asked().1.contains("devices"), "{}", asked().1);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + std::time::Duration::from_secs(3600);
+    fs::write(&authority, format!("{}{}", params.self_signed(&key).unwrap().pem(), key.serialize_pem())).unwrap();
+    let (code, text) = asked();
+    assert!(code == Some(0) && text.contains("warning: devices.enrollment.authority: its certificate ends"), "{text}");
+}
+
+#[test]
 fn replay_of_files_without_a_decision_fails() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {

@@ -11,17 +11,20 @@ pub fn run(data: &[u8]) {
         let mut values = fields.iter().filter(|(field, value)| field == name && !value.trim().is_empty());
         values.next_back().map(|(_, value)| value.trim().to_ascii_lowercase())
     };
-    let said_yes = |name: &str| last(name).is_some_and(|value| ["true", "1", "yes"].contains(&value.as_str()));
+    let is_yes = |value: &str| ["true", "1", "yes"].contains(&value);
     let Ok(record) = parse_record(fields.clone()) else { return };
-    let flags = [
-        ("managed", record.managed),
-        ("compliant", record.compliant),
-        ("jailbroken", record.jailbroken),
-        ("disk_encrypted", record.disk_encrypted),
+    assert_eq!(record.managed, last("managed").map(|value| is_yes(&value)), "{fields:?}");
+    // Of what several say, the worse.
+    let flags: [(&[&str], Option<bool>, bool); 3] = [
+        (&["compliant", "posture_compliant", "agent_compliant"], record.compliant, false),
+        (&["jailbroken", "agent_jailbroken"], record.jailbroken, true),
+        (&["disk_encrypted", "agent_disk_encrypted"], record.disk_encrypted, false),
     ];
-    for (name, value) in flags {
-        assert_eq!(value == Some(true), said_yes(name), "{name} in {fields:?}");
-        assert_eq!(value.is_none(), last(name).is_none(), "{name} in {fields:?}");
+    for (names, value, bad) in flags {
+        let said = fields.iter().filter(|(field, value)| names.contains(&field.as_str()) && !value.trim().is_empty());
+        let said: Vec<bool> = said.map(|(_, value)| is_yes(&value.trim().to_ascii_lowercase())).collect();
+        let worst = if said.contains(&bad) { Some(bad) } else { said.last().copied() };
+        assert_eq!(value, worst, "{names:?} in {fields:?}");
     }
     let active = last("status").is_none_or(|status| status == "active");
     assert_eq!(record.status == DeviceStatus::Active, active, "{fields:?}");

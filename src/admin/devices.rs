@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::ports::DeviceChanges;
 use crate::{
-    device::spoken_patch_level,
+    device::{LAST_SECOND, spoken_patch_level},
     domain::{DeviceId, DeviceRecord, DeviceStatus, UnixTime},
     wire::admin::Device,
 };
@@ -90,7 +90,9 @@ pub(super) fn changes(device: &Device, clear: &[String]) -> Result<DeviceChanges
     }
     for (name, time) in [("enrolled_at", &device.enrolled_at), ("checked_at", &device.checked_at)] {
         if let Some(time) = time {
-            changes.set.push((name, time.seconds.max(0).to_string()));
+            let second = u64::try_from(time.seconds).ok().filter(|second| *second <= LAST_SECOND);
+            let second = second.ok_or_else(|| Status::invalid_argument(format!("`{name}` is no time of this age")))?;
+            changes.set.push((name, second.to_string()));
         }
     }
     changes.clear = cleared(clear, &changes)?;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     device::{
         Devices as Registry, Filter, Found,
-        enroll::{EnrollError, Enrolled, Enrollment, Issue, Posture},
+        enroll::{AuthorityError, EnrollError, Enrolled, Enrollment, Issue, Posture},
     },
     domain::{DeviceId, DeviceRecord, DeviceStatus, RevocationKind, UnixTime},
     store::StoreError,
@@ -347,6 +347,7 @@ fn refused(error: &EnrollError) -> Status {
         }
         EnrollError::NotEnrolled => Status::not_found(message),
         EnrollError::Store(error) => failure(error),
+        EnrollError::Authority(AuthorityError::Over) => Status::failed_precondition(message),
         EnrollError::Authority(_) | EnrollError::Random => Status::internal(message),
         _ => Status::failed_precondition(message),
     }

@@ -227,7 +227,9 @@ fn patched(scene: &Scene<'_>, asked: PatchRequirement, level: PatchLevel) -> boo
     match level {
         PatchLevel::Current => true,
         PatchLevel::Days(days) => days <= behind,
-        PatchLevel::Since(time) => scene.facts.now.since(time).as_secs() <= u64::from(since) * 24 * 3600,
+        PatchLevel::Since(_) => {
+            level.age(scene.facts.now).is_some_and(|age| age.as_secs() <= u64::from(since) * 24 * 3600)
+        }
     }
 }
 

@@ -21,6 +21,9 @@ use crate::{
 const STEP: usize = 100;
 const PAUSE: Duration = Duration::from_millis(4);
 
+/// Ids and records of one page, and the cursor of the next.
+pub type DevicePage = (Vec<(DeviceId, DeviceRecord)>, Option<String>);
+
 /// What is looked for. Empty: everything.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -59,6 +62,36 @@ pub struct Census {
 }
 
 impl Devices {
+    /// Devices whose id begins with `prefix`. Records that cannot be read are left out, and counted.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn list(&self, prefix: &str, cursor: &str, count: usize) -> Result<DevicePage, StoreError> {
+        let (found, next) = self.store.scan(&keys::device(prefix), cursor, count).await?;
+        let (devices, malformed) = self.records(&found).await?;
+        self.counters.malformed.add(malformed);
+        Ok((devices, next))
+    }
+
+    /// The records at these keys, some at a time, and how many of them cannot be read.
+    async fn records(&self, keys: &[String]) -> Result<(Vec<(DeviceId, DeviceRecord)>, u64), StoreError> {
+        let ids: Vec<DeviceId> = keys.iter().filter_map(|key| key.strip_prefix(keys::DEVICE)).map(Into::into).collect();
+        let (mut records, mut malformed) = (Vec::with_capacity(ids.len()), 0);
+        for ids in ids.chunks(STEP) {
+            let read = join_all(ids.iter().map(|id| self.get(id))).await;
+            for (id, record) in ids.iter().zip(read) {
+                match record {
+                    Ok(Some(record)) => records.push((id.clone(), record)),
+                    Ok(None) => {}
+                    Err(error) if error.kind == StoreErrorKind::Malformed => malformed += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok((records, malformed))
+    }
+
     /// A page of devices that match, of about `count` records looked at, and the cursor of the next.
     ///
     /// # Errors
@@ -70,34 +103,20 @@ impl Devices {
         cursor: &str,
         count: usize,
     ) -> Result<(Vec<Found>, Option<String>), StoreError> {
-        let (found, next) = self.store.scan(&keys::device(&filter.id_prefix), cursor, count).await?;
-        let ids: Vec<DeviceId> =
-            found.iter().filter_map(|key| key.strip_prefix(keys::DEVICE)).map(Into::into).collect();
-        let mut matching = Vec::new();
-        for ids in ids.chunks(STEP) {
-            let found = join_all(ids.iter().map(|id| self.found(id, filter))).await;
-            for found in found {
-                matching.extend(found?);
+        let (devices, next) = self.list(&filter.id_prefix, cursor, count).await?;
+        let mut matching: Vec<Found> = devices.into_iter().filter_map(|found| self.found(found, filter)).collect();
+        for found in matching.chunks_mut(STEP) {
+            let seen = join_all(found.iter().map(|found| self.last_seen(&found.id))).await;
+            for (found, seen) in found.iter_mut().zip(seen) {
+                found.last_seen = seen?;
             }
         }
+        matching.retain(|found| filter.is_of_then(found.last_seen));
         Ok((matching, next))
     }
 
-    /// A device as the fleet view has it.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    async fn found(&self, id: &DeviceId, filter: &Filter) -> Result<Option<Found>, StoreError> {
-        let record = match self.get(id).await {
-            Ok(Some(record)) => record,
-            Ok(None) => return Ok(None),
-            Err(error) if error.kind == StoreErrorKind::Malformed => {
-                self.counters.malformed.increment();
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
+    /// A device as the fleet view has it, but for when it was seen; `None`: it is not looked for.
+    fn found(&self, (id, record): (DeviceId, DeviceRecord), filter: &Filter) -> Option<Found> {
         let now = self.clock.now();
         let evidence = self.evidence(&record, now);
         let state = trust::state(&record, evidence.posture_stale, now);
@@ -105,26 +124,19 @@ impl Devices {
         let wanted = user.is_none_or(|user| record.user.as_ref().is_some_and(|owner| owner.as_str() == user))
             && filter.state.is_none_or(|wanted| wanted == state)
             && (filter.compliant.is_none() || filter.compliant == record.compliant);
-        if !wanted {
-            return Ok(None);
-        }
-        let last_seen = self.last_seen(id).await?;
-        let before = filter.seen_before.is_none_or(|time| last_seen.is_none_or(|seen| seen < time));
-        let after = filter.seen_after.is_none_or(|time| last_seen.is_some_and(|seen| seen >= time));
-        Ok((before && after).then(|| Found {
-            id: id.clone(),
+        wanted.then(|| Found {
+            id,
             state,
             trust: trust::score(&record, evidence, now),
             lines: trust::lines(&record, evidence, now),
-            last_seen,
+            last_seen: None,
             posture_stale: evidence.posture_stale,
             record,
-        }))
+        })
     }
 
     fn evidence(&self, record: &DeviceRecord, now: UnixTime) -> DeviceEvidence {
-        let posture_age = record.checked_at.map(|checked| now.since(checked).as_secs());
-        let posture_stale = posture_age.is_some_and(|age| age > self.posture_max_age.as_secs());
+        let (posture_age, posture_stale) = record.posture_age(now, self.posture_max_age);
         DeviceEvidence { posture_age, posture_stale, ..DeviceEvidence::default() }
     }
 
@@ -178,15 +190,10 @@ impl Devices {
         let mut cursor = String::new();
         loop {
             let (found, next) = self.store.scan(keys::DEVICE, &cursor, STEP).await?;
-            let ids: Vec<DeviceId> =
-                found.iter().filter_map(|key| key.strip_prefix(keys::DEVICE)).map(Into::into).collect();
-            for record in join_all(ids.iter().map(|id| self.get(id))).await {
-                match record {
-                    Ok(Some(record)) => census.add(&record, self.evidence(&record, now).posture_stale, now),
-                    Ok(None) => {}
-                    Err(error) if error.kind == StoreErrorKind::Malformed => census.malformed += 1,
-                    Err(error) => return Err(error),
-                }
+            let (devices, malformed) = self.records(&found).await?;
+            census.malformed += malformed;
+            for (_, record) in &devices {
+                census.add(record, self.evidence(record, now).posture_stale, now);
             }
             match next {
                 Some(next) => cursor = next,
@@ -194,6 +201,13 @@ impl Devices {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+impl Filter {
+    fn is_of_then(&self, last_seen: Option<UnixTime>) -> bool {
+        self.seen_before.is_none_or(|time| last_seen.is_none_or(|seen| seen < time))
+            && self.seen_after.is_none_or(|time| last_seen.is_some_and(|seen| seen >= time))
     }
 }
 
@@ -249,5 +263,40 @@ impl Source for Counters {
             &[],
             &self.evictions,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        device::{Certificates, Settings},
+        store::{Store, memory::Memory},
+    };
+
+    #[tokio::test]
+    async fn a_page_of_many_steps_is_whole_whoever_asks_for_it() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new(|| UnixTime::EPOCH));
+        let certificates = Certificates::new(&[], None, None).unwrap();
+        let (clock, cancel) = (Clock::manual(UnixTime::from_secs(1_000)), CancellationToken::new());
+        let devices = Devices::start(Arc::clone(&store), &Settings::default(), certificates, clock, cancel);
+        for i in 0..STEP * 2 + 1 {
+            let user = if i % 2 == 0 { "alice" } else { "bob" };
+            store.write_record(&keys::device(&format!("d{i}")), &[("user", user)], &[]).await.unwrap();
+        }
+        store.write_record(&keys::device("dx"), &[("compliant", "maybe")], &[]).await.unwrap();
+        store.write_record(&keys::device_seen("d4"), &[(LAST_SEEN, "500")], &[]).await.unwrap();
+        let (listed, next) = devices.list("d", "", 1000).await.unwrap();
+        assert_eq!((listed.len(), next, devices.counters.malformed.get()), (STEP * 2 + 1, None, 1));
+        let search = async |filter: Filter| devices.search(&filter, "", 1000).await.unwrap().0;
+        let alices = Filter { user: Some("alice".into()), ..Filter::default() };
+        assert_eq!(search(alices.clone()).await.len(), STEP + 1);
+        let time = Some(UnixTime::from_secs(500));
+        let seen = search(Filter { seen_after: time, ..alices.clone() }).await;
+        assert_eq!(seen.iter().map(|found| (found.id.as_str(), found.last_seen)).collect::<Vec<_>>(), [("d4", time)]);
+        assert_eq!(search(Filter { seen_before: time, ..alices }).await.len(), STEP);
     }
 }

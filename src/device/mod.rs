@@ -12,6 +12,7 @@ mod record;
 mod seen;
 mod settings;
 mod sighting;
+mod speaker;
 
 use std::{
     sync::{
@@ -29,9 +30,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     certificate::{Certificates, ClientCertificate, Error},
-    fleet::{Census, Filter, Found},
+    fleet::{Census, DevicePage, Filter, Found},
     news::{Change, Witness},
-    record::{FIELDS, Malformed, parse as parse_record, spoken_patch_level},
+    record::{FIELDS, LAST_SECOND, Malformed, parse as parse_record, spoken_patch_level},
     settings::Settings,
     sighting::DeviceQuery,
 };
@@ -39,7 +40,7 @@ use self::{seen::Seen, sighting::At};
 use crate::{
     clock::Clock,
     domain::{DeviceId, DeviceRecord, DeviceSighting, Fact, SubjectId, Unavailable, UnixTime, metric::Counter},
-    store::{FeedEvent, Liveness, Store, StoreError, StoreErrorKind, keys},
+    store::{FeedEvent, Liveness, Record, Store, StoreError, StoreErrorKind, keys},
 };
 
 /// How many counters tell fills apart from invalidations; keys share them by hash.
@@ -82,9 +83,6 @@ pub struct Counters {
     malformed: Counter,
     store_errors: Counter,
 }
-
-/// Ids and records of one page, and the cursor of the next.
-pub type DevicePage = (Vec<(DeviceId, DeviceRecord)>, Option<String>);
 
 impl Devices {
     /// Listens to the store's feed until cancelled.
@@ -193,11 +191,12 @@ impl Devices {
     ///
     /// The store's; a record that cannot be read is malformed.
     pub async fn get(&self, id: &DeviceId) -> Result<Option<DeviceRecord>, StoreError> {
-        let fields = self.store.record(&keys::device(id.as_str()), &FIELDS).await?;
-        fields
-            .map(record::parse)
-            .transpose()
-            .map_err(|error| StoreError::new(StoreErrorKind::Malformed, error.to_string()))
+        Ok(self.fields(id).await?.map(record::parse).transpose()?)
+    }
+
+    /// The fields of the record as they stand in the store.
+    async fn fields(&self, id: &DeviceId) -> Result<Option<Record>, StoreError> {
+        self.store.record(&keys::device(id.as_str()), &FIELDS).await
     }
 
     /// Sets and removes fields in one step; says what is there then.
@@ -235,26 +234,6 @@ impl Devices {
         let there = self.store.delete(&[keys::device(id.as_str())]).await? > 0;
         self.forget(id.as_str());
         Ok(there)
-    }
-
-    /// Devices whose id begins with `prefix`. Records that cannot be read are left out, and counted.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn list(&self, prefix: &str, cursor: &str, count: usize) -> Result<DevicePage, StoreError> {
-        let (found, next) = self.store.scan(&keys::device(prefix), cursor, count).await?;
-        let mut devices = Vec::with_capacity(found.len());
-        for key in found {
-            let Some(id) = key.strip_prefix(keys::DEVICE).map(DeviceId::from) else { continue };
-            match self.get(&id).await {
-                Ok(Some(record)) => devices.push((id, record)),
-                Ok(None) => {}
-                Err(error) if error.kind == StoreErrorKind::Malformed => self.counters.malformed.increment(),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((devices, next))
     }
 
     pub const fn counters(&self) -> &Counters {

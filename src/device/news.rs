@@ -6,10 +6,13 @@ use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Devices, enroll};
+use super::{
+    Devices, enroll, record,
+    speaker::{Speaker, Words},
+};
 use crate::{
     domain::{DeviceId, DeviceRecord, DeviceStatus},
-    store::{StoreError, StoreErrorKind},
+    store::{Record, StoreError, StoreErrorKind},
 };
 
 /// A change that others may have to know of.
@@ -46,24 +49,36 @@ impl Devices {
         id: &DeviceId,
         posture: enroll::Posture,
     ) -> Result<Option<(DeviceRecord, Vec<enroll::Issue>)>, StoreError> {
-        let Some(before) = self.get(id).await? else { return Ok(None) };
-        let posture = posture.or(&before);
-        let issues = self.issues(&posture);
-        let fields = posture.judged(issues.is_empty(), self.clock.now());
-        let set: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        self.put(id, &set, &[]).await?;
-        self.judged(id, before.compliant, &issues).await;
-        Ok(Some((self.get(id).await?.unwrap_or_default(), issues)))
+        let Some(fields) = self.fields(id).await? else { return Ok(None) };
+        let before = record::parse(fields.clone())?;
+        let issues = self.issues(&posture.clone().or(&before));
+        let words = Speaker::Operator.says(&posture, issues.is_empty(), self.clock.now());
+        let record = self.say(id, fields, &words, &issues).await?;
+        Ok(Some((record, issues)))
     }
 
-    /// Tells of a judgement by our requirements, where it is another than `before`.
-    pub(super) async fn judged(&self, id: &DeviceId, before: Option<bool>, issues: &[enroll::Issue]) {
-        let (Some(witness), compliant) = (self.witness.get(), issues.is_empty()) else { return };
-        // Of a device that was never judged, only the bad is news.
-        if compliant != before.unwrap_or(true) {
+    /// Writes what was found out of a device whose record has these fields, and tells of it where the device is compliant
+    /// by that and was not, or the other way round. Says what is there then.
+    pub(super) async fn say(
+        &self,
+        id: &DeviceId,
+        before: Record,
+        words: &Words,
+        issues: &[enroll::Issue],
+    ) -> Result<DeviceRecord, StoreError> {
+        let set: Vec<(&str, &str)> = words.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let was = record::parse(before.clone()).unwrap_or_default();
+        let after = record::parse(words.written(before))?;
+        self.put(id, &set, &words.clear).await?;
+        if let (Some(witness), Some(compliant)) = (self.witness.get(), after.compliant)
+            // Of a device that was never judged, only the bad is news.
+            && compliant != was.compliant.unwrap_or(true)
+        {
             let codes: Vec<&str> = issues.iter().map(|issue| issue.code).collect();
             witness.hear(id, Change::Judged(compliant), &codes.join(", ")).await;
         }
+        // Written it is, also where it cannot be read back.
+        Ok(self.get(id).await.ok().flatten().unwrap_or(after))
     }
 
     /// As [`Devices::put`], for one of many. Only of what was registered before and is worse off now others hear: a fleet

@@ -9,11 +9,11 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{
     domain::{DeviceRecord, DeviceStatus, PatchLevel, TrustScore, UnixTime},
-    store::Record,
+    store::{Record, StoreError, StoreErrorKind},
 };
 
 /// Names of the fields that are read (and no others: a record may be large).
-pub const FIELDS: [&str; 21] = [
+pub const FIELDS: [&str; 27] = [
     "user",
     "fingerprint",
     "cert_sha256",
@@ -35,12 +35,27 @@ pub const FIELDS: [&str; 21] = [
     "enrolled_at",
     "cert_expires_at",
     "checked_at",
+    "posture_compliant",
+    "agent_compliant",
+    "agent_jailbroken",
+    "agent_disk_encrypted",
+    "agent_screen_lock",
+    "agent_antivirus",
 ];
+
+/// A larger number (from the year 2514 on) is no time in seconds: milliseconds, most likely.
+pub const LAST_SECOND: u64 = 1 << 34;
 
 /// The name of a field whose value cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the device record's `{0}` cannot be read")]
 pub struct Malformed(pub String);
+
+impl From<Malformed> for StoreError {
+    fn from(error: Malformed) -> Self {
+        Self::new(StoreErrorKind::Malformed, error.to_string())
+    }
+}
 
 /// Reads the fields of a record. Empty values count as absent, that is unknown.
 ///
@@ -68,14 +83,14 @@ fn set(record: &mut DeviceRecord, name: &str, value: &str) -> Option<()> {
         "cert_previous_until" => previous(record).1 = time(value)?,
         "jkt" => record.jkt = Some(value.into()),
         "managed" => record.managed = Some(flag(value)?),
-        "compliant" => record.compliant = Some(flag(value)?),
+        "compliant" | "posture_compliant" | "agent_compliant" => worse(&mut record.compliant, value, false)?,
         "patch_level" => record.patch_level = Some(patch_level(value)?),
         "os" => record.os = Some(value.into()),
         "os_version" => record.os_version = Some(value.into()),
-        "jailbroken" => record.jailbroken = Some(flag(value)?),
-        "disk_encrypted" => record.disk_encrypted = Some(flag(value)?),
-        "screen_lock" => record.screen_lock = Some(flag(value)?),
-        "antivirus" => record.antivirus = Some(flag(value)?),
+        "jailbroken" | "agent_jailbroken" => worse(&mut record.jailbroken, value, true)?,
+        "disk_encrypted" | "agent_disk_encrypted" => worse(&mut record.disk_encrypted, value, false)?,
+        "screen_lock" | "agent_screen_lock" => worse(&mut record.screen_lock, value, false)?,
+        "antivirus" | "agent_antivirus" => worse(&mut record.antivirus, value, false)?,
         "status_reason" => record.status_reason = Some(value.into()),
         "cert_expires_at" => record.cert_expires_at = Some(time(value)?),
         "checked_at" => record.checked_at = Some(time(value)?),
@@ -89,6 +104,15 @@ fn set(record: &mut DeviceRecord, name: &str, value: &str) -> Option<()> {
 
 fn previous(record: &mut DeviceRecord) -> &mut (Arc<str>, UnixTime) {
     record.previous_certificate.get_or_insert_with(|| ("".into(), UnixTime::EPOCH))
+}
+
+/// Of what several say, the worse counts.
+fn worse(held: &mut Option<bool>, value: &str, bad: bool) -> Option<()> {
+    let said = flag(value)?;
+    if *held != Some(bad) {
+        *held = Some(said);
+    }
+    Some(())
 }
 
 fn flag(value: &str) -> Option<bool> {
@@ -136,10 +160,11 @@ fn trust(value: &str) -> Option<TrustScore> {
 
 /// Unix seconds, or RFC 3339.
 fn time(value: &str) -> Option<UnixTime> {
-    let second = value.parse().ok().or_else(|| {
-        let time = value.parse::<Timestamp>().ok()?;
-        u64::try_from(time.as_second()).ok()
-    })?;
+    let second = match value.parse() {
+        Ok(second) if second > LAST_SECOND => return None,
+        Ok(second) => second,
+        Err(_) => u64::try_from(value.parse::<Timestamp>().ok()?.as_second()).ok()?,
+    };
     Some(UnixTime::from_secs(second))
 }
 
@@ -174,6 +199,22 @@ mod tests {
     }
 
     #[test]
+    fn of_what_several_say_the_worse_counts_in_any_order() {
+        let names = ["compliant", "posture_compliant", "agent_compliant"];
+        for bad in names {
+            let mut fields = names.map(|name| (name, if name == bad { "false" } else { "true" }));
+            for _ in names {
+                fields.rotate_left(1);
+                assert_eq!(parsed(&fields).unwrap().compliant, Some(false), "{fields:?}");
+            }
+        }
+        let jailbroken = |others, agents| parsed(&[("jailbroken", others), ("agent_jailbroken", agents)]).unwrap();
+        assert_eq!(jailbroken("yes", "no").jailbroken, Some(true));
+        assert_eq!(jailbroken("no", "yes").jailbroken, Some(true));
+        assert_eq!(jailbroken("", "no").jailbroken, Some(false));
+    }
+
+    #[test]
     fn patch_levels_are_a_word_days_or_a_date() {
         let level = |text| parsed(&[("patch_level", text)]).map(|record| record.patch_level);
         assert_eq!(level("Current"), Ok(Some(PatchLevel::Current)));
@@ -194,6 +235,9 @@ mod tests {
             ("patch_level", "old"),
             ("patch_level", "-1"),
             ("enrolled_at", "yesterday"),
+            ("agent_compliant", "maybe"),
+            ("checked_at", "1793491200000"),
+            ("cert_previous_until", "1793491200000"),
         ] {
             assert_eq!(parsed(&[(name, value)]), Err(Malformed(name.into())), "{name}: {value}");
         }

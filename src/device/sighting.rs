@@ -63,7 +63,8 @@ impl DeviceQuery<'_> {
         let names_other = self.certified().is_some_and(|named| *named != id);
         let withdrawn = self.certified() == Some(&id) && certificate != Some(true) && known.is_some();
         let other_certificate = certificate == Some(false) && !self.of_workload;
-        let posture_age = known.and_then(|record| record.checked_at).map(|checked| at.now.since(checked).as_secs());
+        let (posture_age, posture_stale) =
+            known.map_or((None, false), |record| record.posture_age(at.now, at.posture_max_age));
         let proof = match fingerprint {
             _ if proven => DeviceProof::Key,
             Some(true) => DeviceProof::Fingerprint,
@@ -78,7 +79,7 @@ impl DeviceQuery<'_> {
                 certificate_expired: expired && !proven,
                 certificate_unverified: unverified && !proven,
                 posture_age,
-                posture_stale: posture_age.is_some_and(|age| age > at.posture_max_age.as_secs()),
+                posture_stale,
             },
             id,
             record,
@@ -216,12 +217,14 @@ mod tests {
 
     #[test]
     fn a_posture_ages() {
-        let checked = |ago| {
-            let checked_at = Some(UnixTime::from_secs(NOW.as_secs() - ago));
+        let checked = |ago: i64| {
+            let checked_at = Some(UnixTime::from_secs(NOW.as_secs().saturating_add_signed(-ago)));
             NAMED.sight("laptop".into(), Some(Arc::new(DeviceRecord { checked_at, ..Default::default() })), AT).unwrap()
         };
         assert_eq!((checked(3600).evidence.posture_age, checked(3600).evidence.posture_stale), (Some(3600), false));
         assert!(checked(3601).evidence.posture_stale);
+        assert!(!checked(-3600).evidence.posture_stale, "a clock that is a little off");
+        assert!(checked(-2 * 24 * 3600).evidence.posture_stale, "a time that has not come says nothing");
         assert_eq!(sight(&NAMED).evidence.posture_age, None);
     }
 

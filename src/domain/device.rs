@@ -1,11 +1,13 @@
 //! A device's record in the registry, and what one request showed of the device it comes from.
 
-use std::{ops::Not, sync::Arc};
+use std::{ops::Not, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
 use super::{DeviceId, SubjectId, TrustScore, UnixTime, is_default};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A record of the registry, as operators, MDM exporters, enrolment and signals write it. `None` is "unknown".
 #[skip_serializing_none]
@@ -44,6 +46,19 @@ impl DeviceRecord {
     pub fn is_bound_to_a_key(&self) -> bool {
         self.cert_sha256.is_some() || self.jkt.is_some()
     }
+
+    /// Seconds since the posture was checked, and whether nothing in it is known any more: that is longer ago than
+    /// `longest`, or at a time that has not come.
+    pub fn posture_age(&self, now: UnixTime, longest: Duration) -> (Option<u64>, bool) {
+        let age = self.checked_at.map(|checked| (now.since(checked).as_secs(), is_ahead(checked, now)));
+        let stale = age.is_some_and(|(seconds, ahead)| ahead || seconds > longest.as_secs());
+        (age.map(|(seconds, _)| seconds), stale)
+    }
+}
+
+/// Whether `time` is so far ahead that no clock which is a little off, and no time zone, explains it.
+fn is_ahead(time: UnixTime, now: UnixTime) -> bool {
+    time > now.plus(DAY)
 }
 
 /// How current a device's patches are.
@@ -55,6 +70,17 @@ pub enum PatchLevel {
     Days(u32),
     /// The date of the last patch.
     Since(UnixTime),
+}
+
+impl PatchLevel {
+    /// How old the last patch is. `None`: of a day that has not come, which says nothing.
+    pub fn age(self, now: UnixTime) -> Option<Duration> {
+        match self {
+            Self::Current => Some(Duration::ZERO),
+            Self::Days(days) => Some(DAY * days),
+            Self::Since(time) => (!is_ahead(time, now)).then(|| now.since(time)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

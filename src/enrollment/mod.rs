@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Clock,
-    device::enroll::{EnrollError, Enrolled, Enrollment, Issue, Posture, Renewal},
+    device::enroll::{AuthorityError, EnrollError, Enrolled, Enrollment, Issue, Posture, Renewal},
     domain::{Secret, UnixTime},
     store::StoreErrorKind,
     telemetry::audit::{AdminRecord, Auditor},
@@ -206,6 +206,7 @@ fn outcome(error: &EnrollError) -> (StatusCode, &'static str) {
             (StatusCode::INTERNAL_SERVER_ERROR, "record_malformed")
         }
         EnrollError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        EnrollError::Authority(AuthorityError::Over) => (StatusCode::SERVICE_UNAVAILABLE, "authority_expired"),
         EnrollError::Authority(_) | EnrollError::Random => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     }
 }

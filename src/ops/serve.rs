@@ -1,4 +1,4 @@
-//! The listener: plain HTTP/1.1, a bounded number of connections, a bounded time for a request's head.
+//! The listener: plain HTTP/1.1, a bounded number of connections, a bounded time for a request's head and for its body.
 
 use std::{
     io,
@@ -12,10 +12,12 @@ use std::{
 
 use axum::{
     Extension, Router,
-    extract::Request,
-    middleware::{Next, from_fn},
+    body::{Body, HttpBody as _},
+    extract::{Request, State},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
+use futures_util::{StreamExt as _, stream::try_unfold};
 use http::StatusCode;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -25,11 +27,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::AbortHandle,
+    time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a client may take to send a request's head; also how long a connection may idle.
 const HEAD: Duration = Duration::from_secs(15);
+/// How long a request's whole body may take to arrive, however steadily it trickles.
+const BODY: Duration = Duration::from_secs(15);
 /// Connections beyond the bound that are still heard, about health alone: whoever fills the port must not have us restarted.
 /// Who fills it takes these too: the oldest that has not asked yet gives way to a newcomer.
 const RESERVE: usize = 16;
@@ -68,7 +73,12 @@ impl Listener {
 
 /// Serves `router` until cancelled, then lets open requests end.
 pub async fn serve(listener: Listener, router: Router, cancel: CancellationToken) {
+    serve_within(BODY, listener, router, cancel).await;
+}
+
+async fn serve_within(body: Duration, listener: Listener, router: Router, cancel: CancellationToken) {
     let open = TaskTracker::new();
+    let router = router.layer(from_fn_with_state(body, in_time));
     let health = router.clone().layer(from_fn(health_alone));
     let mut reserve = Reserve::default();
     while let Some(accepted) = cancel.run_until_cancelled(listener.listener.accept()).await {
@@ -127,6 +137,24 @@ async fn health_alone(Extension(asked): Extension<Asked>, request: Request, next
     }
 }
 
+/// A body that is late breaks off for whoever reads it. Nobody need wait for it, and no path is forgotten.
+async fn in_time(State(longest): State<Duration>, request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let deadline = Instant::now() + longest;
+    let request = request.map(|body| {
+        Body::from_stream(try_unfold(body.into_data_stream(), move |mut parts| async move {
+            match timeout_at(deadline, parts.next()).await {
+                Ok(Some(part)) => Ok(Some((part.map_err(io::Error::other)?, parts))),
+                Ok(None) => Ok(None),
+                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+            }
+        }))
+    });
+    next.run(request).await
+}
+
 async fn connection(stream: TcpStream, router: Router, patience: Duration, cancel: CancellationToken) {
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -143,5 +171,34 @@ async fn connection(stream: TcpStream, router: Router, patience: Duration, cance
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection broke off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Bytes, routing::post};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_holds_no_connection() {
+        let router = Router::new().route("/devices/enroll", post(|_: Bytes| async {}));
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), 1).await.unwrap();
+        let address = listener.address().unwrap();
+        let serving = tokio::spawn(serve_within(Duration::from_millis(50), listener, router, CancellationToken::new()));
+        let head = "POST /devices/enroll HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\nconnection: close\r\n\r\n";
+        let ask = async |body: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let late = ask("b").await;
+        assert!(late.starts_with("HTTP/1.1 400 "), "{late}");
+        let whole = ask("body").await;
+        assert!(whole.starts_with("HTTP/1.1 200 "), "{whole}");
+        serving.abort();
     }
 }

@@ -109,11 +109,8 @@ fn is_established(record: &DeviceRecord, now: UnixTime) -> bool {
 }
 
 fn patches_are_old(record: &DeviceRecord, now: UnixTime) -> bool {
-    match record.patch_level {
-        None | Some(PatchLevel::Current) => false,
-        Some(PatchLevel::Days(days)) => u64::from(days) > PATCH_DAYS,
-        Some(PatchLevel::Since(time)) => now.since(time).as_secs() > PATCH_DAYS * DAY,
-    }
+    let age = |level: PatchLevel| level.age(now).map(|age| age.as_secs());
+    record.patch_level.is_some_and(|level| age(level).is_none_or(|seconds| seconds > PATCH_DAYS * DAY))
 }
 
 #[cfg(test)]
@@ -155,6 +152,13 @@ mod tests {
         assert_eq!(score(&neglected, stale, NOW).get(), 0.15);
         let sum: f64 = lines(&neglected, stale, NOW).iter().map(|line| line.points).sum();
         assert!((START + sum - 0.15).abs() < 1e-9, "{sum}");
+        let patched = |day| {
+            of(&DeviceRecord {
+                patch_level: Some(PatchLevel::Since(UnixTime::from_secs(day * DAY))),
+                ..DeviceRecord::default()
+            })
+        };
+        assert_eq!([patched(70), patched(101), patched(69), patched(102)], [0.5, 0.5, 0.4, 0.4]);
     }
 
     #[test]

@@ -189,6 +189,34 @@ fn another_devices_id_a_withdrawn_and_a_revoked_certificate_are_refused() {
 }
 
 #[test]
+fn an_agents_renewal_takes_back_nothing_that_an_operator_said() {
+    let stack = builder().start();
+    let device = Device::enrolled(&stack, "alice");
+    let token = Token::person("alice").mint();
+    let get = || stack.tls_as("GET", "/vault", &device.shown).bearer(&token).send();
+    assert_eq!(get().status, 200);
+    let put = |field: &str, value: bool| {
+        let device = json!({"id": device.id, field: value});
+        stack.countersign.admin("PutDevice", &json!({ "device": device })).expect("put");
+    };
+    for (field, bad, reason) in
+        [("compliant", false, "device_not_compliant"), ("jailbroken", true, "device_jailbroken")]
+    {
+        put(field, bad);
+        let renewed = post(&stack, "/devices/renew", &device.wish(now(), &device.key));
+        assert_eq!(
+            (renewed.status, renewed.json()["error"].as_str()),
+            (403, Some("not_compliant")),
+            "{}",
+            renewed.body
+        );
+        assert_eq!(refused(&get()), (403, reason.into()));
+        put(field, !bad);
+        assert_eq!(get().status, 200, "not sticky");
+    }
+}
+
+#[test]
 fn a_connection_that_outlives_its_certificate_proves_no_device_any_more() {
     let stack = builder().start();
     let token = Token::person("alice").mint();

@@ -10,7 +10,7 @@ use crate::{
     admin,
     clock::Clock,
     config::{Config, Tls, reason},
-    device::{Certificates, enroll::Authority},
+    device::{self, Certificates, enroll::Authority},
     document::Problem,
     store,
     tls::{self, Files},
@@ -112,11 +112,26 @@ fn devices(config: &Config) -> Vec<Problem> {
     let enrollment = &settings.enrollment;
     let made = |file: &Path| enrollment.generate_authority && !file.exists();
     if let Some(file) = enrollment.authority.as_deref().filter(|file| enrollment.enabled && !made(file)) {
-        let opened = || Authority::open(enrollment, &settings.trust_domain, Clock::system().now());
-        let wrong = absent(file).or_else(|| opened().err().map(|error| error.to_string()));
-        found.extend(wrong.map(error("devices.enrollment.authority")));
+        found.extend(authority(settings, file));
     }
     found
+}
+
+fn authority(settings: &device::Settings, file: &Path) -> Option<Problem> {
+    const PATH: &str = "devices.enrollment.authority";
+    let (enrollment, now) = (&settings.enrollment, Clock::system().now());
+    let opened = match absent(file) {
+        Some(said) => return Some(Problem::error(PATH, said)),
+        None => Authority::open(enrollment, &settings.trust_domain, now),
+    };
+    match opened {
+        Err(error) => Some(Problem::error(PATH, error.to_string())),
+        Ok(authority) if authority.ends() < now.plus(enrollment.certificate_life.get()) => Some(Problem::warning(
+            PATH,
+            "its certificate ends before one that is signed now would: replace it, devices get none after that",
+        )),
+        Ok(_) => None,
+    }
 }
 
 /// Key sets are read again and again: the start does not wait for them.

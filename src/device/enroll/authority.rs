@@ -17,7 +17,10 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::{request::SigningRequest, settings::Settings};
+use super::{
+    request::SigningRequest,
+    settings::{SHORTEST, Settings},
+};
 use crate::{device::certificate::device_prefix, domain::UnixTime, private};
 
 /// How far a device's clock may be behind ours.
@@ -36,6 +39,8 @@ pub enum AuthorityError {
     Missing { path: PathBuf, what: &'static str },
     #[error("devices.enrollment: the authority cannot sign: {0}")]
     Unfit(&'static str),
+    #[error("devices.enrollment: the authority's certificate has expired: replace it, and start again")]
+    Over,
     #[error("devices.enrollment: the authority cannot be used: {0}")]
     Library(#[from] rcgen::Error),
     #[error("devices.enrollment: no randomness: {0}")]
@@ -97,7 +102,7 @@ impl Authority {
         }
         let ends = UnixTime::from_secs(u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0));
         if ends <= now {
-            return Err(AuthorityError::Unfit("its certificate has expired"));
+            return Err(AuthorityError::Over);
         }
         let issuer = Issuer::from_ca_cert_der(&der, key)?;
         let pem = pem_of(&der);
@@ -114,6 +119,20 @@ impl Authority {
         &self.pem
     }
 
+    /// When its certificate ends.
+    pub const fn ends(&self) -> UnixTime {
+        self.ends
+    }
+
+    /// Whether it still lasts long enough for a certificate that is of any use.
+    ///
+    /// # Errors
+    ///
+    /// That it does not.
+    pub(super) fn lasts(&self, now: UnixTime) -> Result<(), AuthorityError> {
+        if now.plus(SHORTEST) <= self.ends { Ok(()) } else { Err(AuthorityError::Over) }
+    }
+
     /// A certificate for device `id`: one name, one use, a short life, and nothing of what the request asked for.
     pub(super) fn sign(
         &self,
@@ -122,6 +141,7 @@ impl Authority {
         life: Duration,
         now: UnixTime,
     ) -> Result<Issued, AuthorityError> {
+        self.lasts(now)?;
         let expires = now.plus(life).min(self.ends);
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, id.chars().take(64).collect::<String>());
@@ -170,8 +190,11 @@ fn generate(path: &Path, trust_domain: &str, now: UnixTime) -> Result<(), Author
 fn write_once(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let aside = folder.join(format!(".authority.{}", std::process::id()));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    // A name that nobody else has: in containers on one volume every process may have the same number.
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("no randomness"))?;
+    let aside = folder.join(format!(".authority.{}", hex::encode(random)));
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
     file.write_all(content)?;
     file.sync_all()?;
     let linked = fs::hard_link(&aside, path);
@@ -212,4 +235,30 @@ fn pem_of(der: &[u8]) -> String {
     }
     pem.push_str("-----END CERTIFICATE-----\n");
     pem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_lies_beside_it_a_new_authority_is_written_whole_and_the_first_stays() {
+        let folder = std::env::temp_dir().join(format!("countersign-authority-{}", hex::encode(random())));
+        fs::create_dir(&folder).unwrap();
+        let others = folder.join(format!(".authority.{}", std::process::id()));
+        fs::write(&others, "another process of this number writes here").unwrap();
+        let path = folder.join("ca.pem");
+        write_once(&path, b"first").unwrap();
+        write_once(&path, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read(&others).unwrap(), b"another process of this number writes here");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "nothing of ours is left beside it");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    fn random() -> [u8; 8] {
+        let mut random = [0; 8];
+        aws_lc_rs::rand::fill(&mut random).unwrap();
+        random
+    }
 }

@@ -1,7 +1,10 @@
 //! Why a device is not enrolled, in words for whoever enrols it.
 
-use super::{AuthorityError, Issue, MAX_ID, MAX_USER, RequestProblem};
-use crate::store::StoreError;
+use super::{
+    AuthorityError, Issue, RequestProblem,
+    permission::{MAX_ID, MAX_USER},
+};
+use crate::{device::Malformed, store::StoreError};
 
 /// Why a device is not enrolled, or its certificate not renewed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,12 @@ pub enum EnrollError {
     Authority(#[from] AuthorityError),
     #[error("no randomness, or nowhere to put it")]
     Random,
+}
+
+impl From<Malformed> for EnrollError {
+    fn from(error: Malformed) -> Self {
+        Self::Store(error.into())
+    }
 }
 
 fn listed(issues: &[Issue]) -> String {

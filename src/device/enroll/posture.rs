@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::settings::Requirements;
 use crate::{
     device::record,
-    domain::{DeviceRecord, PatchLevel, UnixTime},
+    domain::{DeviceRecord, UnixTime},
 };
 
 const DAY: u64 = 24 * 3600;
@@ -70,27 +70,21 @@ impl Posture {
         }
     }
 
-    /// The fields of a record that it sets once it was judged at `now`, by their names in the store.
-    pub(in crate::device) fn judged(&self, compliant: bool, now: UnixTime) -> Vec<(&'static str, String)> {
-        let mut fields = self.fields();
-        fields.push(("compliant", compliant.to_string()));
-        fields.push(("checked_at", now.as_secs().to_string()));
-        fields
+    /// What it says of flags that others speak of too: their name in the record, the agent's, and what is said.
+    pub(in crate::device) fn flags(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        let flags = [
+            ("disk_encrypted", "agent_disk_encrypted", self.disk_encrypted),
+            ("screen_lock", "agent_screen_lock", self.screen_lock),
+            ("antivirus", "agent_antivirus", self.antivirus),
+            ("jailbroken", "agent_jailbroken", self.jailbroken),
+        ];
+        flags.into_iter().filter_map(|(others, agents, flag)| Some((others, agents, flag?)))
     }
 
-    fn fields(&self) -> Vec<(&'static str, String)> {
-        let flags = [
-            ("managed", self.managed),
-            ("disk_encrypted", self.disk_encrypted),
-            ("screen_lock", self.screen_lock),
-            ("antivirus", self.antivirus),
-            ("jailbroken", self.jailbroken),
-        ];
+    /// What it says in words, by the names of the record: of these the last word counts, whoever's it is.
+    pub(in crate::device) fn texts(&self) -> impl Iterator<Item = (&'static str, String)> {
         let texts = [("os", &self.os), ("os_version", &self.os_version), ("patch_level", &self.patch_level)];
-        let flags = flags.into_iter().filter_map(|(name, flag)| Some((name, flag?.to_string())));
-        flags
-            .chain(texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?.trim().to_owned()))))
-            .collect()
+        texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?.trim().to_owned())))
     }
 
     /// Every requirement that is not met. Empty: compliant.
@@ -117,12 +111,7 @@ impl Posture {
     fn patches(&self, asked: &Requirements, now: UnixTime) -> Option<Issue> {
         let most = asked.max_patch_age?.get().as_secs() / DAY;
         let level = self.patch_level.as_deref().and_then(|level| record::patch_level(level.trim()));
-        let behind = match level {
-            Some(PatchLevel::Current) => Some(0),
-            Some(PatchLevel::Days(days)) => Some(u64::from(days)),
-            Some(PatchLevel::Since(time)) => Some(now.since(time).as_secs() / DAY),
-            None => None,
-        };
+        let behind = level.and_then(|level| level.age(now)).map(|age| age.as_secs() / DAY);
         if behind.is_some_and(|days| days <= most) {
             return None;
         }
@@ -247,6 +236,7 @@ mod tests {
         assert!(with("current").is_empty() && with("2026-11-10").is_empty());
         assert_eq!(with("31"), ["patches_too_old"]);
         assert_eq!(with("2026-09-01"), ["patches_too_old"]);
+        assert_eq!(with("2062-11-10"), ["patches_too_old"], "a day that has not come says nothing");
     }
 
     #[test]

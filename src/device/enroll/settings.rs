@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::Span;
 
 /// Shortest and longest life of a device's certificate.
-const SHORTEST: Duration = Duration::from_secs(60);
+pub(super) const SHORTEST: Duration = Duration::from_secs(60);
 pub(super) const LONGEST: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Enrolling devices: an authority of our own signs the certificates of devices that meet the requirements.
