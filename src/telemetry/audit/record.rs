@@ -78,6 +78,9 @@ pub struct Recorded {
     pub resource: Option<String>,
     #[serde(default)]
     pub policy: Option<String>,
+    /// What was wrong with the credentials, in a word.
+    #[serde(default)]
+    pub detail: Option<String>,
     #[serde(default)]
     pub findings: Vec<crate::telemetry::explain::Found>,
     pub risk: Scored,
