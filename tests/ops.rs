@@ -17,7 +17,7 @@ use countersign::{
         Secret,
         metric::{Page, Source},
     },
-    ops::{Listener, Peer, Settings, Sources, router, serve},
+    ops::{self, Listener, Peer, Settings, Sources, router, serve},
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -55,10 +55,9 @@ async fn start(settings: Settings) -> Server {
     let loaded = Arc::clone(&keys_loaded);
     let mut sources = sources();
     sources.ready.push(("rules", Box::new(|| Ok(()))));
-    sources.ready.push((
-        "keys",
-        Box::new(move || loaded.load(Ordering::Relaxed).then_some(()).ok_or("no key set yet".into())),
-    ));
+    sources
+        .ready
+        .push(("keys", Box::new(move || loaded.load(Ordering::Relaxed).then_some(()).ok_or("no key set yet".into()))));
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), settings.max_connections).await.unwrap();
     let address = listener.address().unwrap();
     let cancel = CancellationToken::new();
@@ -94,6 +93,17 @@ async fn readiness_says_what_is_missing_and_liveness_does_not_follow_it() {
     let missing = json!({"ready": false, "missing": [{"what": "keys", "why": "no key set yet"}]});
     assert_eq!((status, serde_json::from_str::<Value>(&body).unwrap()), (503, missing));
     assert_eq!(server.get("/healthz", &[]).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_ready_says_what_it_is_without() {
+    let wanting: ops::Wanting = Box::new(|| vec!["no keys of https://partner.example yet".into()]);
+    let router = router(Sources { wanting: Some(wanting), ..sources() }, Settings::default());
+    let answer = router.oneshot(http::Request::get("/readyz").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.unwrap();
+    let expected = json!({"ready": true, "missing": [], "wanting": ["no keys of https://partner.example yet"]});
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
 }
 
 #[tokio::test]
@@ -149,9 +159,12 @@ async fn what_a_sidecar_passes_on_is_not_local() {
         assert_eq!(server.get(path, &local).await.0, 200, "{path}");
     }
     // Another that has the address of the loopback itself, and dials the pod's.
-    for (dialled, expected) in
-        [(Some("10.1.2.3:9193"), 403), (None, 403), (Some("127.0.0.1:9193"), 200), (Some("[::ffff:127.0.0.1]:9193"), 200)]
-    {
+    for (dialled, expected) in [
+        (Some("10.1.2.3:9193"), 403),
+        (None, 403),
+        (Some("127.0.0.1:9193"), 200),
+        (Some("[::ffff:127.0.0.1]:9193"), 200),
+    ] {
         let peer = Peer {
             address: "127.0.0.1:5000".parse().unwrap(),
             dialled: dialled.map(|address| address.parse().unwrap()),
