@@ -39,7 +39,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Explain {
-    /// A CheckRequest in JSON; `-` for standard input.
+    /// A CheckRequest in JSON; `-` for standard input. The id of a decision, where there is no such file, is taken for `--decision`.
     #[arg(value_name = "FILE", conflicts_with_all = ["decision", "path"])]
     file: Option<PathBuf>,
     /// A decision that the server made and still remembers.
@@ -97,7 +97,7 @@ impl Explain {
     fn question(&self) -> Result<ExplainRequest, Failure> {
         let (what, client) = match (&self.decision, &self.file) {
             (Some(id), _) => (What::DecisionId(decision_id(id)?.to_string()), None),
-            (None, Some(path)) => (What::Request(read(path)?), None),
+            (None, Some(path)) => (id_or_request(path)?, None),
             (None, None) => (What::Request(self.request.build()?), self.request.client()),
         };
         Ok(ExplainRequest { what: Some(what), client_address: client.map(|client| client.to_string()) })
@@ -121,6 +121,14 @@ impl Explain {
 
 fn decision_id(text: &str) -> Result<DecisionId, Failure> {
     DecisionId::parse(text).ok_or_else(|| Failure::usage("a decision id is 32 hexadecimal digits"))
+}
+
+/// An id is often pasted bare.
+fn id_or_request(path: &PathBuf) -> Result<What, Failure> {
+    match path.to_str().and_then(DecisionId::parse) {
+        Some(id) if !path.exists() => Ok(What::DecisionId(id.to_string())),
+        _ => read(path).map(What::Request),
+    }
 }
 
 fn read(path: &PathBuf) -> Result<CheckRequest, Failure> {
@@ -183,6 +191,18 @@ mod tests {
         let header = "X-Forwarded-For: 198.51.100.1, 10.0.0.1";
         let asked = question(&["--path", "/x", "--address", "203.0.113.7", "--header", header]).unwrap();
         assert_eq!(asked.client_address, None);
+    }
+
+    #[test]
+    fn a_bare_id_asks_for_the_decision_unless_a_file_has_that_name() {
+        let id = "0193a7c2d4e5f60718293a4b5c6d7e8f";
+        let what = |argument: &str| question(&[argument]).unwrap().what;
+        assert_eq!(what(id), question(&["--decision", id]).unwrap().what);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(id);
+        fs::write(&file, r#"{"attributes": {"request": {"http": {"path": "/x"}}}}"#).unwrap();
+        assert!(matches!(what(file.to_str().unwrap()), Some(What::Request(_))));
+        assert_eq!(question(&["0193.json"]).unwrap_err().code(), EXIT_USAGE);
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn page(overview: &Overview, before: Option<&Overview>) -> String {
     for (reason, count) in reasons.into_iter().take(TOP) {
         text.push_str(&format!("  {reason:<32} {count:>8}\n"));
     }
-    text.push_str("\nlast refusals (`countersign explain ID`)\n");
+    text.push_str("\nlast refusals (`countersign explain --decision ID`)\n");
     for refusal in &overview.refusals {
         text.push_str(&format!(
             "  {}  {}  {}  {} {}\n",
