@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::{self, Address, Config},
-    wire::admin::{StatusRequest, StatusResponse, status_response::Rules},
+    wire::admin::{StatusRequest, StatusResponse},
 };
 
 /// Check a running instance and its configuration: store, keys, feed, clock, rules, what Envoy sees.
@@ -94,6 +94,11 @@ fn several(count: u64, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
+fn held(resources: u64, policies: u64) -> String {
+    let policies = if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") };
+    format!("{}, {policies}", several(resources, "resource"))
+}
+
 fn configuration(file: &Path, findings: &mut Findings) -> Option<Config> {
     let hint = format!("countersign check-config --config {}", file.display());
     let (config, warnings) = match config::load(file, &environment()) {
@@ -105,12 +110,8 @@ fn configuration(file: &Path, findings: &mut Findings) -> Option<Config> {
     };
     match config.load_rules() {
         Ok((loaded, files)) if warnings.is_empty() && loaded.warnings.is_empty() => {
-            let rules = &loaded.rules;
-            let (resources, policies) = (rules.resources().len(), rules.policies().len());
-            findings.good(
-                "configuration",
-                format!("{} files of rules, {resources} resources, {policies} policies", files.len()),
-            );
+            let held = held(loaded.rules.resources().len() as u64, loaded.rules.policies().len() as u64);
+            findings.good("configuration", format!("{} of rules, {held}", several(files.len() as u64, "file")));
         }
         Ok((loaded, _)) => {
             let count = warnings.len() + loaded.warnings.len();
@@ -224,7 +225,7 @@ async fn instance(connection: &Connection, findings: &mut Findings) {
                 Code::Unauthenticated | Code::PermissionDenied => "give `--token-file FILE`",
                 _ => NOT_OURS,
             };
-            findings.say(Mark::Bad, "admin API", status.message(), remedy);
+            findings.say(Mark::Bad, "admin API", Failure::from(status).to_string(), remedy);
         }
     }
 }
@@ -265,9 +266,9 @@ fn clock(status: &StatusResponse, findings: &mut Findings) {
 
 fn rules(status: &StatusResponse, findings: &mut Findings) {
     let Some(rules) = &status.rules else { return };
-    let Rules { version, resources, policies, .. } = rules;
+    let held = held(rules.resources.into(), rules.policies.into());
     let since = since(rules.loaded.as_ref(), status).map(|age| format!(", for {age}")).unwrap_or_default();
-    let detail = format!("version {version}, {resources} resources, {policies} policies{since}");
+    let detail = format!("version {}, {held}{since}", rules.version);
     if rules.error.is_empty() {
         findings.good("rules in force", detail);
     } else {
@@ -302,7 +303,7 @@ fn keys(status: &StatusResponse, findings: &mut Findings) {
         match (set.keys, set.error.as_str()) {
             (1.., "") => findings.good("keys", held),
             (0, "") => {
-                findings.say(Mark::Bad, "keys", format!("{held}: the first fetch is under way"), "wait, and ask again")
+                findings.say(Mark::Bad, "keys", format!("{held}: the first fetch is under way"), "wait, and ask again");
             }
             (0, error) => {
                 let remedy = "its tokens are answered 503 until there are some: can this machine reach its `jwks`?";
@@ -323,9 +324,9 @@ fn since(time: Option<&Timestamp>, status: &StatusResponse) -> Option<String> {
 
 fn span(seconds: i64) -> String {
     match seconds {
-        ..120 => format!("{} s", seconds.max(0)),
-        ..7200 => format!("{} min", seconds / 60),
-        ..172_800 => format!("{} h", seconds / 3600),
+        ..=119 => format!("{} s", seconds.max(0)),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
     }
 }

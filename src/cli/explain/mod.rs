@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Explain why a request is allowed, refused or stepped up.
+/// Explain why a request is allowed, refused or stepped up
 ///
 /// Asks the running server. Without `--decision` the question is decided now, with what is known now, and nothing changes
 /// by asking. Examples:
@@ -48,14 +48,14 @@ pub(super) struct Explain {
     /// Look the decision up in these audit records instead of asking the server.
     #[arg(long, value_name = "FILE", requires = "decision", conflicts_with_all = ["html", "file"])]
     audit: Vec<PathBuf>,
-    #[command(flatten)]
-    request: request::Parts,
     /// Write an HTML page to this file instead.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     html: Option<PathBuf>,
     /// Print everything as JSON: facts, decision, rules version.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    request: request::Parts,
     #[command(flatten)]
     connection: Connection,
 }

@@ -100,7 +100,7 @@ fn page(overview: &Overview, before: Option<&Overview>) -> String {
             refusal.time.as_ref().map(when).unwrap_or_default(),
             refusal.decision_id,
             refusal.reason,
-            printable(&refusal.subject),
+            if refusal.subject.is_empty() { "-".to_owned() } else { printable(&refusal.subject) },
             printable(&refusal.resource),
         ));
     }
