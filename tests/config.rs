@@ -257,6 +257,19 @@ fn replay_of_files_without_a_decision_fails() {
 }
 
 #[test]
+fn replay_without_the_configuration_says_that_flips_may_come_from_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (rules, config) = (path("rules.yaml"), path("c.yaml"));
+    fs::write(&rules, "resources: []\n").unwrap();
+    fs::write(&config, "risk: { model: none }\nrules: [rules.yaml]\n").unwrap();
+    let told = |arguments: &[&str]| countersign(arguments).1.contains("without `--config`");
+    assert!(told(&["replay", "/dev/null", "--rules", &rules]));
+    assert!(!told(&["replay", "/dev/null", "--rules", &rules, "--config", &config]));
+    assert!(!told(&["replay", "/dev/null", "--config", &config]));
+}
+
+#[test]
 fn serve_says_why_the_audit_cannot_be_begun() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.yaml");

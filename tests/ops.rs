@@ -4,23 +4,25 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use axum::{Extension, body::Body};
 use countersign::{
     domain::{
         Secret,
         metric::{Page, Source},
     },
-    ops::{Listener, Settings, Sources, router, serve},
+    ops::{self, Listener, Peer, Settings, Sources, router, serve},
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 #[derive(Debug)]
 struct One;
@@ -38,19 +40,24 @@ struct Server {
     keys_loaded: Arc<AtomicBool>,
 }
 
-async fn start(settings: Settings) -> Server {
-    let keys_loaded = Arc::new(AtomicBool::new(true));
-    let loaded = Arc::clone(&keys_loaded);
-    let sources = Sources {
+fn sources() -> Sources {
+    Sources {
         metrics: vec![Arc::new(One)],
-        ready: vec![
-            ("rules", Box::new(|| Ok(()))),
-            ("keys", Box::new(move || loaded.load(Ordering::Relaxed).then_some(()).ok_or("no key set yet".into()))),
-        ],
         keys: Some(Box::new(|| json!({"keys": [{"kty": "OKP", "kid": "a"}]}))),
         status: vec![("feed", Box::new(|| json!({"state": "live"})))],
         explain: Some(Box::new(|id| (id == "7").then(|| json!({"why": "because"})))),
-    };
+        ..Sources::default()
+    }
+}
+
+async fn start(settings: Settings) -> Server {
+    let keys_loaded = Arc::new(AtomicBool::new(true));
+    let loaded = Arc::clone(&keys_loaded);
+    let mut sources = sources();
+    sources.ready.push(("rules", Box::new(|| Ok(()))));
+    sources
+        .ready
+        .push(("keys", Box::new(move || loaded.load(Ordering::Relaxed).then_some(()).ok_or("no key set yet".into()))));
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), settings.max_connections).await.unwrap();
     let address = listener.address().unwrap();
     let cancel = CancellationToken::new();
@@ -60,7 +67,12 @@ async fn start(settings: Settings) -> Server {
 
 impl Server {
     async fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String, String) {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        self.get_from("127.0.0.1", path, headers).await
+    }
+
+    async fn get_from(&self, from: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String, String) {
+        let from: IpAddr = from.parse().unwrap();
+        let client = reqwest::Client::builder().no_proxy().local_address(from).build().unwrap();
         let mut request = client.get(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -81,6 +93,17 @@ async fn readiness_says_what_is_missing_and_liveness_does_not_follow_it() {
     let missing = json!({"ready": false, "missing": [{"what": "keys", "why": "no key set yet"}]});
     assert_eq!((status, serde_json::from_str::<Value>(&body).unwrap()), (503, missing));
     assert_eq!(server.get("/healthz", &[]).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_ready_says_what_it_is_without() {
+    let wanting: ops::Wanting = Box::new(|| vec!["no keys of https://partner.example yet".into()]);
+    let router = router(Sources { wanting: Some(wanting), ..sources() }, Settings::default());
+    let answer = router.oneshot(http::Request::get("/readyz").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.unwrap();
+    let expected = json!({"ready": true, "missing": [], "wanting": ["no keys of https://partner.example yet"]});
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
 }
 
 #[tokio::test]
@@ -121,6 +144,36 @@ async fn the_status_page_is_for_loopback_only() {
         let expected = if headers[0].0 == "authorization" { 200 } else { 403 };
         for path in ["/status", "/status.json", "/status/explain/7"] {
             assert_eq!(server.get(path, &headers).await.0, expected, "{path}: {headers:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_sidecar_passes_on_is_not_local() {
+    const PAGES: [&str; 3] = ["/status", "/status.json", "/status/explain/7"];
+    let local = [("host", "localhost")];
+    // Istio's, which names itself in no header of a call that it takes for TCP.
+    let server = start(Settings::default()).await;
+    for path in PAGES {
+        assert_eq!(server.get_from("127.0.0.6", path, &local).await.0, 403, "{path}");
+        assert_eq!(server.get(path, &local).await.0, 200, "{path}");
+    }
+    // Another that has the address of the loopback itself, and dials the pod's.
+    for (dialled, expected) in [
+        (Some("10.1.2.3:9193"), 403),
+        (None, 403),
+        (Some("127.0.0.1:9193"), 200),
+        (Some("[::ffff:127.0.0.1]:9193"), 200),
+    ] {
+        let peer = Peer {
+            address: "127.0.0.1:5000".parse().unwrap(),
+            dialled: dialled.map(|address| address.parse().unwrap()),
+        };
+        for path in PAGES {
+            let request = http::Request::get(path).header("host", "localhost").body(Body::empty()).unwrap();
+            let router = router(sources(), Settings::default()).layer(Extension(peer));
+            let status = router.oneshot(request).await.unwrap().status();
+            assert_eq!(status, expected, "{dialled:?} {path}");
         }
     }
 }

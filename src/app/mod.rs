@@ -2,36 +2,49 @@
 //!
 //! The only place that names a store adapter. Reads top to bottom like a table of contents.
 
+mod administration;
 mod events;
 mod fleet;
 mod news;
 mod ports;
 pub mod probe;
 mod process;
+mod readiness;
 mod sources;
 mod status;
 mod stores;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use self::{
+    administration::{admin_port, serve_admin},
     news::NewsDesk,
-    ports::{DevicePort, ExplainPort, InstancePort, RevocationPort},
+    ports::InstancePort,
+    readiness::Readiness,
 };
 
 use crate::{
-    admin::{self, Access, Administration, SessionDesk, ports::Journal},
+    admin,
     assertion::{self, Assertions},
     behavior::Behaviors,
     clock::Clock,
     config::{self, Config, reload},
     device::{self, enroll::Enrollment},
     document::Diagnostic,
-    domain::{RiskModel, Secret, metric::Source},
+    domain::{RiskModel, metric::Source},
     enrollment, extauthz,
     identity::{self, Authenticator},
     location::Locator,
@@ -162,11 +175,18 @@ async fn run(
     let background = CancellationToken::new();
     let Opened { rules, files, authz, admin, http, tls } = opened;
     let parts = Parts::start(&config, rules, clock, tracer, auditor, &background).await?;
-    let in_force = Arc::clone(&parts.pipeline.rules);
-    let apply = move |rules| in_force.store(Arc::new(rules));
+    let clock = parts.pipeline.clock.clone();
+    let rules_since = Arc::new(AtomicU64::new(clock.now().as_millis()));
+    let (in_force, since) = (Arc::clone(&parts.pipeline.rules), Arc::clone(&rules_since));
+    let apply = move |rules| {
+        in_force.store(Arc::new(rules));
+        since.store(clock.now().as_millis(), Ordering::Relaxed);
+    };
     let (reloads, _) = reload::watch(config.rules.clone(), files, config.rule_options(), apply, background.clone());
     let mut tasks = JoinSet::new();
-    let mut sources = sources::sources(&parts.pipeline, &parts.signals, parts.enrollment.as_ref(), &reloads, &stop);
+    let readiness = Readiness::new(&parts.pipeline, &stop);
+    let mut sources =
+        sources::sources(&parts.pipeline, &parts.signals, parts.enrollment.as_ref(), &reloads, &readiness);
     sources::of_teller(&mut sources, parts.teller.as_ref(), &parts.pipeline);
     sources.metrics.extend([Arc::clone(&parts.watch) as Arc<dyn Source>, authz.metrics()]);
     sources.metrics.extend(parts.shadow(&config, &background));
@@ -182,7 +202,16 @@ async fn run(
         let auditor = Arc::clone(&parts.pipeline.auditor);
         router = router.merge(enrollment::router(Arc::clone(enrollment), auditor, parts.pipeline.clock.clone()));
     }
-    let administration = parts.administration(&config, reloads, &background)?;
+    let instance = InstancePort {
+        pipeline: Arc::clone(&parts.pipeline),
+        readiness: readiness.clone(),
+        reloads,
+        rules_since,
+        watch: Arc::clone(&parts.watch),
+        store: stores::name(&config.store),
+        started: parts.pipeline.clock.now(),
+    };
+    let administration = parts.administration(&config, instance, &background)?;
     tasks.spawn(ops::serve(http, router, background.clone()));
     tasks.spawn(serve_admin(admin, administration, background.clone()));
 
@@ -195,7 +224,7 @@ async fn run(
         env!("CARGO_PKG_VERSION"),
     );
     process::stop_on_signal(stop.clone());
-    let result = authz.serve(Arc::clone(&parts.pipeline), sources::ready(&parts.pipeline), stop).await;
+    let result = authz.serve(Arc::clone(&parts.pipeline), readiness.had_once(), stop).await;
 
     if let Some(behaviors) = &parts.pipeline.behaviors {
         behaviors.close(LAST_WORDS).await;
@@ -298,68 +327,6 @@ impl Parts {
         let apply = move |rules| auditor.shadows().take_up(rules);
         let (paths, options) = (config.shadow_rules.clone(), config.rule_options());
         Some(reload::watch_shadow(paths, options, apply, stop.clone()))
-    }
-
-    fn administration(
-        &self,
-        config: &Config,
-        reloads: Arc<reload::Counters>,
-        stop: &CancellationToken,
-    ) -> Result<Arc<Administration>, Error> {
-        let made = if config.admin.tokens.is_empty() { Some(made_token(config)?) } else { None };
-        let listens = config.listen.admin.ip();
-        let access = Access::new(&config.admin, made.as_ref(), listens).map_err(Error::Access)?;
-        let Pipeline { clock, revocations, devices, auditor, .. } = &*self.pipeline;
-        let news = NewsDesk { teller: self.teller.clone(), clock: clock.clone() };
-        Ok(Arc::new(Administration {
-            access,
-            clock: clock.clone(),
-            revocations: Arc::new(RevocationPort {
-                revocations: Arc::clone(revocations),
-                clock: clock.clone(),
-                news: news.clone(),
-            }),
-            devices: Arc::new(DevicePort { devices: Arc::clone(devices), news }),
-            explainer: Arc::new(ExplainPort(Arc::clone(&self.pipeline))),
-            instance: Arc::new(InstancePort {
-                pipeline: Arc::clone(&self.pipeline),
-                reloads,
-                store: stores::name(&config.store),
-                started: clock.now(),
-            }),
-            journal: Arc::clone(auditor) as Arc<dyn Journal>,
-            sessions: Some(SessionDesk {
-                registry: Arc::clone(&self.pipeline.sessions),
-                notices: Arc::clone(&self.pipeline.notices),
-                stop: stop.clone(),
-            }),
-            fleet: Some(admin::Fleet { registry: Arc::clone(devices), enrollment: self.enrollment.clone() }),
-            behaviors: self.pipeline.behaviors.clone(),
-            writes: TaskTracker::new(),
-        }))
-    }
-}
-
-/// The admin token, made at the first start.
-fn made_token(config: &Config) -> Result<Secret, Error> {
-    let folder = config.state_dir().ok_or(Error::NoStateDir)?;
-    let made = admin::make_token(&folder).map_err(|source| Error::Token { folder, source })?;
-    if made.fresh {
-        tracing::info!(path = %made.path.display(), "a token for the admin API was made");
-    }
-    Ok(made.token)
-}
-
-async fn admin_port(config: &Config, tls: Option<Arc<Tls>>) -> Result<admin::Port, Error> {
-    let address = config.listen.admin;
-    let listening = TcpListener::bind(address).await;
-    let listener = listening.map_err(|source| Error::Listen { what: "the admin API", address, source })?;
-    Ok(admin::Port::new(listener, tls, config.admin_is_guarded())?)
-}
-
-async fn serve_admin(port: admin::Port, administration: Arc<Administration>, stop: CancellationToken) {
-    if let Err(error) = port.serve(administration, stop).await {
-        tracing::error!(%error, "the admin API ended");
     }
 }
 

@@ -1,12 +1,19 @@
 //! The parts as the admin API wants them.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use prost_types::{Duration as Span, Timestamp};
 use tokio::time::Instant;
 
-use super::news::NewsDesk;
+use super::{news::NewsDesk, readiness::Readiness};
 use crate::{
     admin::{
         counts,
@@ -17,9 +24,10 @@ use crate::{
     decision::Decision,
     device::Devices,
     domain::{DecisionId, DeviceId, DeviceRecord, Facts, RevocationKind, UnixTime},
+    identity::KeySetState,
     pipeline::Pipeline,
     revocation::{Listed, Revocations},
-    store::StoreError,
+    store::{StoreError, Watch},
     telemetry::{
         audit::AuditRecord,
         explain::{self, Explanation},
@@ -230,7 +238,11 @@ const fn state(state: explain::FactorState) -> &'static str {
 #[derive(Debug)]
 pub(super) struct InstancePort {
     pub(super) pipeline: Arc<Pipeline>,
+    pub(super) readiness: Readiness,
     pub(super) reloads: Arc<reload::Counters>,
+    /// When the rules in force were taken up, in milliseconds.
+    pub(super) rules_since: Arc<AtomicU64>,
+    pub(super) watch: Arc<Watch>,
     pub(super) store: &'static str,
     pub(super) started: UnixTime,
 }
@@ -238,20 +250,17 @@ pub(super) struct InstancePort {
 #[async_trait]
 impl ports::Instance for InstancePort {
     async fn status(&self) -> StatusResponse {
-        let Pipeline { clock, authenticator, revocations, assertions, rules, counters, .. } = &*self.pipeline;
-        let rules = rules.load();
-        let no_keys = (!authenticator.ready()).then_some("the keys of an issuer have not been had yet");
-        let missing = no_keys.into_iter().chain(revocations.not_ready()).chain(assertions.not_ready());
-        let not_ready: Vec<String> = missing.map(str::to_owned).collect();
+        let Pipeline { clock, authenticator, revocations, rules, counters, auditor, .. } = &*self.pipeline;
+        let (now, rules, not_ready) = (clock.now(), rules.load(), self.readiness.missing());
         StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            now: Some(timestamp(clock.now())),
+            now: Some(timestamp(now)),
             started: Some(timestamp(self.started)),
             ready: not_ready.is_empty(),
             not_ready,
             rules: Some(status_response::Rules {
                 version: rules.version().to_string(),
-                loaded: None,
+                loaded: Some(timestamp(UnixTime::from_millis(self.rules_since.load(Ordering::Relaxed)))),
                 resources: rules.resources().len() as u32,
                 policies: rules.policies().len() as u32,
                 error: if self.reloads.current.get() < 1.0 {
@@ -263,13 +272,13 @@ impl ports::Instance for InstancePort {
             feed: Some(status_response::Feed {
                 state: revocations.state().as_str().to_owned(),
                 revocations: revocations.len() as u64,
-                age: None,
+                age: revocations.heard().map(span),
             }),
-            key_sets: Vec::new(),
+            key_sets: authenticator.key_sets().into_iter().map(key_set).collect(),
             store: self.store.to_owned(),
-            warnings: Vec::new(),
+            warnings: self.watch.warnings().into_iter().map(|warning| format!("store: {warning}")).collect(),
             decisions: counters.totals().into_iter().map(|(verdict, count)| (verdict.to_owned(), count)).collect(),
-            last_check: None,
+            last_check: auditor.last_decision().map(|last| span(now.since(last))),
         }
     }
 
@@ -284,6 +293,16 @@ impl ports::Instance for InstancePort {
             revocations: revocations.len() as u64,
             refusals: refusals(&self.pipeline),
         }
+    }
+}
+
+fn key_set(state: KeySetState) -> status_response::KeySet {
+    let KeySetState { issuer, keys, confirmed, failure } = state;
+    status_response::KeySet {
+        issuer,
+        keys: u32::try_from(keys).unwrap_or(u32::MAX),
+        fetched: confirmed.map(timestamp),
+        error: failure.unwrap_or_default(),
     }
 }
 

@@ -102,6 +102,11 @@ impl From<Status> for Failure {
                 innermost(source)
             ));
         }
+        if status.code() == Code::Unimplemented && status.message().is_empty() {
+            return Self::failed(
+                "what listens there has no such call: is it the admin API (`--admin`), and of this version?",
+            );
+        }
         let message = status.message();
         let message = if message.is_empty() { status.code().description() } else { message };
         if status.code() == Code::Unauthenticated {
@@ -346,6 +351,12 @@ mod tests {
     fn what_the_server_calls_a_bad_argument_is_bad_usage() {
         assert_eq!(Failure::from(Status::invalid_argument("`id` must be …")).code, EXIT_USAGE);
         assert_eq!(Failure::from(Status::not_found("gone")).code, 1);
+    }
+
+    #[test]
+    fn another_port_than_the_admin_api_is_told_as_that() {
+        let failure = Failure::from(Status::unimplemented(""));
+        assert!(failure.to_string().contains("is it the admin API (`--admin`)") && failure.code == 1, "{failure}");
     }
 
     #[test]

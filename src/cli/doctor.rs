@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
-use tonic::transport::Endpoint;
+use prost_types::Timestamp;
+use tonic::{Code, Request, transport::Endpoint};
 
 use super::{
     client::{self, Connection, Failure, reachable},
@@ -27,6 +28,12 @@ pub(super) struct Doctor {
 
 /// Longer than this without a question from Envoy is worth a word.
 const SILENCE: i64 = 300;
+
+/// A server that hangs still takes connections: so long is waited for each answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What there is to say of somebody who answers otherwise, or not.
+const NOT_OURS: &str = "is it Countersign that listens there, and does it run (not stopped, not out of CPU)?";
 
 /// Clocks further apart than this break tokens.
 const CLOCK: u64 = 5;
@@ -87,6 +94,11 @@ fn several(count: u64, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
+fn held(resources: u64, policies: u64) -> String {
+    let policies = if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") };
+    format!("{}, {policies}", several(resources, "resource"))
+}
+
 fn configuration(file: &Path, findings: &mut Findings) -> Option<Config> {
     let hint = format!("countersign check-config --config {}", file.display());
     let (config, warnings) = match config::load(file, &environment()) {
@@ -98,12 +110,8 @@ fn configuration(file: &Path, findings: &mut Findings) -> Option<Config> {
     };
     match config.load_rules() {
         Ok((loaded, files)) if warnings.is_empty() && loaded.warnings.is_empty() => {
-            let rules = &loaded.rules;
-            let (resources, policies) = (rules.resources().len(), rules.policies().len());
-            findings.good(
-                "configuration",
-                format!("{} files of rules, {resources} resources, {policies} policies", files.len()),
-            );
+            let held = held(loaded.rules.resources().len() as u64, loaded.rules.policies().len() as u64);
+            findings.good("configuration", format!("{} of rules, {held}", several(files.len() as u64, "file")));
         }
         Ok((loaded, _)) => {
             let count = warnings.len() + loaded.warnings.len();
@@ -146,7 +154,7 @@ async fn authz(address: &Address, tls: bool, findings: &mut Findings) {
     }
     let endpoint = Endpoint::from_shared(format!("http://{}", reachable(*address)));
     let channel = match endpoint {
-        Ok(endpoint) => endpoint.connect_timeout(Duration::from_secs(2)).connect().await,
+        Ok(endpoint) => endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await,
         Err(error) => Err(error),
     };
     let Ok(channel) = channel else {
@@ -163,17 +171,12 @@ async fn authz(address: &Address, tls: bool, findings: &mut Findings) {
             format!("{address} says NOT_SERVING"),
             "it starts, drains or is not ready: see below",
         ),
-        Err(status) => findings.say(
-            Mark::Bad,
-            "authz port",
-            format!("{address}: {}", status.message()),
-            "is it Countersign that listens there?",
-        ),
+        Err(status) => findings.say(Mark::Bad, "authz port", format!("{address}: {}", status.message()), NOT_OURS),
     }
 }
 
 async fn http(address: SocketAddr, findings: &mut Findings) {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build();
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build();
     let url = format!("http://{}/readyz", reachable(address));
     let answer = match client {
         Ok(client) => client.get(url).send().await,
@@ -213,16 +216,24 @@ async fn instance(connection: &Connection, findings: &mut Findings) {
             return;
         }
     };
-    match client.status(StatusRequest {}).await {
+    let mut question = Request::new(StatusRequest {});
+    question.set_timeout(PATIENCE);
+    match client.status(question).await {
         Ok(answer) => status(&answer.into_inner(), findings),
-        Err(status) => findings.say(Mark::Bad, "admin API", status.message(), "give `--token-file FILE`"),
+        Err(status) => {
+            let remedy = match status.code() {
+                Code::Unauthenticated | Code::PermissionDenied => "give `--token-file FILE`",
+                _ => NOT_OURS,
+            };
+            findings.say(Mark::Bad, "admin API", Failure::from(status).to_string(), remedy);
+        }
     }
 }
 
 fn status(status: &StatusResponse, findings: &mut Findings) {
     findings.good("version", format!("{}, store {}", status.version, status.store));
     if status.ready {
-        findings.good("ready", "keys and rules loaded, store reached");
+        findings.good("ready", "rules loaded, store reached");
     }
     for why in &status.not_ready {
         findings.say(Mark::Bad, "ready", format!("not yet: {why}"), "");
@@ -230,15 +241,7 @@ fn status(status: &StatusResponse, findings: &mut Findings) {
     clock(status, findings);
     rules(status, findings);
     feed(status, findings);
-    for set in &status.key_sets {
-        let detail = format!("{}: {}", set.issuer, several(set.keys.into(), "key"));
-        if set.error.is_empty() && set.keys > 0 {
-            findings.good("keys", detail);
-        } else {
-            let remedy = "tokens of this issuer are refused once the last good keys are too old: can this machine reach its `jwks`?";
-            findings.say(Mark::Bad, "keys", format!("{detail}: {}", set.error), remedy);
-        }
-    }
+    keys(status, findings);
     for warning in &status.warnings {
         findings.say(Mark::Warning, "server", warning, "");
     }
@@ -263,7 +266,9 @@ fn clock(status: &StatusResponse, findings: &mut Findings) {
 
 fn rules(status: &StatusResponse, findings: &mut Findings) {
     let Some(rules) = &status.rules else { return };
-    let detail = format!("version {}, {} resources, {} policies", rules.version, rules.resources, rules.policies);
+    let held = held(rules.resources.into(), rules.policies.into());
+    let since = since(rules.loaded.as_ref(), status).map(|age| format!(", for {age}")).unwrap_or_default();
+    let detail = format!("version {}, {held}{since}", rules.version);
     if rules.error.is_empty() {
         findings.good("rules in force", detail);
     } else {
@@ -279,7 +284,8 @@ fn rules(status: &StatusResponse, findings: &mut Findings) {
 
 fn feed(status: &StatusResponse, findings: &mut Findings) {
     let Some(feed) = &status.feed else { return };
-    let detail = format!("{}, {} known", feed.state, several(feed.revocations, "revocation"));
+    let heard = feed.age.as_ref().map(|age| format!(", heard {} ago", span(age.seconds))).unwrap_or_default();
+    let detail = format!("{}{heard}, {} known", feed.state, several(feed.revocations, "revocation"));
     match feed.state.as_str() {
         "live" => findings.good("feed", detail),
         "scanning" => findings.say(Mark::Warning, "feed", detail, "wait: until it is live, each check asks the store"),
@@ -287,6 +293,41 @@ fn feed(status: &StatusResponse, findings: &mut Findings) {
             let remedy = "the store does not push: is Redis up, and may this user CLIENT TRACKING, SCAN and PING?";
             findings.say(Mark::Bad, "feed", detail, remedy);
         }
+    }
+}
+
+fn keys(status: &StatusResponse, findings: &mut Findings) {
+    for set in &status.key_sets {
+        let confirmed = since(set.fetched.as_ref(), status).map(|age| format!(", fetched {age} ago"));
+        let held = format!("{}: {}{}", set.issuer, several(set.keys.into(), "key"), confirmed.unwrap_or_default());
+        match (set.keys, set.error.as_str()) {
+            (1.., "") => findings.good("keys", held),
+            (0, "") => {
+                findings.say(Mark::Bad, "keys", format!("{held}: the first fetch is under way"), "wait, and ask again");
+            }
+            (0, error) => {
+                let remedy = "its tokens are answered 503 until there are some: can this machine reach its `jwks`?";
+                findings.say(Mark::Bad, "keys", format!("{held}: {error}"), remedy);
+            }
+            (1.., error) => {
+                let remedy = "its tokens are refused once these keys are too old (`identity.key_sets.max_age`): can this machine reach its `jwks`?";
+                findings.say(Mark::Bad, "keys", format!("{held}, the last fetch failed: {error}"), remedy);
+            }
+        }
+    }
+}
+
+/// Between two moments of the server's clock.
+fn since(time: Option<&Timestamp>, status: &StatusResponse) -> Option<String> {
+    Some(span(status.now.as_ref()?.seconds.saturating_sub(time?.seconds)))
+}
+
+fn span(seconds: i64) -> String {
+    match seconds {
+        ..=119 => format!("{} s", seconds.max(0)),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 
@@ -301,12 +342,12 @@ fn envoy(status: &StatusResponse, findings: &mut Findings) {
         findings.say(Mark::Warning, "Envoy", "has not asked since the start", remedy);
         return;
     }
-    match &status.last_check {
-        Some(age) if age.seconds > SILENCE => {
-            let detail = format!("last asked {} min ago ({})", age.seconds / 60, verdicts.join(", "));
-            findings.say(Mark::Warning, "Envoy", detail, "is traffic still routed here?");
-        }
-        _ => findings.good("Envoy", format!("{total} questions ({})", verdicts.join(", "))),
+    let age = status.last_check.as_ref().map_or(0, |age| age.seconds);
+    let detail = format!("{} ({}), the last {} ago", several(total, "question"), verdicts.join(", "), span(age));
+    if age > SILENCE {
+        findings.say(Mark::Warning, "Envoy", detail, "is traffic still routed here?");
+    } else {
+        findings.good("Envoy", detail);
     }
 }
 

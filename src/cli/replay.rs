@@ -26,10 +26,11 @@ pub(super) struct Replay {
     /// Audit records (JSON lines); `-` for standard input.
     #[arg(required = true, value_name = "FILE")]
     records: Vec<PathBuf>,
-    /// Candidate rules: files and folders.
+    /// Candidate rules: files and folders. Give `--config` too.
     #[arg(long, value_name = "PATH", required_unless_present = "config")]
     rules: Vec<PathBuf>,
-    /// Take the risk model, and the rules unless `--rules` names others, from this configuration.
+    /// The server's configuration: what rules are judged with besides them (the risk model, location, sessions, challenges), and
+    /// the rules unless `--rules` names others. Without it the defaults count, and a flip may come from that alone.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The report as JSON.
@@ -46,6 +47,11 @@ impl Replay {
                 return ExitCode::from(EXIT_USAGE);
             }
         };
+        if self.config.is_none() {
+            eprintln!(
+                "countersign: without `--config` risk, location and sessions count as by default: where the server's differ, flips may come from that"
+            );
+        }
         let mut report = Report::new(&loaded.rules);
         for path in &self.records {
             if let Err(error) = read(&mut report, &loaded, path) {

@@ -11,7 +11,7 @@ use crate::{
     wire::admin::{GetDeviceRequest, Kind, ListRevocationsRequest, ReinstateRequest, Revocation, RevokeRequest},
 };
 
-/// Revoke a token, a session, a subject or a device; or take a revocation back.
+/// Revoke a token, a session, a subject or a device; or take a revocation back
 ///
 /// Takes effect on every replica within milliseconds. Examples:
 ///
@@ -29,7 +29,7 @@ pub(super) struct Revoke {
     #[arg(required_unless_present = "list", value_parser = NonEmptyStringValueParser::new())]
     id: Option<String>,
     /// For the record: who asked, which ticket.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
     /// How long it is kept, such as `12h`. Default: as long as such a token can live; a device's for good.
     #[arg(long, value_name = "TIME", value_parser = life, conflicts_with = "undo")]
@@ -156,8 +156,8 @@ fn spoken(entry: &Revocation) -> String {
         text.push_str(&format!(", tokens issued until {}", when(time)));
     }
     match &entry.expires {
-        Some(time) => text.push_str(&format!(", until {}", when(time))),
-        None => text.push_str(", for good"),
+        Some(time) => text.push_str(&format!(", kept until {}", when(time))),
+        None => text.push_str(", kept for good"),
     }
     if !entry.reason.is_empty() {
         text.push_str(&format!(": {}", printable(&entry.reason)));

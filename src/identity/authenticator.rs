@@ -5,6 +5,7 @@
 //! `Unavailable`, which is answered 503; "invalid" is said only of what was looked at.
 
 mod cold;
+mod key_sets;
 mod possession;
 
 use std::{sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::key_sets::KeySetState;
 use self::possession::{certificate_matches, nonces};
 use super::{
     Detail,
@@ -60,6 +62,7 @@ pub struct Authenticator {
     nonces: Option<Arc<Nonces>>,
     store: Arc<dyn Store>,
     clock: Clock,
+    started: Instant,
     counters: Arc<Counters>,
     challenges: Arc<Challenges>,
     tasks: TaskTracker,
@@ -187,6 +190,7 @@ impl Authenticator {
             nonces: nonces(&settings)?,
             challenges: Arc::new(Challenges::new(&settings)),
             store,
+            started: clock.instant(),
             clock,
             counters,
             tasks,
@@ -296,11 +300,6 @@ impl Authenticator {
         self.peers.certificate(credentials)
     }
 
-    /// Whether the keys of every issuer have been had once.
-    pub fn ready(&self) -> bool {
-        self.issuers.iter().all(|issuer| !issuer.has_keys() || issuer.keys.ever_known())
-    }
-
     /// Grows whenever a key of any issuer comes or goes.
     pub fn generation(&self) -> u64 {
         self.issuers.iter().map(|issuer| issuer.keys.generation()).sum()
@@ -363,14 +362,9 @@ impl Source for Authenticator {
         for issuer in self.issuers.iter().filter(|issuer| issuer.has_keys()) {
             let labels = [("issuer", issuer.settings.issuer.as_str())];
             page.gauge("countersign_key_set_keys", "Usable keys of an issuer", &labels, issuer.keys.key_count() as f64);
-            if issuer.keys.ever_known() {
-                let age = issuer.keys.age(now).as_secs_f64();
-                page.gauge(
-                    "countersign_key_set_age_seconds",
-                    "Since an issuer's keys were last confirmed",
-                    &labels,
-                    age,
-                );
+            if let Some(confirmed) = issuer.keys.confirmed() {
+                let (name, help) = ("countersign_key_set_age_seconds", "Since an issuer's keys were last confirmed");
+                page.gauge(name, help, &labels, now.since(confirmed).as_secs_f64());
             }
         }
     }

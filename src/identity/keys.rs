@@ -3,10 +3,12 @@
 //!
 //! One task per issuer does all fetching, so there is never more than one fetch under way for it.
 
+mod keeper;
+
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,20 +20,11 @@ use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
-use url::Url;
 
-use super::{
-    Algorithm,
-    counters::Counters,
-    fetch::{FetchProblem, Fetched, Fetcher, read_file},
-    key_set::KeySet,
-    settings::{IssuerSettings, KeyPlace, KeySetSettings, fetchable},
-};
-use crate::{clock::Clock, domain::UnixTime};
+pub(super) use self::keeper::{Discovery, Keeper};
+use super::{Algorithm, key_set::KeySet, settings::KeySetSettings};
+use crate::domain::UnixTime;
 
-/// How often a key file is looked at.
-const FILE_POLL: Duration = Duration::from_secs(1);
 /// How many unknown key ids are remembered as unknown.
 const MISSING_KIDS: u64 = 1024;
 
@@ -45,8 +38,8 @@ pub(super) struct Keys {
     confirmed_at: AtomicU64,
     max_age: Duration,
     fetches: watch::Sender<Fetches>,
-    /// Whether the last fetch was a bad one.
-    failing: AtomicBool,
+    /// Why the last fetch was a bad one, where it was.
+    failure: Mutex<Option<String>>,
     wanted: Notify,
     cooldown: Duration,
     last_demand: Mutex<Option<Instant>>,
@@ -95,7 +88,7 @@ impl Keys {
             max_age: settings.max_age.get(),
             // The first fetch is under way as soon as there is an issuer.
             fetches: watch::Sender::new(Fetches { begun: 1, ended: 0 }),
-            failing: AtomicBool::new(false),
+            failure: Mutex::default(),
             wanted: Notify::new(),
             cooldown: settings.cooldown.get(),
             last_demand: Mutex::new(None),
@@ -130,13 +123,24 @@ impl Keys {
         self.current.load().is_some()
     }
 
-    pub(super) fn key_count(&self) -> usize {
-        self.current.load().as_ref().map_or(0, |set| set.len())
+    /// Whether a fetch has ended, well or badly.
+    pub(super) fn ever_tried(&self) -> bool {
+        self.fetches.borrow().ended > 0
     }
 
-    /// Seconds since the current set was last confirmed.
-    pub(super) fn age(&self, now: UnixTime) -> Duration {
-        now.since(UnixTime::from_millis(self.confirmed_at.load(Ordering::Acquire)))
+    /// When the current set was last confirmed; `None`: there is none.
+    pub(super) fn confirmed(&self) -> Option<UnixTime> {
+        let confirmed = UnixTime::from_millis(self.confirmed_at.load(Ordering::Acquire));
+        self.ever_known().then_some(confirmed)
+    }
+
+    /// Why the last fetch was a bad one.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    pub(super) fn key_count(&self) -> usize {
+        self.current.load().as_ref().map_or(0, |set| set.len())
     }
 
     pub(super) fn is_missing(&self, kid: &str) -> bool {
@@ -172,7 +176,7 @@ impl Keys {
 
     /// `well`, unless the last fetch has ended badly.
     fn ended(&self, well: Refetch) -> Refetch {
-        if self.failing.load(Ordering::Acquire) { Refetch::Failed } else { well }
+        if self.failure.lock().is_some() { Refetch::Failed } else { well }
     }
 
     /// Resolves when one fetch has ended, well or badly.
@@ -223,176 +227,5 @@ impl Keys {
         // INVARIANT: last, so that a set too old to be relied on is not made young by the one that takes its place.
         confirm();
         changed
-    }
-}
-
-/// What one fetch brought.
-struct Outcome {
-    set: KeySet,
-    max_age: Option<Duration>,
-}
-
-/// Where an issuer says where its keys are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Discovery {
-    /// OpenID Connect Discovery 1.0: after the issuer's path.
-    OpenId,
-    /// OpenID Shared Signals Framework 1.0, section 7.2: between host and path.
-    SharedSignals,
-}
-
-impl Discovery {
-    fn address(self, issuer: &str) -> Option<Url> {
-        let base = fetchable(issuer.trim_end_matches('/')).ok()?;
-        let path = base.path().trim_end_matches('/').to_owned();
-        let mut address = base;
-        address.set_path(&match self {
-            Self::OpenId => format!("{path}/.well-known/openid-configuration"),
-            Self::SharedSignals => format!("/.well-known/ssf-configuration{path}"),
-        });
-        Some(address)
-    }
-}
-
-/// The task that keeps one issuer's keys.
-pub(super) struct Keeper {
-    pub discovery: Discovery,
-    pub issuer: IssuerSettings,
-    pub keys: Arc<Keys>,
-    pub settings: KeySetSettings,
-    pub fetcher: Arc<Fetcher>,
-    pub counters: Arc<Counters>,
-    pub clock: Clock,
-}
-
-impl Keeper {
-    /// Fetches until cancelled.
-    pub(super) async fn run(self, cancelled: CancellationToken) {
-        let mut failures = 0_u32;
-        loop {
-            self.keys.begins();
-            let fetched = tokio::select! {
-                fetched = self.fetch() => fetched,
-                () = cancelled.cancelled() => return,
-            };
-            let pause = self.conclude(fetched, &mut failures);
-            self.keys.ends();
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.keys.wanted.notified() => {}
-                () = cancelled.cancelled() => return,
-            }
-        }
-    }
-
-    async fn fetch(&self) -> Result<Outcome, FetchProblem> {
-        let fetched = match self.issuer.jwks.as_deref().map(KeyPlace::parse) {
-            Some(Ok(KeyPlace::File(path))) => Fetched { body: read_file(&path).await?, max_age: None },
-            Some(Ok(KeyPlace::Url(url))) => {
-                self.fetcher.get(&url, "application/jwk-set+json, application/json").await?
-            }
-            Some(Err(_)) => return Err(FetchProblem::NoKeySet),
-            None => self.discover().await?,
-        };
-        let set = KeySet::parse(&fetched.body, &self.issuer.algorithms)?;
-        Ok(Outcome { set, max_age: fetched.max_age })
-    }
-
-    /// The discovery document must name exactly this issuer.
-    async fn discover(&self) -> Result<Fetched, FetchProblem> {
-        let url = self.discovery.address(&self.issuer.issuer).ok_or(FetchProblem::NoKeySet)?;
-        let document = self.fetcher.get(&url, "application/json").await?;
-        let document: serde_json::Value = serde_json::from_slice(&document.body).map_err(|_| FetchProblem::NoKeySet)?;
-        let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
-        if text("issuer") != self.issuer.issuer {
-            return Err(FetchProblem::OtherIssuer(text("issuer").chars().take(200).collect()));
-        }
-        let url = fetchable(text("jwks_uri")).map_err(|_| FetchProblem::NoKeySet)?;
-        self.fetcher.get(&url, "application/jwk-set+json, application/json").await
-    }
-
-    /// Takes over what was fetched, or says what went wrong; returns how long to wait.
-    fn conclude(&self, fetched: Result<Outcome, FetchProblem>, failures: &mut u32) -> Duration {
-        let issuer = self.issuer.issuer.as_str();
-        self.keys.failing.store(fetched.is_err(), Ordering::Release);
-        match fetched {
-            Ok(Outcome { set, max_age }) => {
-                if *failures > 0 {
-                    tracing::info!(issuer, failures = *failures, "key set fetched again");
-                }
-                *failures = 0;
-                self.counters.key_fetches.increment();
-                self.take_over(set);
-                self.pause(max_age)
-            }
-            Err(problem) => {
-                self.counters.key_fetch_failures.increment();
-                // Once for each outage; the metrics tell the rest.
-                if *failures == 0 {
-                    let keeps = if self.keys.ever_known() {
-                        "the last good one is kept"
-                    } else {
-                        "not ready until there is one"
-                    };
-                    tracing::warn!(issuer, "key set cannot be had: {problem}; {keeps}");
-                }
-                *failures = failures.saturating_add(1);
-                self.back_off(*failures)
-            }
-        }
-    }
-
-    fn take_over(&self, mut set: KeySet) {
-        let issuer = self.issuer.issuer.as_str();
-        let ignored = std::mem::take(&mut set.ignored);
-        let keys = set.len();
-        if !self.keys.take(set, self.clock.now()) {
-            return;
-        }
-        tracing::info!(issuer, keys, "key set in use");
-        for (kid, problem) in ignored {
-            if problem.is_alarming() {
-                self.counters.alarming_keys.increment();
-                tracing::warn!(issuer, kid = kid.as_deref().unwrap_or_default(), "key ignored: {problem}");
-            } else {
-                tracing::debug!(issuer, kid = kid.as_deref().unwrap_or_default(), "key ignored: {problem}");
-            }
-        }
-    }
-
-    /// Ahead of the end by a tenth to a fifth, so that replicas do not fetch together.
-    fn pause(&self, max_age: Option<Duration>) -> Duration {
-        if matches!(self.issuer.jwks.as_deref().map(KeyPlace::parse), Some(Ok(KeyPlace::File(_)))) {
-            return FILE_POLL;
-        }
-        let longest = self.settings.refresh.get();
-        let wanted = max_age.unwrap_or(longest).min(longest);
-        wanted.mul_f64(rand::random_range(0.8..0.9)).max(self.settings.min_refresh.get().min(longest))
-    }
-
-    /// Doubling from half a second; while nothing is known, never more than five.
-    fn back_off(&self, failures: u32) -> Duration {
-        let longest = if self.keys.ever_known() { 30.0 } else { 5.0 };
-        let seconds = 0.5 * f64::from(2_u32.saturating_pow(failures.saturating_sub(1).min(10)));
-        Duration::from_secs_f64(seconds.min(longest) * rand::random_range(0.8..1.2))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn discovery_is_where_each_specification_puts_it() {
-        let address = |discovery: Discovery, issuer| discovery.address(issuer).map(|url| url.to_string());
-        for (discovery, issuer, expected) in [
-            (Discovery::OpenId, "https://a.test", "https://a.test/.well-known/openid-configuration"),
-            (Discovery::OpenId, "https://a.test/t/1/", "https://a.test/t/1/.well-known/openid-configuration"),
-            (Discovery::SharedSignals, "https://a.test/", "https://a.test/.well-known/ssf-configuration"),
-            (Discovery::SharedSignals, "https://a.test/t/1", "https://a.test/.well-known/ssf-configuration/t/1"),
-        ] {
-            assert_eq!(address(discovery, issuer).as_deref(), Some(expected));
-        }
-        assert_eq!(address(Discovery::SharedSignals, "http://a.test"), None);
     }
 }

@@ -46,7 +46,7 @@ mod workload;
 pub mod xfcc;
 
 pub use algorithm::Algorithm;
-pub use authenticator::{Authentication, Authenticator, Error};
+pub use authenticator::{Authentication, Authenticator, Error, KeySetState};
 pub use challenges::Challenges;
 pub use counters::Counters;
 pub use credentials::{Credentials, HeaderValues};

@@ -33,6 +33,9 @@ use crate::domain::metric;
 /// One thing that must hold before requests are sent here. `Err`: what is missing, in words.
 pub type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// What this process is worse for though it is ready, in words.
+pub type Wanting = Box<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// Something that is asked anew each time and answers in JSON.
 pub type Ask = Box<dyn Fn() -> Value + Send + Sync>;
 
@@ -45,6 +48,7 @@ pub struct Sources {
     pub metrics: Vec<Arc<dyn metric::Source>>,
     /// By name: `keys`, `rules`, `store`, `draining`, …
     pub ready: Vec<(&'static str, Check)>,
+    pub wanting: Option<Wanting>,
     /// The key set that upstreams verify assertions with: `{"keys": […]}`.
     pub keys: Option<Ask>,
     /// Sections of the status page, by name.
@@ -63,6 +67,7 @@ impl fmt::Debug for Sources {
 struct Ops {
     metrics: Metrics,
     ready: Vec<(&'static str, Check)>,
+    wanting: Option<Wanting>,
     keys: Option<Ask>,
     status: Vec<(&'static str, Ask)>,
     explain: Option<Explain>,
@@ -77,8 +82,8 @@ impl Ops {
 
 /// The routes. Requests must carry a [`Peer`] for the status page to answer; [`serve`] adds it.
 pub fn router(sources: Sources, settings: Settings) -> Router {
-    let Sources { metrics, ready, keys, status, explain } = sources;
-    let ops = Arc::new(Ops { metrics: Metrics::new(metrics), ready, keys, status, explain, settings });
+    let Sources { metrics, ready, wanting, keys, status, explain } = sources;
+    let ops = Arc::new(Ops { metrics: Metrics::new(metrics), ready, wanting, keys, status, explain, settings });
     Router::new()
         .route("/healthz", get(|| async { Json(Health { status: "ok" }) }))
         .route("/readyz", get(readiness))
@@ -98,6 +103,8 @@ struct Health {
 struct Readiness {
     ready: bool,
     missing: Vec<Missing>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    wanting: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -108,8 +115,9 @@ struct Missing {
 
 async fn readiness(State(ops): State<Arc<Ops>>) -> impl IntoResponse {
     let missing = ops.missing();
+    let wanting = ops.wanting.as_ref().map_or_else(Vec::new, |wanting| wanting());
     let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, [(CACHE_CONTROL, "no-store")], Json(Readiness { ready: missing.is_empty(), missing }))
+    (status, [(CACHE_CONTROL, "no-store")], Json(Readiness { ready: missing.is_empty(), missing, wanting }))
 }
 
 async fn scrape(State(ops): State<Arc<Ops>>) -> impl IntoResponse {

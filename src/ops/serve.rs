@@ -43,9 +43,13 @@ const BRIEF: Duration = Duration::from_secs(1);
 /// How long open requests may take to end when the process does.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Who is on the other end of the connection, as the socket says.
+/// The two ends of the connection, as the socket says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub SocketAddr);
+pub struct Peer {
+    pub address: SocketAddr,
+    /// The address of ours that was dialled; `None` where the system cannot tell.
+    pub dialled: Option<SocketAddr>,
+}
 
 /// A bound port.
 #[derive(Debug)]
@@ -82,21 +86,22 @@ async fn serve_within(body: Duration, listener: Listener, router: Router, cancel
     let health = router.clone().layer(from_fn(health_alone));
     let mut reserve = Reserve::default();
     while let Some(accepted) = cancel.run_until_cancelled(listener.listener.accept()).await {
-        let Ok((stream, peer)) = accepted else {
+        let Ok((stream, address)) = accepted else {
             // Out of descriptors, or gone before it was taken: the loop must outlive both.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         let cancel = cancel.clone();
+        let peer = Peer { address, dialled: stream.local_addr().ok() };
         if let Ok(place) = Arc::clone(&listener.connections).try_acquire_owned() {
-            let service = router.clone().layer(Extension(Peer(peer)));
+            let service = router.clone().layer(Extension(peer));
             open.spawn(async move {
                 connection(stream, service, HEAD, cancel).await;
                 drop(place);
             });
         } else if reserve.has_room() {
             let asked = Asked::default();
-            let service = health.clone().layer(Extension(Peer(peer))).layer(Extension(asked.clone()));
+            let service = health.clone().layer(Extension(peer)).layer(Extension(asked.clone()));
             let task = open.spawn(connection(stream, service, BRIEF, cancel));
             reserve.0.push((asked, task.abort_handle()));
         }

@@ -1,7 +1,10 @@
 //! The status page: what this replica does just now, for a person, and why it refused what it refused. Loopback only, or with a
 //! token. It shows what `explain` shows, never a token or a secret, and changes nothing.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use axum::{
     Extension, Json, Router,
@@ -78,9 +81,16 @@ fn refused() -> Response {
 }
 
 fn may_see(ops: &Ops, peer: Option<Extension<Peer>>, headers: &HeaderMap) -> bool {
-    let local = peer.is_some_and(|Extension(Peer(peer))| peer.ip().to_canonical().is_loopback());
-    (local && was_meant_locally(headers))
+    (peer.is_some_and(|Extension(peer)| is_local(peer)) && was_meant_locally(headers))
         || ops.settings.status_token.as_ref().is_some_and(|token| sent(token, headers))
+}
+
+/// Whether somebody on this machine dialled its loopback. An injected sidecar passes others' calls on without a word: from
+/// 127.0.0.6, or to the address that they dialled.
+fn is_local(peer: Peer) -> bool {
+    const HERE: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    HERE.contains(&peer.address.ip().to_canonical())
+        && peer.dialled.is_some_and(|dialled| dialled.ip().to_canonical().is_loopback())
 }
 
 /// A proxy on this machine makes everybody local, and a page elsewhere may point a name of its own at this address: neither

@@ -288,6 +288,11 @@ impl Revocations {
         }
     }
 
+    /// How long ago the feed last told something or answered; `None`: it never has.
+    pub fn heard(&self) -> Option<Duration> {
+        self.liveness.last_heard().map(|at| at.elapsed())
+    }
+
     /// Whether this replica has read the revocations once, and holds all of them.
     pub fn ready(&self) -> bool {
         self.not_ready().is_none()

@@ -90,6 +90,15 @@ impl Liveness {
         self.base + Duration::from_micros(until.saturating_sub(patience))
     }
 
+    /// As [`Self::as_of`] of a live feed, and of one that was live; `None`: none has been.
+    pub fn last_heard(&self) -> Option<Instant> {
+        if self.is_live() {
+            return Some(self.as_of());
+        }
+        let heard = self.heard.load(Ordering::Acquire);
+        (heard != 0).then(|| self.base + Duration::from_micros(heard))
+    }
+
     pub fn is_live(&self) -> bool {
         self.is_live_at(Instant::now)
     }

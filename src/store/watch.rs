@@ -3,10 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
-use crate::domain::metric::{Gauge, Page, Source};
+use crate::domain::metric::{Page, Source};
 
 /// Until a store that did not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -14,7 +15,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What there is to warn of. Each warning is logged when it first applies.
 #[derive(Debug, Default)]
 pub struct Watch {
-    standing: Gauge,
+    standing: Mutex<Vec<String>>,
 }
 
 impl Watch {
@@ -35,24 +36,27 @@ impl Watch {
     }
 
     async fn keep(&self, store: &dyn Store, every: Duration) {
-        let mut told: Vec<String> = Vec::new();
         loop {
             let Ok(found) = store.warnings().await else {
                 tokio::time::sleep(RETRY).await;
                 continue;
             };
+            let told = std::mem::replace(&mut *self.standing.lock(), found.clone());
             for warning in found.iter().filter(|warning| !told.contains(warning)) {
                 tracing::warn!("store: {warning}");
             }
-            self.standing.set(found.len() as f64);
-            told = found;
             tokio::time::sleep(every).await;
         }
     }
 
     /// How many warnings stand.
     pub fn standing(&self) -> f64 {
-        self.standing.get()
+        self.standing.lock().len() as f64
+    }
+
+    /// Those that stand, in words.
+    pub fn warnings(&self) -> Vec<String> {
+        self.standing.lock().clone()
     }
 }
 

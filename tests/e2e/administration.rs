@@ -5,6 +5,7 @@ use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 use serde_json::json;
 
 use crate::support::{
+    process::eventually,
     stack::{Builder, Stack},
     tokens::{Token, proof},
 };
@@ -142,7 +143,7 @@ fn there_is_one_audit_record_for_each_decision_under_its_id() {
         .collect();
     for id in ids {
         let count = || stack.countersign.audit().iter().filter(|record| record.to_string().contains(&id)).count();
-        crate::support::process::eventually("the record is written", || (count() > 0).then_some(()));
+        eventually("the record is written", || (count() > 0).then_some(()));
         assert_eq!(count(), 1, "{id}");
     }
 }
@@ -190,6 +191,52 @@ fn the_command_line_revokes_reinstates_and_enrols() {
     // Nobody registered this one; it is kept out all the same, and not called active.
     let stolen = run(&["device", "revoke", "stolen"]);
     assert!(stolen.contains("revoked") && !stolen.contains("active"), "{stolen}");
+}
+
+#[test]
+fn doctor_tells_keys_store_rules_feed_and_when_envoy_last_asked() {
+    let mut builder = Builder::new().no_envoy();
+    let (keys, absent) = (builder.folder().join("jwks.json"), builder.folder().join("absent.json"));
+    let partner = json!({"issuer": "https://partner.example", "audiences": ["api"], "jwks": absent});
+    builder.countersign.config["identity"]["issuers"].as_array_mut().expect("a list").push(partner);
+    let stack = builder.start_unready();
+    let doctor = || stack.countersign.command(&["doctor", "--config", "countersign.yaml"]).1;
+    let says = |wanted: &[&str]| {
+        let line = |text: &str| text.lines().any(|line| wanted.iter().all(|word| line.contains(word)));
+        eventually(wanted[0], || Some(doctor()).filter(|text| line(text)))
+    };
+    says(&["ok    keys", "https://issuer.test: ", "fetched ", " s ago"]);
+    let said = says(&["BAD   keys", "https://partner.example: 0 keys", "No such file"]);
+    for wanted in [
+        "warn  server         store: `memory://`: revocations and devices die with this process",
+        "feed           live, heard 0 s ago, 0 revocations known",
+        "policies, for ",
+        "warn  Envoy          has not asked since the start",
+        "not yet: the keys of an issuer have not been had yet",
+    ] {
+        assert!(said.contains(wanted), "`{wanted}`: {said}");
+    }
+    let wanting = stack.countersign.get("/readyz").body;
+    assert!(wanting.contains("no keys of https://partner.example yet"), "{wanting}");
+
+    let request =
+        json!({"attributes": {"request": {"http": {"method": "GET", "host": "shop.example", "path": "/hello"}}}});
+    stack.countersign.check(&request).expect("answered");
+    says(&["ok    Envoy", "1 question (allow 0, deny 1, step-up 0), the last ", " s ago"]);
+    std::fs::write(&keys, "{}").expect("written");
+    says(&["BAD   keys", "https://issuer.test: ", "fetched ", "the last fetch failed: "]);
+}
+
+#[test]
+fn doctor_ends_also_where_the_server_hangs() {
+    let stack = Builder::new().no_envoy().start();
+    stack.countersign.process.signal("STOP");
+    let (code, said) = stack.countersign.command(&["doctor", "--config", "countersign.yaml"]);
+    assert_eq!(code, Some(1), "{said}");
+    for part in ["authz port", "readiness", "admin API"] {
+        assert!(said.contains(&format!("BAD   {part}")), "{part}: {said}");
+    }
+    stack.countersign.process.signal("CONT");
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn operators_list_show_and_end_sessions() {
 
     let (code, page) = stacks[0].countersign.command(&["session", "watch", "--once", at[0], at[1]]);
     assert_eq!(code, Some(0), "{page}");
-    for wanted in ["feed live", "session_ended", "sessions by level of trust"] {
+    for wanted in ["feed live", "session_ended", "sessions by level of trust", "`countersign explain --decision ID`"] {
         assert!(page.contains(wanted), "{page}");
     }
     let told = stacks[1].countersign.audit();

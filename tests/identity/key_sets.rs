@@ -198,6 +198,45 @@ async fn j27_an_unreachable_key_set_at_start_is_not_ready_and_recovers_by_itself
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn j27_one_issuer_out_of_reach_keeps_a_replica_out_for_a_minute_at_most() {
+    let partner = Issuer::start().await;
+    partner.serve("/jwks", Answer::status(503));
+    let rig = Rig::with(|settings| settings.issuers.push(partner.settings())).await;
+    rig.until("the partner's refusal", |rig| rig.authenticator.key_sets()[1].failure.is_some()).await;
+    assert!(!rig.authenticator.ready(), "it may come yet");
+    rig.clock.advance(Duration::from_secs(59));
+    assert!(!rig.authenticator.ready());
+    rig.clock.advance(Duration::from_secs(1));
+    rig.until("the end of the minute", |rig| rig.authenticator.ready()).await;
+    assert_eq!(rig.authenticator.without_keys().collect::<Vec<_>>(), [&partner.url]);
+    assert!(rig.bearer(&rig.token()).await.is_allowed());
+    let theirs = P256.token(&changed(rig.claims(), json!({ "iss": partner.url }))).unwrap();
+    assert_eq!(rig.bearer(&theirs).await, Outcome::Unavailable(Unavailable::NotReady));
+    partner.serve_keys([&*P256]);
+    rig.until("the partner's keys", |rig| rig.authenticator.without_keys().next().is_none()).await;
+    assert!(rig.bearer(&theirs).await.is_allowed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j27_a_replica_without_any_keys_or_that_has_not_asked_for_all_is_not_ready_however_long_it_waits() {
+    let issuer = Issuer::start().await;
+    issuer.serve("/jwks", Answer::status(503));
+    let rig = Rig::before(issuer, |_| {}).await;
+    rig.until("the refusal", |rig| rig.authenticator.key_sets()[0].failure.is_some()).await;
+    rig.clock.advance(Duration::from_secs(3600));
+    assert!(!rig.authenticator.ready());
+    let slow = Issuer::start().await;
+    slow.serve("/jwks", Answer::ok(key_set([&*P256])).after(Duration::from_secs(60)));
+    let rig = Rig::with(|settings| {
+        settings.issuers.push(slow.settings());
+        settings.key_sets.timeout = Duration::from_secs(60).into();
+    })
+    .await;
+    rig.clock.advance(Duration::from_secs(3600));
+    assert!(!rig.authenticator.ready(), "its first answer is still to come");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn j27_the_last_good_set_is_kept_through_an_outage_up_to_its_age() {
     let rig = Rig::with(brisk).await;
     let token = rig.token_with(json!({ "exp": NOW + 3600 }));

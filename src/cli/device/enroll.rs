@@ -59,6 +59,7 @@ pub(super) enum EnrollAction {
     },
     /// Sign a new certificate request of an enrolled device.
     Renew {
+        /// The device's id.
         id: String,
         #[command(flatten)]
         request: Signing,
@@ -67,6 +68,7 @@ pub(super) enum EnrollAction {
     },
     /// Tell what was found out about a device; the server judges it by its requirements.
     Posture {
+        /// The device's id.
         id: String,
         #[command(flatten)]
         posture: Told,

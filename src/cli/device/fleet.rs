@@ -41,16 +41,20 @@ pub(super) enum FleetAction {
     },
     /// Refuse every request from a device, for good: lost, stolen.
     Revoke {
+        /// The device's id.
         id: String,
-        #[arg(long, default_value = "")]
+        /// For the record: who asked, which ticket.
+        #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
         #[command(flatten)]
         connection: Connection,
     },
     /// Take a suspension or revocation back.
     Activate {
+        /// The device's id.
         id: String,
-        #[arg(long, default_value = "")]
+        /// For the record: who asked, which ticket.
+        #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
         #[command(flatten)]
         connection: Connection,
@@ -66,6 +70,7 @@ pub(super) enum Format {
 
 #[derive(Debug, Args)]
 pub(super) struct FilterArgs {
+    /// Only this user's: the `sub` of their tokens.
     #[arg(long)]
     user: Option<String>,
     /// `provisional`, `trusted`, `suspended` or `revoked`.

@@ -34,6 +34,7 @@ enum Action {
     /// Fields: user, fingerprint, cert_sha256, jkt, managed, compliant, patch_level, os, os_version, jailbroken,
     /// disk_encrypted, screen_lock, antivirus, status, status_reason, trust_score, enrolled_at, checked_at. What is not set stays as it is.
     Put {
+        /// The device's id.
         id: String,
         /// Set a field: `--set user=alice --set compliant=true`.
         #[arg(long = "set", value_name = "FIELD=VALUE")]
@@ -49,12 +50,14 @@ enum Action {
     },
     /// Show a device's record.
     Get {
+        /// The device's id.
         id: String,
         #[command(flatten)]
         connection: Connection,
     },
     /// List devices, one line each, or `--json`.
     List {
+        /// Only this user's: the `sub` of their tokens.
         #[arg(long)]
         user: Option<String>,
         /// `active`, `suspended` or `revoked`.
@@ -79,14 +82,17 @@ enum Action {
     Import(import::Import),
     /// Refuse requests from a device until it is active again (`activate`).
     Suspend {
+        /// The device's id.
         id: String,
-        #[arg(long, default_value = "")]
+        /// For the record: who asked, which ticket.
+        #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
         #[command(flatten)]
         connection: Connection,
     },
     /// Forget a device. To keep a stolen one out, revoke it instead.
     Delete {
+        /// The device's id.
         id: String,
         #[command(flatten)]
         connection: Connection,

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Explain why a request is allowed, refused or stepped up.
+/// Explain why a request is allowed, refused or stepped up
 ///
 /// Asks the running server. Without `--decision` the question is decided now, with what is known now, and nothing changes
 /// by asking. Examples:
@@ -39,7 +39,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Explain {
-    /// A CheckRequest in JSON; `-` for standard input.
+    /// A CheckRequest in JSON; `-` for standard input. The id of a decision, where there is no such file, is taken for `--decision`.
     #[arg(value_name = "FILE", conflicts_with_all = ["decision", "path"])]
     file: Option<PathBuf>,
     /// A decision that the server made and still remembers.
@@ -48,14 +48,14 @@ pub(super) struct Explain {
     /// Look the decision up in these audit records instead of asking the server.
     #[arg(long, value_name = "FILE", requires = "decision", conflicts_with_all = ["html", "file"])]
     audit: Vec<PathBuf>,
-    #[command(flatten)]
-    request: request::Parts,
     /// Write an HTML page to this file instead.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     html: Option<PathBuf>,
     /// Print everything as JSON: facts, decision, rules version.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    request: request::Parts,
     #[command(flatten)]
     connection: Connection,
 }
@@ -97,7 +97,7 @@ impl Explain {
     fn question(&self) -> Result<ExplainRequest, Failure> {
         let (what, client) = match (&self.decision, &self.file) {
             (Some(id), _) => (What::DecisionId(decision_id(id)?.to_string()), None),
-            (None, Some(path)) => (What::Request(read(path)?), None),
+            (None, Some(path)) => (id_or_request(path)?, None),
             (None, None) => (What::Request(self.request.build()?), self.request.client()),
         };
         Ok(ExplainRequest { what: Some(what), client_address: client.map(|client| client.to_string()) })
@@ -123,6 +123,14 @@ fn decision_id(text: &str) -> Result<DecisionId, Failure> {
     DecisionId::parse(text).ok_or_else(|| Failure::usage("a decision id is 32 hexadecimal digits"))
 }
 
+/// An id is often pasted bare.
+fn id_or_request(path: &PathBuf) -> Result<What, Failure> {
+    match path.to_str().and_then(DecisionId::parse) {
+        Some(id) if !path.exists() => Ok(What::DecisionId(id.to_string())),
+        _ => read(path).map(What::Request),
+    }
+}
+
 fn read(path: &PathBuf) -> Result<CheckRequest, Failure> {
     let text = if path.as_os_str() == "-" {
         let mut text = String::new();
@@ -130,11 +138,7 @@ fn read(path: &PathBuf) -> Result<CheckRequest, Failure> {
     } else {
         fs::read_to_string(path)
     };
-    let text = text.map_err(|error| {
-        let is_id = path.to_str().is_some_and(|text| DecisionId::parse(text).is_some());
-        let hint = if is_id { ": a decision is named by `--decision ID`" } else { "" };
-        Failure::usage(format!("{} cannot be read: {error}{hint}", path.display()))
-    })?;
+    let text = text.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", path.display())))?;
     request::parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
@@ -190,9 +194,15 @@ mod tests {
     }
 
     #[test]
-    fn an_id_where_a_file_is_expected_is_told_its_place() {
-        let told = question(&["0193a2271fa4457f75d5aa5bb440b58f"]).unwrap_err().to_string();
-        assert!(told.ends_with("a decision is named by `--decision ID`"), "{told}");
+    fn a_bare_id_asks_for_the_decision_unless_a_file_has_that_name() {
+        let id = "0193a7c2d4e5f60718293a4b5c6d7e8f";
+        let what = |argument: &str| question(&[argument]).unwrap().what;
+        assert_eq!(what(id), question(&["--decision", id]).unwrap().what);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(id);
+        fs::write(&file, r#"{"attributes": {"request": {"http": {"path": "/x"}}}}"#).unwrap();
+        assert!(matches!(what(file.to_str().unwrap()), Some(What::Request(_))));
+        assert_eq!(question(&["0193.json"]).unwrap_err().code(), EXIT_USAGE);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) struct Parts {
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     address: IpAddr,
     /// SPIFFE id of the client's certificate.
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     principal: String,
     /// A context extension of the route: `--extension policy=strict`.
     #[arg(long = "extension", value_name = "NAME=VALUE")]

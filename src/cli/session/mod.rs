@@ -13,7 +13,7 @@ use super::{
 };
 use crate::wire::admin::{EndSessionsRequest, ListSessionsRequest, Session, ShowSessionRequest};
 
-/// List, show and end sessions; watch what is decided.
+/// List, show and end sessions; watch what is decided
 ///
 /// A session is one login: the `sid` of its tokens, or what stands for one (`x-zt-session`). Examples:
 ///
@@ -50,6 +50,7 @@ enum Action {
     },
     /// Show everything that is known of a session.
     Show {
+        /// As `list` and `x-zt-session` say it.
         id: String,
         #[arg(long)]
         json: bool,
@@ -58,6 +59,7 @@ enum Action {
     },
     /// End a session, or all of a subject: every replica refuses them at once.
     End {
+        /// As `list` and `x-zt-session` say it.
         #[arg(required_unless_present = "subject", conflicts_with = "subject")]
         id: Option<String>,
         /// End all sessions of this subject.
@@ -67,7 +69,7 @@ enum Action {
         #[arg(long)]
         issuer: Option<String>,
         /// For the record: who asked, which ticket.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
         #[command(flatten)]
         connection: Connection,

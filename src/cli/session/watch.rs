@@ -93,14 +93,14 @@ fn page(overview: &Overview, before: Option<&Overview>) -> String {
     for (reason, count) in reasons.into_iter().take(TOP) {
         text.push_str(&format!("  {reason:<32} {count:>8}\n"));
     }
-    text.push_str("\nlast refusals (`countersign explain ID`)\n");
+    text.push_str("\nlast refusals (`countersign explain --decision ID`)\n");
     for refusal in &overview.refusals {
         text.push_str(&format!(
             "  {}  {}  {}  {} {}\n",
             refusal.time.as_ref().map(when).unwrap_or_default(),
             refusal.decision_id,
             refusal.reason,
-            printable(&refusal.subject),
+            if refusal.subject.is_empty() { "-".to_owned() } else { printable(&refusal.subject) },
             printable(&refusal.resource),
         ));
     }

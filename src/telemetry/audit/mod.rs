@@ -276,6 +276,11 @@ impl Auditor {
         self.shared.recent.refusals(count).iter().map(shown).collect()
     }
 
+    /// When the last decision was made; `None`: none was.
+    pub fn last_decision(&self) -> Option<UnixTime> {
+        self.shared.recent.last()
+    }
+
     /// The second set of rules, which the writer judges every record by.
     pub fn shadows(&self) -> &Shadows {
         &self.shared.shadows

@@ -55,6 +55,13 @@ impl Recent {
         both.into_iter().find(|record| record.facts.request.id == id).cloned()
     }
 
+    /// When the last decision was made; `None`: none was.
+    pub(super) fn last(&self) -> Option<UnixTime> {
+        let refused = self.kept.lock().refused.back().map(|record| record.facts.now);
+        let allowed = Some(self.allowed_at.load(Ordering::Relaxed)).filter(|at| *at != 0);
+        refused.max(allowed.map(UnixTime::from_millis))
+    }
+
     /// Newest first.
     pub(super) fn refusals(&self, count: usize) -> Vec<Arc<AuditRecord>> {
         self.kept.lock().refused.iter().rev().take(count).cloned().collect()
