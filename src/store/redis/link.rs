@@ -21,12 +21,12 @@ use redis::{
 use tokio::sync::Notify;
 
 use super::{
+    WAITS,
     address::Kind,
-    backoff,
     reply::{failure, is_broken},
     topology::Topology,
 };
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Backoff, StoreError, StoreErrorKind};
 
 /// Between two questions whether the server answers.
 const PROBE: Duration = Duration::from_millis(100);
@@ -91,13 +91,13 @@ impl Link {
 
     /// Connects and connects again, for ever.
     pub(super) async fn keep(&self) {
-        let mut failures = 0;
+        let mut backoff = Backoff::between(WAITS.0, WAITS.1);
         loop {
             // Before connecting: who is announced meanwhile is another one.
             let mut switches = self.topology.switches();
             match self.connect().await {
                 Ok((connection, ended)) => {
-                    failures = 0;
+                    backoff.worked();
                     self.connection.store(Some(Arc::new(connection.clone())));
                     // After that: whoever hears of it reads over this one.
                     self.topology.link();
@@ -111,11 +111,10 @@ impl Link {
                     self.silent.store(false, Ordering::Release);
                 }
                 Err(error) => {
-                    failures += 1;
-                    if failures == 1 {
+                    if !backoff.is_failing() {
                         tracing::warn!(servers = %self.topology.address, %error, "no connection to the store");
                     }
-                    tokio::time::sleep(backoff(failures)).await;
+                    tokio::time::sleep(backoff.failed()).await;
                 }
             }
         }

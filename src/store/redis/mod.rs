@@ -49,8 +49,8 @@ pub(super) fn inspect_files(url: &str) -> Result<(), Cow<'static, str>> {
 /// Keys read in one trip. More of them could take longer than an answer may.
 const AT_ONCE: usize = 256;
 
-/// Longest wait before the next attempt to connect.
-const MAX_BACKOFF: Duration = Duration::from_millis(500);
+/// The first wait before another attempt to connect, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
 pub struct Redis {
     topology: Arc<Topology>,
@@ -371,24 +371,4 @@ fn pattern(prefix: &str) -> String {
     }
     pattern.push('*');
     pattern
-}
-
-/// Before the next attempt, after so many that failed: doubling, capped, and never the same for two replicas.
-fn backoff(failures: u32) -> Duration {
-    let ceiling = Duration::from_millis(10).saturating_mul(1 << failures.min(6)).min(MAX_BACKOFF);
-    ceiling.mul_f64(0.5 + rand::random::<f64>() / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_are_spread_and_never_far_apart() {
-        let waits: Vec<Duration> = (0..100).map(backoff).collect();
-        assert!(waits.iter().all(|wait| *wait >= Duration::from_millis(5) && *wait <= MAX_BACKOFF), "{waits:?}");
-        assert!(waits[0] < waits[5], "{waits:?}");
-        let same: std::collections::HashSet<Duration> = (0..20).map(|_| backoff(9)).collect();
-        assert!(same.len() > 10, "{same:?}");
-    }
 }

@@ -14,13 +14,16 @@ use super::{
     address::{Address, Kind},
     reply::{self, failure, unexpected},
 };
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Backoff, StoreError, StoreErrorKind};
 
 /// To reach a node and log in.
 const CONNECT: Duration = Duration::from_millis(500);
 
 /// How often the primaries are looked up, besides when another one announces itself.
 const SURVEY: Duration = Duration::from_secs(2);
+
+/// Before a sentinel is listened to again.
+const AGAIN: Duration = Duration::from_millis(160);
 
 /// Commands that wait to be sent on one connection. The library's 50 would make a burst wait for itself.
 const QUEUE: usize = 4096;
@@ -166,7 +169,7 @@ impl Topology {
                     loop {
                         // Whatever ends it, it is begun again.
                         let _ = topology.watch(&node).await;
-                        tokio::time::sleep(super::backoff(4)).await;
+                        tokio::time::sleep(Backoff::between(AGAIN, AGAIN).pause()).await;
                     }
                 };
                 cancel.run_until_cancelled(watching).await;
