@@ -12,11 +12,14 @@ use countersign::{
         FeedEvent, Held, MAX_VALUE, MAX_WHOLE, Rate, Store, StoreErrorKind, file::File, memory::Memory, redis::Redis,
     },
 };
+use futures_util::future::join_all;
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(10);
 
 /// Everything a stage relies on.
 async fn contract(store: Arc<dyn Store>) {
@@ -468,4 +471,39 @@ async fn a_scan_of_a_cluster_asks_once_which_nodes_there_are() {
     }
     // The feed looks for other primaries now and then as well.
     assert!(found >= 300 && pages > 20 && asked() - before < pages / 2, "{} for {pages} pages", asked() - before);
+}
+
+/// Connections that a server has taken so far, this question's among them.
+fn connections(server: &redis::Redis) -> u64 {
+    let stats = server.cli(&["INFO", "stats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+    line.parse().unwrap()
+}
+
+#[tokio::test]
+async fn writes_that_wait_for_a_replica_share_a_few_connections_and_ask_for_it_each() {
+    let master = redis::Redis::start().await;
+    let replica = redis::Redis::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
+    redis::until(SOON, || replica.cli(&["INFO", "replication"]).contains("master_link_status:up")).await;
+    let store = open(&master.url());
+    connected(&store).await;
+    redis::until(SOON, || master.calls("client|tracking") > 0).await;
+    let before = connections(&master);
+    for round in 0..5 {
+        let keys: Vec<String> = (0..100).map(|index| format!("cs:notice:account:sub:{round}-{index}")).collect();
+        let written = join_all(keys.iter().map(|key| store.raise_replicated(key, "1 disabled", None))).await;
+        assert!(written.iter().all(|written| matches!(written, Ok((true, _)))), "{written:?}");
+        assert!(written.iter().any(|written| matches!(written, Ok((_, Some(true))))), "{written:?}");
+    }
+    let opened = connections(&master) - before - 1;
+    assert!((1..=4).contains(&opened), "{opened} connections for 500 writes");
+    assert_eq!(master.cli(&["DBSIZE"]), "500");
+
+    // Whatever has become of the kept ones, the next write is made, and a replica asked.
+    let before = master.calls("wait");
+    assert!(before > 0);
+    master.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    connected(&store).await;
+    let (set, replicated) = store.raise_replicated("cs:notice:account:sub:last", "1 disabled", None).await.unwrap();
+    assert!(set && replicated == Some(true) && master.calls("wait") == before + 1);
 }

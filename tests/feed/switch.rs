@@ -11,6 +11,11 @@ use super::{Replica, SECOND, redis, token};
 async fn another_primary_that_nobody_announces_is_found_by_the_feed_and_by_commands() {
     let servers = redis::Sentinel::start().await;
     let replica = Replica::live(&servers.url()).await;
+    let say = async |subject: &str| {
+        let key = format!("cs:notice:account:sub:{subject}");
+        replica.store.raise_replicated(&key, "1 disabled", None).await.unwrap()
+    };
+    assert!(say("before").await.0);
     // The sentinel names another server from now on; the one before goes on as it was, and says that it is a primary.
     servers.sentinel.cli(&["SENTINEL", "REMOVE", "mymaster"]);
     servers.replica.cli(&["REPLICAOF", "NO", "ONE"]);
@@ -21,6 +26,9 @@ async fn another_primary_that_nobody_announces_is_found_by_the_feed_and_by_comma
     servers.replica.cli(&["SET", "cs:revoked:jti:elsewhere", "x", "EX", "600"]);
     redis::until(10 * SECOND, || replica.revocations.len() == 1).await;
     assert!(replica.is_revoked(&token("elsewhere")).await);
+    // Nor do connections that were kept for writes go on to the one before.
+    assert!(say("after").await.0);
+    assert_eq!(servers.replica.cli(&["EXISTS", "cs:notice:account:sub:after"]), "1");
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     address::{Address, Kind},
     link::{Connection, Link},
+    replication::Replication,
     reply::{integer, unexpected},
     topology::Topology,
 };
@@ -55,6 +56,7 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_m
 pub struct Redis {
     topology: Arc<Topology>,
     link: Arc<Link>,
+    replication: Replication,
     hub: Arc<Hub>,
 }
 
@@ -66,13 +68,15 @@ impl Redis {
     /// When the URL cannot be read, or a file that it names.
     pub fn open(url: &str, cancel: &CancellationToken) -> Result<Arc<Self>, StoreError> {
         let topology = Topology::new(Address::parse(url)?);
+        let link = Arc::new(Link::new(Arc::clone(&topology)));
         let store = Arc::new(Self {
-            link: Arc::new(Link::new(Arc::clone(&topology))),
+            link: Arc::clone(&link),
+            replication: Replication::new(Arc::clone(&topology), Arc::clone(&link)),
             hub: Arc::new(Hub::new()),
             topology: Arc::clone(&topology),
         });
         topology.watch_sentinels(cancel);
-        let (link, keep) = (Arc::clone(&store.link), cancel.clone());
+        let keep = cancel.clone();
         tokio::spawn(async move { keep.run_until_cancelled(link.keep()).await });
         let (hub, follow) = (Arc::clone(&store.hub), cancel.clone());
         tokio::spawn(async move { follow.run_until_cancelled(feed::follow(topology, hub)).await });
@@ -164,15 +168,14 @@ impl Store for Redis {
         value: &str,
         life: Option<Duration>,
     ) -> Result<(bool, Option<bool>), StoreError> {
-        let script = raising(key, value, life);
-        let (answer, replicated) = replication::invoke(&self.topology, &self.link, &script).await?;
+        let (answer, replicated) = self.replication.invoke(&raising(key, value, life)).await?;
         Ok((integer(&answer)? == 1, replicated))
     }
 
     async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError> {
         let mut script = scripts::WIDEN.prepare_invoke();
         script.key(key).arg(value).arg(life.map_or(0, millis)).arg(LONGEST_NUMBER);
-        let (answer, replicated) = replication::invoke(&self.topology, &self.link, &script).await?;
+        let (answer, replicated) = self.replication.invoke(&script).await?;
         let Value::Array(answer) = answer else { return Err(unexpected()) };
         let [Value::Int(set), Value::Int(left)] = answer[..] else { return Err(unexpected()) };
         Ok(Widened { set: set == 1, life: u64::try_from(left).ok().map(Duration::from_millis), replicated })
