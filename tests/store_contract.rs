@@ -507,3 +507,38 @@ async fn writes_that_wait_for_a_replica_share_a_few_connections_and_ask_for_it_e
     let (set, replicated) = store.raise_replicated("cs:notice:account:sub:last", "1 disabled", None).await.unwrap();
     assert!(set && replicated == Some(true) && master.calls("wait") == before + 1);
 }
+
+#[tokio::test]
+async fn a_command_connection_that_breaks_under_many_commands_is_replaced_once() {
+    let server = redis::Redis::start().await;
+    let store = open(&format!("{}?timeout=5s", server.url()));
+    connected(&store).await;
+    redis::until(SOON, || server.calls("client|tracking") > 0).await;
+    let clients = server.cli(&["CLIENT", "LIST"]);
+    let commands = clients.lines().filter(|line| line.contains("redir=-1") && !line.contains("cmd=client"));
+    let ids: Vec<_> = commands.filter_map(|line| line.strip_prefix("id=")?.split(' ').next()).collect();
+    assert_eq!(ids.len(), 1, "{clients}");
+    let (begun, followed) = (server.calls("hello"), server.calls("client|tracking"));
+
+    // Writes stand still, so that all of them are under way when the connection ends.
+    server.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let keys: Vec<String> = (0..50).map(|index| format!("cs:t:pending:{index}")).collect();
+    let writes = join_all(keys.iter().map(|key| store.write(key, b"x", None)));
+    let kill = async {
+        let waiting = || {
+            let client = server.cli(&["CLIENT", "LIST", "ID", ids[0]]);
+            client.contains("cmd=set") && !client.contains("qbuf=0 ")
+        };
+        redis::until(SOON, waiting).await;
+        server.cli(&["CLIENT", "KILL", "ID", ids[0]]);
+    };
+    let (written, ()) = tokio::join!(writes, kill);
+    assert!(written.iter().all(|written| matches!(written, Err(error) if error.is_transient())), "{written:?}");
+    server.cli(&["CLIENT", "UNPAUSE"]);
+    connected(&store).await;
+    // The feed begins anew with each connection that commands go over.
+    redis::until(SOON, || server.calls("client|tracking") > followed).await;
+    connected(&store).await;
+    assert_eq!(server.calls("client|tracking"), followed + 1);
+    assert_eq!(server.calls("hello"), begun + 2 * 2, "one for commands and one for the feed, each says it twice");
+}

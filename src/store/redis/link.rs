@@ -35,7 +35,14 @@ const PROBE: Duration = Duration::from_millis(100);
 const PROBES: u32 = 20;
 
 #[derive(Clone)]
-pub(super) enum Connection {
+pub(super) struct Connection {
+    pub(super) client: Client,
+    /// Told when it is to be replaced: it, and not the one that has replaced it meanwhile.
+    broken: Arc<Notify>,
+}
+
+#[derive(Clone)]
+pub(super) enum Client {
     Plain(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
@@ -45,12 +52,11 @@ pub(super) struct Link {
     connection: ArcSwapOption<Connection>,
     /// Connected, and the server does not answer.
     silent: AtomicBool,
-    broken: Arc<Notify>,
 }
 
 impl Link {
     pub(super) fn new(topology: Arc<Topology>) -> Self {
-        Self { topology, connection: ArcSwapOption::empty(), silent: AtomicBool::new(false), broken: Arc::default() }
+        Self { topology, connection: ArcSwapOption::empty(), silent: AtomicBool::new(false) }
     }
 
     /// The connection, if there is one that answers.
@@ -67,19 +73,25 @@ impl Link {
     pub(super) async fn run(&self, command: Cmd) -> Result<Value, StoreError> {
         let mut connection = self.connection()?;
         // Not `req_packed_command`: that hands on a server's error as a value.
-        self.checked(command.query_async(&mut connection).await)
+        let answer = command.query_async(&mut connection).await;
+        self.checked(&connection, answer)
     }
 
     pub(super) async fn invoke(&self, script: &ScriptInvocation<'_>) -> Result<Value, StoreError> {
         let mut connection = self.connection()?;
-        self.checked(script.invoke_async(&mut connection).await)
+        let answer = script.invoke_async(&mut connection).await;
+        self.checked(&connection, answer)
     }
 
-    /// Passes a result on, and has the connection replaced if that is what it calls for.
-    pub(super) fn checked<T>(&self, result: Result<T, redis::RedisError>) -> Result<T, StoreError> {
+    /// Passes a result on, and has the connection replaced that gave it if that is what it calls for.
+    pub(super) fn checked<T>(
+        &self,
+        connection: &Connection,
+        result: Result<T, redis::RedisError>,
+    ) -> Result<T, StoreError> {
         result.map_err(|error| {
             if is_broken(&error) {
-                self.broken.notify_one();
+                connection.broken.notify_one();
             }
             // Made a replica under our connections, which it keeps: the feed's must go as well. The canary writes often.
             if error.code() == Some("READONLY") {
@@ -101,10 +113,11 @@ impl Link {
                     self.connection.store(Some(Arc::new(connection.clone())));
                     // After that: whoever hears of it reads over this one.
                     self.topology.link();
+                    let broken = Arc::clone(&connection.broken);
                     tokio::select! {
                         () = self.watch(connection) => {}
                         () = ended => {}
-                        () = self.broken.notified() => {}
+                        () = broken.notified() => {}
                         _ = switches.changed() => {}
                     }
                     self.connection.store(None);
@@ -135,7 +148,7 @@ impl Link {
             }
             let client = builder.build().map_err(|error| failure(&error))?;
             let connection = client.get_async_connection().await.map_err(|error| failure(&error))?;
-            return Ok((Connection::Cluster(connection), Box::pin(std::future::pending())));
+            return Ok((Client::Cluster(connection).into(), Box::pin(std::future::pending())));
         }
         let primaries = self.topology.primaries().await?;
         let node = primaries.first().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "no primary"))?;
@@ -154,12 +167,12 @@ impl Link {
                 () = topology.moved(&primaries) => {}
             }
         });
-        Ok((Connection::Plain(connection), ended))
+        Ok((Client::Plain(connection).into(), ended))
     }
 
     /// Asks again and again whether the server answers. Returns when the connection is of no use.
     async fn watch(&self, mut connection: Connection) {
-        if matches!(connection, Connection::Cluster(_)) {
+        if matches!(connection.client, Client::Cluster(_)) {
             // The cluster's client watches its own connections.
             return std::future::pending().await;
         }
@@ -178,11 +191,17 @@ impl Link {
 
 type Ended = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
+impl From<Client> for Connection {
+    fn from(client: Client) -> Self {
+        Self { client, broken: Arc::default() }
+    }
+}
+
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> redis::RedisFuture<'a, Value> {
-        match self {
-            Self::Plain(connection) => connection.req_packed_command(cmd),
-            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        match &mut self.client {
+            Client::Plain(connection) => connection.req_packed_command(cmd),
+            Client::Cluster(connection) => connection.req_packed_command(cmd),
         }
     }
 
@@ -192,16 +211,16 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> redis::RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Plain(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        match &mut self.client {
+            Client::Plain(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Client::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
         }
     }
 
     fn get_db(&self) -> i64 {
-        match self {
-            Self::Plain(connection) => connection.get_db(),
-            Self::Cluster(connection) => connection.get_db(),
+        match &self.client {
+            Client::Plain(connection) => connection.get_db(),
+            Client::Cluster(connection) => connection.get_db(),
         }
     }
 }

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
 use redis::{
     Cmd, ScriptInvocation, Value,
-    aio::{ConnectionLike as _, MultiplexedConnection},
+    aio::ConnectionLike as _,
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
     cmd,
 };
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     address::{Address, Kind},
-    link::{Connection, Link},
+    link::{Client, Connection, Link},
     replication::Replication,
     reply::{integer, unexpected},
     topology::Topology,
@@ -91,29 +91,27 @@ impl Redis {
         reply::entry(value, life)
     }
 
-    async fn read_pipelined(
-        &self,
-        mut connection: MultiplexedConnection,
-        keys: &[String],
-    ) -> Result<Vec<Entry>, StoreError> {
+    async fn read_pipelined(&self, mut connection: Connection, keys: &[String]) -> Result<Vec<Entry>, StoreError> {
         let mut pipe = redis::pipe();
         for key in keys {
             pipe.cmd("GETRANGE").arg(key).arg(0).arg(MAX_VALUE).cmd("PTTL").arg(key);
         }
         // Not `query_async`: one key of the wrong type would be the end of all of them.
-        let answers = self.link.checked(connection.req_packed_commands(&pipe, 0, 2 * keys.len()).await)?;
-        let mut answers = answers.into_iter().map(|value| self.link.checked(value.extract_error()));
+        let answers = connection.req_packed_commands(&pipe, 0, 2 * keys.len()).await;
+        let answers = self.link.checked(&connection, answers)?;
+        let mut answers = answers.into_iter().map(|value| self.link.checked(&connection, value.extract_error()));
         let mut next = || answers.next().unwrap_or_else(|| Err(unexpected()));
         keys.iter().map(|_| reply::entry(next(), next())).collect()
     }
 
     /// Where a page of a scan is read: one node after the other in a cluster.
     async fn scan_node(&self, command: Cmd, node: Option<&topology::Node>) -> Result<Value, StoreError> {
-        match (self.link.connection()?, node) {
-            (Connection::Cluster(mut cluster), Some((host, port))) => {
+        let mut connection = self.link.connection()?;
+        match (&mut connection.client, node) {
+            (Client::Cluster(cluster), Some((host, port))) => {
                 let node = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
                 let answer = cluster.route_command(command, RoutingInfo::SingleNode(node)).await;
-                self.link.checked(answer.and_then(Value::extract_error))
+                self.link.checked(&connection, answer.and_then(Value::extract_error))
             }
             _ => self.link.run(command).await,
         }
@@ -125,10 +123,11 @@ impl Store for Redis {
     async fn read(&self, keys: &[String]) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::with_capacity(keys.len());
         for some in keys.chunks(AT_ONCE) {
-            match self.link.connection()? {
-                Connection::Plain(connection) => entries.extend(self.read_pipelined(connection, some).await?),
+            let connection = self.link.connection()?;
+            match connection.client {
+                Client::Plain(_) => entries.extend(self.read_pipelined(connection, some).await?),
                 // Sent at the same time, so they share a trip: a cluster's client takes no pipeline across slots.
-                Connection::Cluster(_) => {
+                Client::Cluster(_) => {
                     for entry in join_all(some.iter().map(|key| self.read_one(key))).await {
                         entries.push(entry?);
                     }
@@ -251,7 +250,8 @@ impl Store for Redis {
             return Ok(());
         }
         let mut connection = self.link.connection()?;
-        self.link.checked(pipe.query_async::<Value>(&mut connection).await).map(drop)
+        let answer = pipe.query_async::<Value>(&mut connection).await;
+        self.link.checked(&connection, answer).map(drop)
     }
 
     async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError> {
@@ -264,7 +264,8 @@ impl Store for Redis {
             pipe.cmd("PEXPIRE").arg(key).arg(millis(life)).ignore();
         }
         let mut connection = self.link.connection()?;
-        self.link.checked(pipe.query_async(&mut connection).await)
+        let answer = pipe.query_async(&mut connection).await;
+        self.link.checked(&connection, answer)
     }
 
     async fn enlist(
