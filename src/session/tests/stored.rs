@@ -103,7 +103,7 @@ async fn what_was_read_last_counts_whichever_request_is_the_first_to_remember_th
     let (clock, store) = (Clock::manual(START), Busy::new(START));
     let shared: Arc<dyn Store> = Arc::clone(&store) as _;
     let moved = SessionWhen { device_changed: true, ..SessionWhen::default() };
-    let ends = || rules(rule(moved.clone(), SessionOutcome::EndSession));
+    let ends = || rules(rule(moved, SessionOutcome::EndSession));
     let a = replica(&shared, &clock, Settings::default(), ends()).await;
     let b = replica(&shared, &clock, Settings::default(), ends()).await;
     let ann = Person { device: Some("laptop"), ..Person::signed_in(START) };
