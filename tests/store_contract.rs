@@ -482,9 +482,7 @@ fn connections(server: &redis::Redis) -> u64 {
 
 #[tokio::test]
 async fn writes_that_wait_for_a_replica_share_a_few_connections_and_ask_for_it_each() {
-    let master = redis::Redis::start().await;
-    let replica = redis::Redis::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
-    redis::until(SOON, || replica.cli(&["INFO", "replication"]).contains("master_link_status:up")).await;
+    let (master, _replica) = redis::pair().await;
     let store = open(&master.url());
     connected(&store).await;
     redis::until(SOON, || master.calls("client|tracking") > 0).await;

@@ -56,3 +56,24 @@ async fn when_commands_go_over_another_connection_the_feed_begins_anew() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     replica.becomes(countersign::revocation::State::Live).await;
 }
+
+#[tokio::test]
+async fn another_masters_failover_is_nothing_to_ours() {
+    let servers = redis::Sentinel::start().await;
+    let replica = Replica::live(&servers.url()).await;
+    let (other, standby) = redis::pair().await;
+    servers.ask(&["SENTINEL", "MONITOR", "mymaster2", "127.0.0.1", &other.port.to_string(), "1"]);
+    redis::until(20 * SECOND, || servers.knows("mymaster2")).await;
+    let listens = || servers.ask(&["CLIENT", "LIST"]).contains("sub=1");
+    redis::until(10 * SECOND, listens).await;
+    let mut feed = replica.store.feed();
+    assert!(matches!(feed.recv().await, Some(FeedEvent::Connected { .. })));
+    redis::until(20 * SECOND, || servers.ask(&["SENTINEL", "FAILOVER", "mymaster2"]) == "OK").await;
+    redis::until(20 * SECOND, || servers.master_of("mymaster2") == standby.port).await;
+    // Ten more pings are answered: whoever cuts the feed for that has done so by then.
+    for _ in 0..10 {
+        let event = timeout(10 * SECOND, feed.recv()).await.unwrap();
+        assert!(matches!(event, Some(FeedEvent::Alive(_) | FeedEvent::Changed(_))), "{event:?}");
+    }
+    assert_eq!(servers.current(), servers.master.port);
+}

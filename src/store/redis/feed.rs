@@ -64,7 +64,7 @@ pub(super) async fn follow(topology: Arc<Topology>, hub: Arc<Hub>) {
                 // read again in a new epoch. Otherwise news told here and read there would be taken for nothing.
                 let others = async {
                     tokio::select! {
-                        _ = switches.changed() => {}
+                        () = switches.away_from(&primaries) => {}
                         _ = links.changed() => {}
                         () = topology.moved(&primaries) => {}
                     }

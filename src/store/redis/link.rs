@@ -24,7 +24,7 @@ use super::{
     WAITS,
     address::Kind,
     reply::{failure, is_broken},
-    topology::Topology,
+    topology::{Switches, Topology},
 };
 use crate::store::{Backoff, StoreError, StoreErrorKind};
 
@@ -95,7 +95,7 @@ impl Link {
             }
             // Made a replica under our connections, which it keeps: the feed's must go as well. The canary writes often.
             if error.code() == Some("READONLY") {
-                self.topology.switch();
+                self.topology.demote();
             }
             failure(&error)
         })
@@ -106,8 +106,7 @@ impl Link {
         let mut backoff = Backoff::between(WAITS.0, WAITS.1);
         loop {
             // Before connecting: who is announced meanwhile is another one.
-            let mut switches = self.topology.switches();
-            match self.connect().await {
+            match self.connect(self.topology.switches()).await {
                 Ok((connection, ended)) => {
                     backoff.worked();
                     self.connection.store(Some(Arc::new(connection.clone())));
@@ -118,7 +117,6 @@ impl Link {
                         () = self.watch(connection) => {}
                         () = ended => {}
                         () = broken.notified() => {}
-                        _ = switches.changed() => {}
                     }
                     self.connection.store(None);
                     self.silent.store(false, Ordering::Release);
@@ -133,7 +131,7 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<(Connection, Ended), StoreError> {
+    async fn connect(&self, mut switches: Switches) -> Result<(Connection, Ended), StoreError> {
         let address = &self.topology.address;
         if address.kind == Kind::Cluster {
             let mut builder = ClusterClientBuilder::new(address.connections())
@@ -148,7 +146,7 @@ impl Link {
             }
             let client = builder.build().map_err(|error| failure(&error))?;
             let connection = client.get_async_connection().await.map_err(|error| failure(&error))?;
-            return Ok((Client::Cluster(connection).into(), Box::pin(std::future::pending())));
+            return Ok((Client::Cluster(connection).into(), Box::pin(async move { switches.away_from(&[]).await })));
         }
         let primaries = self.topology.primaries().await?;
         let node = primaries.first().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "no primary"))?;
@@ -165,6 +163,7 @@ impl Link {
             tokio::select! {
                 () = lost => {}
                 () = topology.moved(&primaries) => {}
+                () = switches.away_from(&primaries) => {}
             }
         });
         Ok((Client::Plain(connection).into(), ended))

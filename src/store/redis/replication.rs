@@ -17,7 +17,7 @@ use super::{
     address::Kind,
     link::Link,
     reply::{failure, integer},
-    topology::Topology,
+    topology::{Switches, Topology},
 };
 use crate::store::StoreError;
 
@@ -45,8 +45,8 @@ pub(super) struct Replication {
 struct Own {
     connection: MultiplexedConnection,
     pushes: mpsc::UnboundedReceiver<PushInfo>,
-    /// Change when the primary may be another one.
-    others: [watch::Receiver<u64>; 2],
+    switches: Switches,
+    links: watch::Receiver<u64>,
     used: Instant,
 }
 
@@ -98,21 +98,21 @@ impl Replication {
             }
         }
         // Before connecting: who is announced meanwhile is another one.
-        let others = [self.topology.switches(), self.topology.links()];
+        let (switches, links) = (self.topology.switches(), self.topology.links());
         let connecting = async {
             let primaries = self.topology.primaries().await.ok()?;
             let patience = self.topology.address.timeout + ACKNOWLEDGEMENT;
             self.topology.connect(primaries.first()?, patience).await.ok()
         };
         let (connection, pushes) = timeout(CONNECTION, connecting).await.ok()??;
-        Some(Own { connection, pushes, others, used: Instant::now() })
+        Some(Own { connection, pushes, switches, links, used: Instant::now() })
     }
 }
 
 impl Own {
-    /// Nothing is ever pushed here but its end.
+    /// Nothing was heard of another primary, or of its end: nothing else is ever pushed here.
     fn is_sound(&mut self) -> bool {
-        let elsewhere = self.others.iter().any(|other| other.has_changed().unwrap_or(true));
+        let elsewhere = self.switches.are_any() || self.links.has_changed().unwrap_or(true);
         let over = self.pushes.try_recv() != Err(mpsc::error::TryRecvError::Empty);
         !elsewhere && !over && self.used.elapsed() < IDLE
     }

@@ -35,9 +35,11 @@ pub(super) type Plain = (MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo
 
 pub(super) struct Topology {
     pub(super) address: Address,
-    /// How often a sentinel has announced another master, or a write showed that the node is none any more. A count, so that
-    /// whoever is connecting meanwhile learns of it as well.
-    switches: watch::Sender<u64>,
+    /// How often a write showed that a node is no primary any more. A count, so that whoever is connecting meanwhile learns
+    /// of it as well.
+    demotions: watch::Sender<u64>,
+    /// The master that a sentinel has announced last.
+    announced: watch::Sender<Option<Node>>,
     /// Connections of commands so far.
     links: watch::Sender<u64>,
     /// The primaries as they were asked for last.
@@ -46,18 +48,18 @@ pub(super) struct Topology {
 
 impl Topology {
     pub(super) fn new(address: Address) -> Arc<Self> {
-        let (switches, links) = (watch::Sender::new(0), watch::Sender::new(0));
-        Arc::new(Self { address, switches, links, recent: Mutex::default() })
+        let (demotions, announced, links) = (watch::Sender::new(0), watch::Sender::new(None), watch::Sender::new(0));
+        Arc::new(Self { address, demotions, announced, links, recent: Mutex::default() })
     }
 
-    /// Another primary was announced.
-    pub(super) fn switch(&self) {
-        self.switches.send_modify(|count| *count += 1);
+    /// A primary is none any more.
+    pub(super) fn demote(&self) {
+        self.demotions.send_modify(|count| *count += 1);
     }
 
-    /// Changes when another primary is announced from now on.
-    pub(super) fn switches(&self) -> watch::Receiver<u64> {
-        self.switches.subscribe()
+    /// What is heard of other primaries from now on.
+    pub(super) fn switches(&self) -> Switches {
+        Switches { demotions: self.demotions.subscribe(), announced: self.announced.subscribe() }
     }
 
     /// Commands go over another connection.
@@ -159,16 +161,14 @@ impl Topology {
 
     /// Listens to the sentinels for another master, each by itself.
     pub(super) fn watch_sentinels(self: &Arc<Self>, cancel: &CancellationToken) {
-        if !matches!(self.address.kind, Kind::Sentinel { .. }) {
-            return;
-        }
+        let Kind::Sentinel { master } = &self.address.kind else { return };
         for node in self.address.nodes.clone() {
-            let (topology, cancel) = (Arc::clone(self), cancel.clone());
+            let (topology, master, cancel) = (Arc::clone(self), master.clone(), cancel.clone());
             tokio::spawn(async move {
                 let watching = async {
                     loop {
                         // Whatever ends it, it is begun again.
-                        let _ = topology.watch(&node).await;
+                        let _ = topology.watch(&node, &master).await;
                         tokio::time::sleep(Backoff::between(AGAIN, AGAIN).pause()).await;
                     }
                 };
@@ -177,19 +177,60 @@ impl Topology {
         }
     }
 
-    async fn watch(&self, node: &Node) -> Result<(), StoreError> {
+    async fn watch(&self, node: &Node, master: &str) -> Result<(), StoreError> {
         let (mut sentinel, mut pushes) = open(&self.address.sentinel(node)?, CONNECT).await?;
         let subscribed = sentinel.subscribe("+switch-master").await;
         subscribed.map_err(|error| failure(&error))?;
         while let Some(push) = pushes.recv().await {
             match push.kind {
-                PushKind::Message => self.switch(),
+                PushKind::Message => {
+                    let message = push.data.into_iter().next_back().and_then(reply::string);
+                    if let Some(node) = message.and_then(|message| announced(&message, master)) {
+                        self.announced.send_replace(Some(node));
+                    }
+                }
                 PushKind::Disconnection => break,
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+/// What is heard of other primaries.
+pub(super) struct Switches {
+    demotions: watch::Receiver<u64>,
+    announced: watch::Receiver<Option<Node>>,
+}
+
+impl Switches {
+    /// Returns when a primary is none any more, or one is announced that is not among `known`: each sentinel announces it,
+    /// and whoever has followed the first of them stays where it is.
+    pub(super) async fn away_from(&mut self, known: &[Node]) {
+        loop {
+            tokio::select! {
+                _ = self.demotions.changed() => return,
+                changed = self.announced.changed() => {
+                    let there = |node: &Node| known.contains(node);
+                    if changed.is_err() || !self.announced.borrow_and_update().as_ref().is_some_and(there) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether anything was heard.
+    pub(super) fn are_any(&self) -> bool {
+        self.demotions.has_changed().unwrap_or(true) || self.announced.has_changed().unwrap_or(true)
+    }
+}
+
+/// The node that a message of `+switch-master` names (`name old-ip old-port ip port`), if it is about our master.
+fn announced(message: &str, master: &str) -> Option<Node> {
+    let nodes = message.strip_prefix(master)?.strip_prefix(' ')?;
+    let mut words = nodes.split(' ').skip(2);
+    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
 }
 
 /// Whether the server says of itself that it is a replica: what it holds may be old, and it may have lost its primary. One
@@ -230,4 +271,40 @@ fn slots(answer: Value, asked: &str) -> Result<Vec<Node>, StoreError> {
     primaries.sort();
     primaries.dedup();
     Ok(primaries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_of_our_master_is_heard() {
+        let node = Some(("10.0.0.2".to_owned(), 6380));
+        assert_eq!(announced("mymaster 10.0.0.1 6379 10.0.0.2 6380", "mymaster"), node);
+        for other in ["mymaster2 10.0.0.1 6379 10.0.0.2 6380", "my 10.0.0.1 6379 10.0.0.2 6380", "mymaster", ""] {
+            assert_eq!(announced(other, "mymaster"), None, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_several_sentinels_announce_moves_whoever_is_elsewhere_and_once() {
+        let topology = Topology::new(Address::parse("redis-sentinel://a,b,c/mymaster").unwrap());
+        let (old, new) = (("h".to_owned(), 1), ("h".to_owned(), 2));
+        let announce = |node: &Node| topology.announced.send_replace(Some(node.clone()));
+        let mut switches = topology.switches();
+        announce(&new);
+        switches.away_from(std::slice::from_ref(&old)).await;
+        let mut switches = topology.switches();
+        let (known, all, mut others) = ([new.clone()], [old.clone(), new.clone()], topology.switches());
+        let mut moved = std::pin::pin!(switches.away_from(&known));
+        for _ in 0..2 {
+            announce(&new);
+            assert!(futures_util::poll!(&mut moved).is_pending());
+        }
+        announce(&old);
+        assert!(futures_util::poll!(&mut moved).is_ready());
+        let mut moved = std::pin::pin!(others.away_from(&all));
+        topology.demote();
+        assert!(futures_util::poll!(&mut moved).is_ready());
+    }
 }
