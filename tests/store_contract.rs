@@ -446,6 +446,24 @@ async fn redis_behind_a_sentinel_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn certificates_that_are_renewed_while_it_runs_are_taken_up() {
+    for scheme in ["rediss", "rediss-cluster"] {
+        let mut servers = redis::Mutual::start(scheme == "rediss-cluster").await;
+        let store = open(&servers.url(scheme));
+        connected(&store).await;
+        servers.renew().await;
+        connected(&store).await;
+        store.write("cs:t:renewed", b"x", None).await.unwrap();
+        assert_eq!(servers.cli(&["EXISTS", "cs:t:renewed"]), "1", "{scheme}");
+        // The feed and what waits for replicas have connections of their own.
+        let mut feed = store.feed();
+        let first = timeout(SOON, feed.recv()).await.unwrap();
+        assert!(matches!(first, Some(FeedEvent::Connected { .. })), "{first:?}");
+        assert!(store.raise_replicated("cs:t:raised", "1", None).await.unwrap().0);
+    }
+}
+
+#[tokio::test]
 async fn a_redis_cluster_keeps_the_contract() {
     let cluster = redis::Cluster::start().await;
     contract(open(&cluster.url())).await;

@@ -3,10 +3,9 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
-    TlsCertificates,
-};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+
+use super::files::{Certificates, Files};
 
 use crate::{
     domain::Span,
@@ -19,23 +18,28 @@ const TIMEOUT: Duration = Duration::from_millis(100);
 /// A store's URL, read. `redis[s]://[user:password@]host[:port][/database]`,
 /// `redis[s]-sentinel://[user:password@]host[:port],…/master[/database]`, `redis[s]-cluster://[user:password@]host[:port],…`,
 /// each with `?ca=FILE&certificate=FILE&key=FILE&timeout=100ms`.
-#[derive(Clone)]
 pub(super) struct Address {
     pub(super) kind: Kind,
     /// Host and port of the nodes named in the URL.
     pub(super) nodes: Vec<(String, u16)>,
     pub(super) tls: bool,
-    pub(super) certificates: Option<TlsCertificates>,
+    pub(super) certificates: Certificates,
     pub(super) timeout: Duration,
     login: RedisConnectionInfo,
 }
 
-/// The PEM files that a URL names.
-#[derive(Default)]
-struct Files {
-    ca: Option<String>,
-    certificate: Option<String>,
-    key: Option<String>,
+/// What a URL says of itself.
+struct Said {
+    kind: Kind,
+    nodes: Vec<(String, u16)>,
+    tls: bool,
+    login: RedisConnectionInfo,
+    options: Options,
+}
+
+struct Options {
+    files: Files,
+    timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,30 +62,68 @@ impl fmt::Display for Address {
 impl Address {
     /// Reads a URL and the files that it names.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
-        let (mut address, files) = Self::read(url).map_err(|why| refused(&why))?;
-        address.take_files(&files).map_err(|why| refused(&why))?;
-        Ok(address)
+        let Said { kind, nodes, tls, login, options } = Said::read(url).map_err(|why| refused(&why))?;
+        let Options { files, timeout } = options;
+        let certificates = Certificates::open(files).map_err(|why| refused(&why))?;
+        Ok(Self { kind, nodes, tls, certificates, timeout, login })
     }
 
     /// What a URL says of itself, without looking at files; in words where it cannot be meant.
     pub(super) fn inspect(url: &str) -> Result<RedisUrl, Wrong> {
-        let (address, _) = Self::read(url)?;
-        let login = address.login.password().is_some_and(|password| !password.is_empty());
-        Ok(RedisUrl { remote: address.is_remote(), tls: address.tls, login })
+        let said = Said::read(url)?;
+        let login = said.login.password().is_some_and(|password| !password.is_empty());
+        Ok(RedisUrl { remote: is_remote(&said.nodes), tls: said.tls, login })
     }
 
     /// Why the files that a URL names cannot be used, if they cannot.
     pub(super) fn inspect_files(url: &str) -> Result<(), Wrong> {
-        let (mut address, files) = Self::read(url)?;
-        address.take_files(&files)?;
-        let first = address.nodes.first();
-        let client = first.filter(|_| address.certificates.is_some()).map(|node| address.client(node)).transpose();
-        client
-            .map(drop)
-            .map_err(|error| format!("`ca`, `certificate` and `key` cannot be used: {}", error.detail).into())
+        Said::read(url)?.options.files.read().map(drop)
     }
 
-    fn read(url: &str) -> Result<(Self, Files), Wrong> {
+    /// Whether any node is not on this machine.
+    pub(super) fn is_remote(&self) -> bool {
+        is_remote(&self.nodes)
+    }
+
+    /// A client of one data node, with our credentials.
+    pub(super) async fn client(&self, node: &(String, u16)) -> Result<Client, StoreError> {
+        self.build(self.connection(node, self.login.clone())).await
+    }
+
+    /// A client of one sentinel. It is spoken to as the data nodes are, without credentials.
+    pub(super) async fn sentinel(&self, node: &(String, u16)) -> Result<Client, StoreError> {
+        let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+        self.build(self.connection(node, login)).await
+    }
+
+    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
+        self.nodes.iter().map(|node| self.connection(node, self.login.clone())).collect()
+    }
+
+    async fn build(&self, connection: ConnectionInfo) -> Result<Client, StoreError> {
+        match self.certificates.current().await.certificates() {
+            Some(certificates) => Client::build_with_tls(connection, certificates),
+            None => Client::open(connection),
+        }
+        .map_err(|error| super::reply::failure(&error))
+    }
+
+    fn connection(&self, (host, port): &(String, u16), login: RedisConnectionInfo) -> ConnectionInfo {
+        let address = if self.tls {
+            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host.clone(), *port)
+        };
+        // An address that is already parsed converts without failing; the fallback is never taken.
+        match address.into_connection_info() {
+            Ok(info) => info.set_redis_settings(login),
+            Err(_) => unreachable_info(login),
+        }
+    }
+}
+
+impl Said {
+    fn read(url: &str) -> Result<Self, Wrong> {
         let (scheme, rest) = url.split_once("://").ok_or("no `://` in it")?;
         let (tls, family) = match scheme.strip_prefix("rediss") {
             Some(family) => (true, family),
@@ -116,57 +158,14 @@ impl Address {
             return Err("a cluster has no databases".into());
         }
         let login = user(login)?.set_db(database);
-        let mut address = Self { kind, nodes, tls, certificates: None, timeout: TIMEOUT, login };
-        let files = address.read_options(query)?;
-        Ok((address, files))
+        let options = Options::read(query, tls)?;
+        Ok(Self { kind, nodes, tls, login, options })
     }
+}
 
-    /// Whether any node is not on this machine.
-    pub(super) fn is_remote(&self) -> bool {
-        self.nodes.iter().any(|(host, _)| {
-            let address = host.parse::<std::net::IpAddr>();
-            !(host == "localhost" || address.is_ok_and(|address| address.is_loopback()))
-        })
-    }
-
-    /// A client of one data node, with our credentials.
-    pub(super) fn client(&self, node: &(String, u16)) -> Result<Client, StoreError> {
-        self.build(self.connection(node, self.login.clone()), self.tls)
-    }
-
-    /// A client of one sentinel. It is spoken to as the data nodes are, without credentials.
-    pub(super) fn sentinel(&self, node: &(String, u16)) -> Result<Client, StoreError> {
-        let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
-        self.build(self.connection(node, login), self.tls)
-    }
-
-    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
-        self.nodes.iter().map(|node| self.connection(node, self.login.clone())).collect()
-    }
-
-    fn build(&self, connection: ConnectionInfo, tls: bool) -> Result<Client, StoreError> {
-        match self.certificates.clone().filter(|_| tls) {
-            Some(certificates) => Client::build_with_tls(connection, certificates),
-            None => Client::open(connection),
-        }
-        .map_err(|error| super::reply::failure(&error))
-    }
-
-    fn connection(&self, (host, port): &(String, u16), login: RedisConnectionInfo) -> ConnectionInfo {
-        let address = if self.tls {
-            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host.clone(), *port)
-        };
-        // An address that is already parsed converts without failing; the fallback is never taken.
-        match address.into_connection_info() {
-            Ok(info) => info.set_redis_settings(login),
-            Err(_) => unreachable_info(login),
-        }
-    }
-
-    fn read_options(&mut self, query: &str) -> Result<Files, Wrong> {
-        let mut files = Files::default();
+impl Options {
+    fn read(query: &str, tls: bool) -> Result<Self, Wrong> {
+        let (mut files, mut timeout) = (Files::default(), TIMEOUT);
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let value = decoded(value)?;
@@ -175,7 +174,7 @@ impl Address {
                 "certificate" => &mut files.certificate,
                 "key" => &mut files.key,
                 "timeout" => {
-                    self.timeout = *Span::parse(&value).map_err(|why| format!("`timeout`: {why}"))?;
+                    timeout = *Span::parse(&value).map_err(|why| format!("`timeout`: {why}"))?;
                     continue;
                 }
                 other => return Err(format!("`{other}` is not one of ca, certificate, key, timeout").into()),
@@ -188,25 +187,18 @@ impl Address {
         if files.certificate.is_some() != files.key.is_some() {
             return Err("`certificate` and `key` come together".into());
         }
-        if (files.ca.is_some() || files.key.is_some()) && !self.tls {
+        if (files.ca.is_some() || files.key.is_some()) && !tls {
             return Err("certificates need rediss://".into());
         }
-        Ok(files)
+        Ok(Self { files, timeout })
     }
+}
 
-    fn take_files(&mut self, files: &Files) -> Result<(), Wrong> {
-        let root_cert = files.ca.as_deref().map(file).transpose()?;
-        let client_tls = match (&files.certificate, &files.key) {
-            (Some(certificate), Some(key)) => {
-                Some(ClientTlsConfig { client_cert: file(certificate)?, client_key: file(key)? })
-            }
-            _ => None,
-        };
-        if root_cert.is_some() || client_tls.is_some() {
-            self.certificates = Some(TlsCertificates { client_tls, root_cert });
-        }
-        Ok(())
-    }
+fn is_remote(nodes: &[(String, u16)]) -> bool {
+    nodes.iter().any(|(host, _)| {
+        let address = host.parse::<std::net::IpAddr>();
+        !(host == "localhost" || address.is_ok_and(|address| address.is_loopback()))
+    })
 }
 
 fn unreachable_info(login: RedisConnectionInfo) -> ConnectionInfo {
@@ -238,10 +230,6 @@ fn user(login: Option<&str>) -> Result<RedisConnectionInfo, Wrong> {
 fn decoded(text: &str) -> Result<String, Wrong> {
     let decoded = percent_decode_str(text).decode_utf8().map_err(|_| "it is not UTF-8")?;
     Ok(decoded.into_owned())
-}
-
-fn file(path: &str) -> Result<Vec<u8>, Wrong> {
-    std::fs::read(path).map_err(|error| format!("`{path}` cannot be read: {error}").into())
 }
 
 /// What is wrong with a URL. The URL itself stays out of it: it may hold a password.

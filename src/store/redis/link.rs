@@ -113,12 +113,14 @@ impl Link {
                     // After that: whoever hears of it reads over this one.
                     self.topology.link();
                     let broken = Arc::clone(&connection.broken);
-                    tokio::select! {
-                        () = self.watch(connection) => {}
-                        () = ended => {}
-                        () = broken.notified() => {}
+                    let over = tokio::select! {
+                        () = self.watch(connection) => true,
+                        over = ended => over,
+                        () = broken.notified() => true,
+                    };
+                    if over {
+                        self.connection.store(None);
                     }
-                    self.connection.store(None);
                     self.silent.store(false, Ordering::Release);
                 }
                 Err(error) => {
@@ -141,12 +143,21 @@ impl Link {
                 .retries(3)
                 .min_retry_wait(5)
                 .max_retry_wait(50);
-            if let Some(certificates) = address.certificates.clone() {
+            let held = address.certificates.current().await;
+            if let Some(certificates) = held.certificates() {
                 builder = builder.certs(certificates);
             }
             let client = builder.build().map_err(|error| failure(&error))?;
             let connection = client.get_async_connection().await.map_err(|error| failure(&error))?;
-            return Ok((Client::Cluster(connection).into(), Box::pin(async move { switches.away_from(&[]).await })));
+            let topology = Arc::clone(&self.topology);
+            let ended = Box::pin(async move {
+                tokio::select! {
+                    () = switches.away_from(&[]) => true,
+                    // The cluster's client connects again with what it began with: another takes its place.
+                    () = topology.address.certificates.changed(&held) => false,
+                }
+            });
+            return Ok((Client::Cluster(connection).into(), ended));
         }
         let primaries = self.topology.primaries().await?;
         let node = primaries.first().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "no primary"))?;
@@ -165,6 +176,7 @@ impl Link {
                 () = topology.moved(&primaries) => {}
                 () = switches.away_from(&primaries) => {}
             }
+            true
         });
         Ok((Client::Plain(connection).into(), ended))
     }
@@ -188,7 +200,8 @@ impl Link {
     }
 }
 
-type Ended = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+/// The end of a connection: whether it is of no use any more. One that is not is used until there is another.
+type Ended = std::pin::Pin<Box<dyn Future<Output = bool> + Send>>;
 
 impl From<Client> for Connection {
     fn from(client: Client) -> Self {

@@ -5,6 +5,7 @@
 
 mod address;
 mod feed;
+mod files;
 mod link;
 mod replication;
 mod reply;

@@ -111,7 +111,7 @@ impl Topology {
 
     /// A connection to a data node, unless the node says of itself that it is a replica.
     pub(super) async fn connect(&self, node: &Node, timeout: Duration) -> Result<Plain, StoreError> {
-        let mut plain = open(&self.address.client(node)?, timeout).await?;
+        let mut plain = open(&self.address.client(node).await?, timeout).await?;
         if is_replica(&mut plain.0).await? {
             return Err(StoreError::new(StoreErrorKind::Unreachable, "the node is a replica, not the primary"));
         }
@@ -131,7 +131,7 @@ impl Topology {
     }
 
     async fn ask_sentinel(&self, node: &Node, name: &str) -> Result<Node, StoreError> {
-        let (mut sentinel, _) = open(&self.address.sentinel(node)?, CONNECT).await?;
+        let (mut sentinel, _) = open(&self.address.sentinel(node).await?, CONNECT).await?;
         let answer = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut sentinel).await;
         match answer.map_err(|error| failure(&error))? {
             Value::Nil => Err(StoreError::new(StoreErrorKind::Refused, "the sentinels know no master of that name")),
@@ -147,7 +147,7 @@ impl Topology {
         let mut last = StoreError::new(StoreErrorKind::Unreachable, "no node of the cluster answers");
         for node in &self.address.nodes {
             let answer = async {
-                let (mut connection, _) = open(&self.address.client(node)?, CONNECT).await?;
+                let (mut connection, _) = open(&self.address.client(node).await?, CONNECT).await?;
                 cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await.map_err(|error| failure(&error))
             };
             match answer.await.and_then(|answer| slots(answer, &node.0)) {
@@ -178,7 +178,7 @@ impl Topology {
     }
 
     async fn watch(&self, node: &Node, master: &str) -> Result<(), StoreError> {
-        let (mut sentinel, mut pushes) = open(&self.address.sentinel(node)?, CONNECT).await?;
+        let (mut sentinel, mut pushes) = open(&self.address.sentinel(node).await?, CONNECT).await?;
         let subscribed = sentinel.subscribe("+switch-master").await;
         subscribed.map_err(|error| failure(&error))?;
         while let Some(push) = pushes.recv().await {
