@@ -446,6 +446,22 @@ async fn redis_behind_a_sentinel_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn sentinels_with_a_password_are_asked_with_it_and_without_it_the_log_names_the_option() {
+    let servers = redis::Sentinel::with_password(Some("s3cr+t")).await;
+    let without = open(&servers.url());
+    let why = without.warnings().await.unwrap_err().to_string();
+    assert!(why.contains("NOAUTH") && why.contains("`sentinel_password` in `store.url`"), "{why}");
+    let wrong = open(&format!("{}?sentinel_password=other", servers.url()));
+    let why = wrong.warnings().await.unwrap_err().to_string();
+    assert!(why.contains("WRONGPASS") && why.contains("`sentinel_password`") && !why.contains("other"), "{why}");
+
+    let store = open(&format!("{}?sentinel_password=s3cr%2Bt", servers.url()));
+    connected(&store).await;
+    let listens = || servers.ask(&["CLIENT", "LIST"]).contains("sub=1");
+    redis::until(SOON, listens).await;
+}
+
+#[tokio::test]
 async fn certificates_that_are_renewed_while_it_runs_are_taken_up() {
     for scheme in ["rediss", "rediss-cluster"] {
         let mut servers = redis::Mutual::start(scheme == "rediss-cluster").await;

@@ -17,7 +17,8 @@ const TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A store's URL, read. `redis[s]://[user:password@]host[:port][/database]`,
 /// `redis[s]-sentinel://[user:password@]host[:port],…/master[/database]`, `redis[s]-cluster://[user:password@]host[:port],…`,
-/// each with `?ca=FILE&certificate=FILE&key=FILE&timeout=100ms`.
+/// each with `?ca=FILE&certificate=FILE&key=FILE&timeout=100ms`, behind Sentinel also with
+/// `sentinel_user=USER&sentinel_password=PASSWORD`.
 pub(super) struct Address {
     pub(super) kind: Kind,
     /// Host and port of the nodes named in the URL.
@@ -26,6 +27,8 @@ pub(super) struct Address {
     pub(super) certificates: Certificates,
     pub(super) timeout: Duration,
     login: RedisConnectionInfo,
+    /// Sentinels have users and passwords of their own.
+    sentinel_login: RedisConnectionInfo,
 }
 
 /// What a URL says of itself.
@@ -40,6 +43,7 @@ struct Said {
 struct Options {
     files: Files,
     timeout: Duration,
+    sentinel_login: RedisConnectionInfo,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,9 +67,9 @@ impl Address {
     /// Reads a URL and the files that it names.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
         let Said { kind, nodes, tls, login, options } = Said::read(url).map_err(|why| refused(&why))?;
-        let Options { files, timeout } = options;
+        let Options { files, timeout, sentinel_login } = options;
         let certificates = Certificates::open(files).map_err(|why| refused(&why))?;
-        Ok(Self { kind, nodes, tls, certificates, timeout, login })
+        Ok(Self { kind, nodes, tls, certificates, timeout, login, sentinel_login })
     }
 
     /// What a URL says of itself, without looking at files; in words where it cannot be meant.
@@ -90,10 +94,9 @@ impl Address {
         self.build(self.connection(node, self.login.clone())).await
     }
 
-    /// A client of one sentinel. It is spoken to as the data nodes are, without credentials.
+    /// A client of one sentinel. It is spoken to as the data nodes are, with credentials of its own.
     pub(super) async fn sentinel(&self, node: &(String, u16)) -> Result<Client, StoreError> {
-        let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
-        self.build(self.connection(node, login)).await
+        self.build(self.connection(node, self.sentinel_login.clone())).await
     }
 
     pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
@@ -158,14 +161,14 @@ impl Said {
             return Err("a cluster has no databases".into());
         }
         let login = user(login)?.set_db(database);
-        let options = Options::read(query, tls)?;
+        let options = Options::read(query, &kind, tls)?;
         Ok(Self { kind, nodes, tls, login, options })
     }
 }
 
 impl Options {
-    fn read(query: &str, tls: bool) -> Result<Self, Wrong> {
-        let (mut files, mut timeout) = (Files::default(), TIMEOUT);
+    fn read(query: &str, kind: &Kind, tls: bool) -> Result<Self, Wrong> {
+        let (mut files, mut timeout, mut user, mut password) = (Files::default(), TIMEOUT, None, None);
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let value = decoded(value)?;
@@ -173,14 +176,27 @@ impl Options {
                 "ca" => &mut files.ca,
                 "certificate" => &mut files.certificate,
                 "key" => &mut files.key,
+                "sentinel_user" => &mut user,
+                "sentinel_password" => &mut password,
                 "timeout" => {
                     timeout = *Span::parse(&value).map_err(|why| format!("`timeout`: {why}"))?;
                     continue;
                 }
-                other => return Err(format!("`{other}` is not one of ca, certificate, key, timeout").into()),
+                other => {
+                    let known = "ca, certificate, key, timeout, sentinel_user, sentinel_password";
+                    // Not shown: it may be the other half of a password.
+                    if query.contains("password=") {
+                        return Err(format!("an option is not one of {known}; `&` in a password is `%26`").into());
+                    }
+                    return Err(format!("`{other}` is not one of {known}").into());
+                }
             };
             if value.is_empty() {
-                return Err(format!("`{name}` names no file: {name}=/path/to/file.pem").into());
+                return Err(match name.strip_prefix("sentinel_") {
+                    Some(what) => format!("`{name}` names no {what}"),
+                    None => format!("`{name}` names no file: {name}=/path/to/file.pem"),
+                }
+                .into());
             }
             *place = Some(value);
         }
@@ -190,7 +206,21 @@ impl Options {
         if (files.ca.is_some() || files.key.is_some()) && !tls {
             return Err("certificates need rediss://".into());
         }
-        Ok(Self { files, timeout })
+        let mut sentinel_login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+        match (user, password) {
+            (None, None) => {}
+            _ if !matches!(kind, Kind::Sentinel { .. }) => {
+                return Err("`sentinel_user` and `sentinel_password` need redis-sentinel://".into());
+            }
+            (Some(_), None) => return Err("`sentinel_user` needs `sentinel_password`".into()),
+            (user, Some(password)) => {
+                sentinel_login = sentinel_login.set_password(password);
+                if let Some(user) = user {
+                    sentinel_login = sentinel_login.set_username(user);
+                }
+            }
+        }
+        Ok(Self { files, timeout, sentinel_login })
     }
 }
 
@@ -255,6 +285,13 @@ mod tests {
         assert_eq!(sentinel.kind, Kind::Sentinel { master: "mymaster".into() });
         assert_eq!(sentinel.nodes[1], ("s2".into(), 26379));
         assert_eq!(sentinel.timeout, Duration::from_millis(50));
+        assert_eq!(sentinel.sentinel_login.password(), None);
+        let guarded = Address::parse("redis-sentinel://:d@s/m?sentinel_user=u&sentinel_password=p%40%26s").unwrap();
+        let login = guarded.sentinel_login;
+        assert_eq!(
+            (login.username(), login.password(), guarded.login.password()),
+            (Some("u"), Some("p@&s"), Some("d"))
+        );
     }
 
     #[test]
@@ -277,6 +314,10 @@ mod tests {
             "redis://h/0#x",
             "redis-sentinel://h/m/x",
             "redis://h?tls=1",
+            "redis://h?sentinel_password=secret",
+            "redis-sentinel://h/m?sentinel_password=",
+            "redis-sentinel://h/m?sentinel_user=secret",
+            "redis-sentinel://h/m?sentinel_password=secret&other-secret",
             "rediss://h?ca=/nonexistent/ca.pem",
         ] {
             let Err(error) = Address::parse(url) else { panic!("{url} was taken") };

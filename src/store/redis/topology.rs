@@ -131,7 +131,7 @@ impl Topology {
     }
 
     async fn ask_sentinel(&self, node: &Node, name: &str) -> Result<Node, StoreError> {
-        let (mut sentinel, _) = open(&self.address.sentinel(node).await?, CONNECT).await?;
+        let (mut sentinel, _) = self.open_sentinel(node).await?;
         let answer = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut sentinel).await;
         match answer.map_err(|error| failure(&error))? {
             Value::Nil => Err(StoreError::new(StoreErrorKind::Refused, "the sentinels know no master of that name")),
@@ -140,6 +140,15 @@ impl Topology {
                 _ => Err(unexpected()),
             },
         }
+    }
+
+    async fn open_sentinel(&self, node: &Node) -> Result<Plain, StoreError> {
+        open(&self.address.sentinel(node).await?, CONNECT).await.map_err(|error| {
+            // The one of the data nodes is not theirs.
+            let theirs = error.detail.starts_with("NOAUTH") || error.detail.starts_with("WRONGPASS");
+            let hint = "a sentinel's are `sentinel_user` and `sentinel_password` in `store.url`";
+            if theirs { StoreError::new(error.kind, format!("{}; {hint}", error.detail)) } else { error }
+        })
     }
 
     /// Asks one node of the cluster after the other which nodes have slots.
@@ -178,7 +187,7 @@ impl Topology {
     }
 
     async fn watch(&self, node: &Node, master: &str) -> Result<(), StoreError> {
-        let (mut sentinel, mut pushes) = open(&self.address.sentinel(node).await?, CONNECT).await?;
+        let (mut sentinel, mut pushes) = self.open_sentinel(node).await?;
         let subscribed = sentinel.subscribe("+switch-master").await;
         subscribed.map_err(|error| failure(&error))?;
         while let Some(push) = pushes.recv().await {
