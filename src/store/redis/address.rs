@@ -1,6 +1,6 @@
 //! Reads a store's URL: which servers, which of them are which, who we are, and whether what we say is encrypted.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, path::Path, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
@@ -198,6 +198,9 @@ impl Options {
                 }
                 .into());
             }
+            if !name.starts_with("sentinel_") && !Path::new(&value).is_absolute() {
+                return Err(format!("`{name}` is named by its absolute path: {name}=/path/to/file.pem").into());
+            }
             *place = Some(value);
         }
         if files.certificate.is_some() != files.key.is_some() {
@@ -307,6 +310,7 @@ mod tests {
             "redis://h?ca=/x",
             "rediss://h?ca",
             "rediss://h?ca=",
+            "rediss://h?ca=secret/ca.pem",
             "rediss://h?certificate=/x",
             "redis://h?timeout=soon",
             "redis://h?timeout",
