@@ -12,11 +12,14 @@ use countersign::{
         FeedEvent, Held, MAX_VALUE, MAX_WHOLE, Rate, Store, StoreErrorKind, file::File, memory::Memory, redis::Redis,
     },
 };
+use futures_util::future::join_all;
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(10);
 
 /// Everything a stage relies on.
 async fn contract(store: Arc<dyn Store>) {
@@ -443,6 +446,40 @@ async fn redis_behind_a_sentinel_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn sentinels_with_a_password_are_asked_with_it_and_without_it_the_log_names_the_option() {
+    let servers = redis::Sentinel::with_password(Some("s3cr+t")).await;
+    let without = open(&servers.url());
+    let why = without.warnings().await.unwrap_err().to_string();
+    assert!(why.contains("NOAUTH") && why.contains("`sentinel_password` in `store.url`"), "{why}");
+    let wrong = open(&format!("{}?sentinel_password=other", servers.url()));
+    let why = wrong.warnings().await.unwrap_err().to_string();
+    assert!(why.contains("WRONGPASS") && why.contains("`sentinel_password`") && !why.contains("other"), "{why}");
+
+    let store = open(&format!("{}?sentinel_password=s3cr%2Bt", servers.url()));
+    connected(&store).await;
+    let listens = || servers.ask(&["CLIENT", "LIST"]).contains("sub=1");
+    redis::until(SOON, listens).await;
+}
+
+#[tokio::test]
+async fn certificates_that_are_renewed_while_it_runs_are_taken_up() {
+    for scheme in ["rediss", "rediss-cluster"] {
+        let mut servers = redis::Mutual::start(scheme == "rediss-cluster").await;
+        let store = open(&servers.url(scheme));
+        connected(&store).await;
+        servers.renew().await;
+        connected(&store).await;
+        store.write("cs:t:renewed", b"x", None).await.unwrap();
+        assert_eq!(servers.cli(&["EXISTS", "cs:t:renewed"]), "1", "{scheme}");
+        // The feed and what waits for replicas have connections of their own.
+        let mut feed = store.feed();
+        let first = timeout(SOON, feed.recv()).await.unwrap();
+        assert!(matches!(first, Some(FeedEvent::Connected { .. })), "{first:?}");
+        assert!(store.raise_replicated("cs:t:raised", "1", None).await.unwrap().0);
+    }
+}
+
+#[tokio::test]
 async fn a_redis_cluster_keeps_the_contract() {
     let cluster = redis::Cluster::start().await;
     contract(open(&cluster.url())).await;
@@ -468,4 +505,72 @@ async fn a_scan_of_a_cluster_asks_once_which_nodes_there_are() {
     }
     // The feed looks for other primaries now and then as well.
     assert!(found >= 300 && pages > 20 && asked() - before < pages / 2, "{} for {pages} pages", asked() - before);
+}
+
+/// Connections that a server has taken so far, this question's among them.
+fn connections(server: &redis::Redis) -> u64 {
+    let stats = server.cli(&["INFO", "stats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+    line.parse().unwrap()
+}
+
+#[tokio::test]
+async fn writes_that_wait_for_a_replica_share_a_few_connections_and_ask_for_it_each() {
+    let (master, _replica) = redis::pair().await;
+    let store = open(&master.url());
+    connected(&store).await;
+    redis::until(SOON, || master.calls("client|tracking") > 0).await;
+    let before = connections(&master);
+    for round in 0..5 {
+        let keys: Vec<String> = (0..100).map(|index| format!("cs:notice:account:sub:{round}-{index}")).collect();
+        let written = join_all(keys.iter().map(|key| store.raise_replicated(key, "1 disabled", None))).await;
+        assert!(written.iter().all(|written| matches!(written, Ok((true, _)))), "{written:?}");
+        assert!(written.iter().any(|written| matches!(written, Ok((_, Some(true))))), "{written:?}");
+    }
+    let opened = connections(&master) - before - 1;
+    assert!((1..=4).contains(&opened), "{opened} connections for 500 writes");
+    assert_eq!(master.cli(&["DBSIZE"]), "500");
+
+    // Whatever has become of the kept ones, the next write is made, and a replica asked.
+    let before = master.calls("wait");
+    assert!(before > 0);
+    master.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    connected(&store).await;
+    let (set, replicated) = store.raise_replicated("cs:notice:account:sub:last", "1 disabled", None).await.unwrap();
+    assert!(set && replicated == Some(true) && master.calls("wait") == before + 1);
+}
+
+#[tokio::test]
+async fn a_command_connection_that_breaks_under_many_commands_is_replaced_once() {
+    let server = redis::Redis::start().await;
+    let store = open(&format!("{}?timeout=5s", server.url()));
+    connected(&store).await;
+    redis::until(SOON, || server.calls("client|tracking") > 0).await;
+    let clients = server.cli(&["CLIENT", "LIST"]);
+    let commands = clients.lines().filter(|line| line.contains("redir=-1") && !line.contains("cmd=client"));
+    let ids: Vec<_> = commands.filter_map(|line| line.strip_prefix("id=")?.split(' ').next()).collect();
+    assert_eq!(ids.len(), 1, "{clients}");
+    let (begun, followed) = (server.calls("hello"), server.calls("client|tracking"));
+
+    // Writes stand still, so that all of them are under way when the connection ends.
+    server.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let keys: Vec<String> = (0..50).map(|index| format!("cs:t:pending:{index}")).collect();
+    let writes = join_all(keys.iter().map(|key| store.write(key, b"x", None)));
+    let kill = async {
+        let waiting = || {
+            let client = server.cli(&["CLIENT", "LIST", "ID", ids[0]]);
+            client.contains("cmd=set") && !client.contains("qbuf=0 ")
+        };
+        redis::until(SOON, waiting).await;
+        server.cli(&["CLIENT", "KILL", "ID", ids[0]]);
+    };
+    let (written, ()) = tokio::join!(writes, kill);
+    assert!(written.iter().all(|written| matches!(written, Err(error) if error.is_transient())), "{written:?}");
+    server.cli(&["CLIENT", "UNPAUSE"]);
+    connected(&store).await;
+    // The feed begins anew with each connection that commands go over.
+    redis::until(SOON, || server.calls("client|tracking") > followed).await;
+    connected(&store).await;
+    assert_eq!(server.calls("client|tracking"), followed + 1);
+    assert_eq!(server.calls("hello"), begun + 2 * 2, "one for commands and one for the feed, each says it twice");
 }

@@ -18,6 +18,8 @@ pub enum Error {
         "the store's address begins with none of memory://, file://, redis://, rediss://, redis-cluster://, redis-sentinel://"
     )]
     Scheme,
+    #[error("a file store is named by its absolute path: file:///var/lib/countersign")]
+    Folder,
 }
 
 /// Opens the store. A Redis that does not answer yet is no error: it is sought until it does.
@@ -30,9 +32,9 @@ pub(super) async fn open(
     match url.split_once("://").map(|(scheme, _)| scheme) {
         Some("memory") => Ok(Arc::new(memory::Memory::new(clock.steady()))),
         Some("file") => {
-            let folder = url.trim_start_matches("file://");
+            let folder = settings.folder().ok_or(Error::Folder)?;
             let wall = clock.clone();
-            Ok(file::File::open(folder.as_ref(), clock.steady(), move || wall.now())?)
+            Ok(file::File::open(&folder, clock.steady(), move || wall.now())?)
         }
         Some("redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel" | "rediss-sentinel") => {
             Ok(redis::Redis::open(url, background)?)

@@ -2,8 +2,6 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use url::Url;
-
 use super::{Address, Config};
 use crate::{
     document::{Diagnostic, Entry, Node, Problem, Value},
@@ -151,13 +149,11 @@ fn store_url(config: &Config) -> Vec<Problem> {
             Problem::warning("store.url", "`memory://` forgets every revocation when the process ends")
                 .hint("use `file:///…` on one machine, Redis for several"),
         ],
-        "file" => match Url::parse(url).ok().and_then(|url| url.to_file_path().ok()) {
-            Some(path) if path.parent().is_some() => Vec::new(),
-            _ => vec![Problem::error(
-                "store.url",
-                "a file store is named by its absolute path: `file:///var/lib/countersign`",
-            )],
-        },
+        "file" if config.store.folder().is_some() => Vec::new(),
+        "file" => {
+            let message = "a file store is named by its absolute path: `file:///var/lib/countersign`";
+            vec![Problem::error("store.url", message)]
+        }
         "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel" | "rediss-sentinel" => redis(url),
         _ => {
             vec![Problem::error("store.url", "not a store").hint(

@@ -208,8 +208,8 @@ impl Config {
         let Some(store) = self.store.folder() else { return usual };
         // Earlier versions made it there whatever the store: such a token stays in use.
         let made_before =
-            |usual: &PathBuf| matches!((admin::holds_token(usual), admin::holds_token(store)), (Ok(true), Ok(false)));
-        Some(usual.filter(made_before).unwrap_or_else(|| store.to_owned()))
+            |usual: &PathBuf| matches!((admin::holds_token(usual), admin::holds_token(&store)), (Ok(true), Ok(false)));
+        Some(usual.filter(made_before).unwrap_or_else(|| store.clone()))
     }
 
     /// Whether others than this machine's users must say who they are to administer.

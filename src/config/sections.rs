@@ -1,14 +1,10 @@
 //! Sections that no single module owns: where to listen, where the store is, which parts are on.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{borrow::Cow, fmt, net::SocketAddr, path::PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use url::Url;
 
 use crate::domain::{RiskModel, Secret};
 
@@ -134,15 +130,18 @@ pub struct Store {
     /// `redis://host:6379/0`, `rediss://…` (TLS), `redis-cluster://a:6379,b:6379`,
     /// `redis-sentinel://s1:26379,s2:26379/mymaster`. Before the hosts of a Redis: `user:password@` or `:password@`,
     /// percent-encoded (`@` is `%40`). After them `?` and, joined by `&`: `ca=FILE` (PEM, trusted instead of the system's
-    /// authorities), `certificate=FILE` with `key=FILE` (PEM, our own), all three for `rediss` alone; `timeout=100ms` (how
-    /// long a command may take).
+    /// authorities), `certificate=FILE` with `key=FILE` (PEM, our own), all three absolute paths, for `rediss` alone, and read
+    /// anew for each connection; `timeout=100ms` (how long a command may take); `sentinel_password=PASSWORD` where the
+    /// sentinels ask for one, with `sentinel_user=USER` if they know users, percent-encoded as well (`&` is `%26`).
     pub url: Secret,
 }
 
 impl Store {
-    /// The folder of a file store.
-    pub fn folder(&self) -> Option<&Path> {
-        self.url.expose().strip_prefix("file://").map(Path::new)
+    /// The folder of a file store, if that is what the URL names.
+    pub fn folder(&self) -> Option<PathBuf> {
+        let url = Url::parse(self.url.expose()).ok().filter(|url| url.scheme() == "file")?;
+        let plain = url.query().is_none() && url.fragment().is_none();
+        url.to_file_path().ok().filter(|path| plain && path.parent().is_some())
     }
 }
 

@@ -274,3 +274,18 @@ fn the_page_names_what_a_choice_holds() {
     let page = reference::page();
     assert!(page.contains("| `signals.transmitters[].stream.delivery.push.url` | text | **required** |"), "{page}");
 }
+
+#[test]
+fn a_file_store_is_in_the_folder_that_its_url_means() {
+    let folder = |url: &str| Store { url: crate::domain::Secret::new(url) }.folder();
+    let named = |path: &str| Some(Path::new(path).to_owned());
+    assert_eq!(folder("file:///var/lib/countersign"), named("/var/lib/countersign"));
+    assert_eq!(folder("file://localhost/var/x"), named("/var/x"));
+    assert_eq!(folder("file:///var/a%20b"), named("/var/a b"));
+    for other in ["file://var/x", "file://./x", "file:///", "file:///x?y", "file:///x#y", "memory://", "redis://h"] {
+        assert_eq!(folder(other), None, "{other}");
+        let text = format!("store: {{ url: \"{other}\" }}");
+        let refused = parse("c.yaml", &text, &Environment::new()).is_err();
+        assert_eq!(refused, other.starts_with("file"), "{other}");
+    }
+}

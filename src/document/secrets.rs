@@ -148,7 +148,7 @@ fn unquoted(text: &str, mut enough: impl FnMut(usize, char) -> bool) {
     }
 }
 
-/// User and password of every URL.
+/// User and password of every URL, and what follows a password among its options: that may hold `&` where it was not encoded.
 fn passwords(line: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for (scheme, _) in line.match_indices("://") {
@@ -157,6 +157,9 @@ fn passwords(line: &str) -> Vec<Range<usize>> {
         // The last: a password may hold `@`, `/` and `?` where it was not encoded, and that may be what is wrong.
         if let Some(sign) = url.rfind('@').filter(|sign| *sign > 0) {
             found.push(authority..authority + sign);
+        }
+        if let Some((before, _)) = url.split_once("password=") {
+            found.push(authority + before.len() + "password=".len()..authority + url.len());
         }
     }
     found
@@ -203,6 +206,10 @@ mod tests {
             ("secrets: [a, b]", "secrets: *]"),
             ("- Authorization: Bearer é{1,2}", "- Authorization: *"),
             ("url: redis://u:hunter2@h, # x: y", "url: redis://*@h, # x: y"),
+            (
+                "url: 'redis-sentinel://h/m?sentinel_password=hun&ter2'",
+                "url: 'redis-sentinel://h/m?sentinel_password=*'",
+            ),
         ] {
             assert_eq!(shown(text), expected);
         }

@@ -225,8 +225,10 @@ impl Sessions {
             challenge.as_ref().ok().and_then(Option::as_ref).and_then(|held| key::millis(&held.value));
         let live = match (found, &visit.live) {
             (Some(session), None) => {
-                let fresh = Live::new(visit.key, session);
-                Some(self.known.get_with(visit.key, || Arc::new(fresh)))
+                let live = self.known.get_with(visit.key, || Arc::new(Live::new(visit.key, session.clone())));
+                // Another request may have been first, with what it had read before this one.
+                live.merge(session);
+                Some(live)
             }
             (Some(session), Some(live)) => {
                 live.merge(session);

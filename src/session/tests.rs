@@ -2,13 +2,14 @@
 
 mod busy;
 mod person;
+mod stored;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::{busy::Busy, person::Person};
+use self::person::Person;
 use super::{Sessions, Settings, Slot, settings::OnExcess};
 use crate::{
     clock::Clock,
@@ -529,89 +530,4 @@ async fn a_session_that_was_here_long_ago_comes_back_as_the_newest() {
     replica.clock.advance(2 * MINUTE);
     assert_eq!(replica.told(&person("s2")).await, "allow", "nothing is left of the first");
     assert_eq!(replica.told(&person("s1")).await, "deny:too_many_sessions");
-}
-
-/// The record that the store holds of the person's session.
-async fn record(store: &dyn Store, person: &Person) -> super::Session {
-    let key = crate::store::keys::session(&super::SessionKey::of(&person.identity).text());
-    let held = store.read(&[key]).await.unwrap().pop().unwrap().unwrap();
-    super::Session::parse(&held.expect("a record").value).expect("readable")
-}
-
-#[tokio::test]
-async fn of_what_two_replicas_write_at_the_same_time_nothing_is_lost() {
-    let (clock, store) = (Clock::manual(START), Busy::new(START));
-    let shared: Arc<dyn Store> = Arc::clone(&store) as _;
-    let a = replica(&shared, &clock, Settings::default(), rules(Vec::new())).await;
-    let b = replica(&shared, &clock, Settings::default(), rules(Vec::new())).await;
-    let ann = Person::signed_in(START);
-    assert_eq!(a.told(&ann).await, "allow");
-    a.written().await;
-    assert_eq!(b.told(&ann).await, "allow");
-    let key = super::SessionKey::of(&ann.identity);
-    let lives = [&a, &b].map(|replica| replica.sessions.known.get(&key).unwrap());
-    for (live, context) in lives.iter().zip(["laptop", "phone"]) {
-        live.with(|held| held.session.mark_mut(&context.into()).challenged_at = Some(START));
-    }
-    store.slow();
-    let [la, lb] = &lives;
-    let (one, other) = tokio::join!(a.sessions.write_record(la, true), b.sessions.write_record(lb, true));
-    assert_eq!((one, other), (Ok(()), Ok(())));
-    assert_eq!(record(&*store, &ann).await.challenges().count(), 2);
-}
-
-#[tokio::test]
-async fn what_others_must_know_is_tried_again_while_others_write_and_when_the_process_ends() {
-    let (clock, store) = (Clock::manual(START), Busy::new(START));
-    let shared: Arc<dyn Store> = Arc::clone(&store) as _;
-    let moved = SessionWhen { device_changed: true, ..SessionWhen::default() };
-    let stop = CancellationToken::new();
-    let ends = rules(rule(moved, SessionOutcome::EndSession));
-    let mut replica = replica(&shared, &clock, Settings::default(), ends).await;
-    let started = Sessions::start(shared, Settings::default(), clock, Duration::from_secs(5), stop.clone());
-    replica.sessions = started;
-    while !replica.sessions.is_live() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let person = |id: &str| Person { device: Some("laptop"), ..Person::signed_in(START).session(id) };
-    let end = async |ann: &Person| {
-        assert_eq!(replica.told(ann).await, "allow");
-        replica.written().await;
-        store.fail(true);
-        let stolen = Person { device: Some("other"), ..ann.clone() };
-        assert_eq!(replica.told(&stolen).await, "deny:session_ended");
-        replica.written().await;
-        store.fail(false);
-    };
-    let (ann, bob) = (person("s1"), person("s2"));
-    end(&ann).await;
-    assert_eq!(record(&*store, &ann).await.ended, None);
-    let live = replica.sessions.known.get(&super::SessionKey::of(&ann.identity)).unwrap();
-    let other = super::SessionKey::of(&person("s3").identity);
-    let busy = Arc::new(super::live::Live::new(other, live.with(|held| held.session.clone())));
-    // Steadily, and never further apart than half the time after which it is tried again.
-    for _ in 0..100 {
-        if record(&*store, &ann).await.ended.is_some() {
-            break;
-        }
-        replica.sessions.write_behind(&busy);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(record(&*store, &ann).await.ended.is_some(), "put off for as long as others write");
-
-    end(&bob).await;
-    stop.cancel();
-    replica.sessions.stopped().await;
-    assert!(record(&*store, &bob).await.ended.is_some(), "forgotten at the end");
-}
-
-#[tokio::test]
-async fn a_late_answer_is_not_the_end_of_a_look_through_all_sessions() {
-    let store = Busy::new(START);
-    let shared: Arc<dyn Store> = Arc::clone(&store) as _;
-    let replica = replica(&shared, &Clock::manual(START), Settings::default(), rules(Vec::new())).await;
-    assert_eq!(replica.told(&Person::signed_in(START)).await, "allow");
-    replica.written().await;
-    store.late(2);
-    assert_eq!(replica.sessions.find(&super::Filter::default(), 10).await.unwrap().len(), 1);
 }

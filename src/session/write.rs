@@ -108,7 +108,10 @@ impl Sessions {
     }
 
     async fn write_all(&self, batch: &mut Vec<Job>, failed: &mut VecDeque<Job>) {
-        let results = join_all(batch.iter().map(|job| self.write(job))).await;
+        let mut results = Vec::with_capacity(batch.len());
+        for some in batch.chunks(AT_ONCE) {
+            results.extend(join_all(some.iter().map(|job| self.write(job))).await);
+        }
         for (job, result) in batch.drain(..).zip(results) {
             let Err(error) = result else { continue };
             self.counters.failed.increment();

@@ -11,6 +11,11 @@ use super::{Replica, SECOND, redis, token};
 async fn another_primary_that_nobody_announces_is_found_by_the_feed_and_by_commands() {
     let servers = redis::Sentinel::start().await;
     let replica = Replica::live(&servers.url()).await;
+    let say = async |subject: &str| {
+        let key = format!("cs:notice:account:sub:{subject}");
+        replica.store.raise_replicated(&key, "1 disabled", None).await.unwrap()
+    };
+    assert!(say("before").await.0);
     // The sentinel names another server from now on; the one before goes on as it was, and says that it is a primary.
     servers.sentinel.cli(&["SENTINEL", "REMOVE", "mymaster"]);
     servers.replica.cli(&["REPLICAOF", "NO", "ONE"]);
@@ -21,6 +26,9 @@ async fn another_primary_that_nobody_announces_is_found_by_the_feed_and_by_comma
     servers.replica.cli(&["SET", "cs:revoked:jti:elsewhere", "x", "EX", "600"]);
     redis::until(10 * SECOND, || replica.revocations.len() == 1).await;
     assert!(replica.is_revoked(&token("elsewhere")).await);
+    // Nor do connections that were kept for writes go on to the one before.
+    assert!(say("after").await.0);
+    assert_eq!(servers.replica.cli(&["EXISTS", "cs:notice:account:sub:after"]), "1");
 }
 
 #[tokio::test]
@@ -47,4 +55,25 @@ async fn when_commands_go_over_another_connection_the_feed_begins_anew() {
     assert!(epoch().await > before);
     tokio::time::sleep(Duration::from_millis(50)).await;
     replica.becomes(countersign::revocation::State::Live).await;
+}
+
+#[tokio::test]
+async fn another_masters_failover_is_nothing_to_ours() {
+    let servers = redis::Sentinel::start().await;
+    let replica = Replica::live(&servers.url()).await;
+    let (other, standby) = redis::pair().await;
+    servers.ask(&["SENTINEL", "MONITOR", "mymaster2", "127.0.0.1", &other.port.to_string(), "1"]);
+    redis::until(20 * SECOND, || servers.knows("mymaster2")).await;
+    let listens = || servers.ask(&["CLIENT", "LIST"]).contains("sub=1");
+    redis::until(10 * SECOND, listens).await;
+    let mut feed = replica.store.feed();
+    assert!(matches!(feed.recv().await, Some(FeedEvent::Connected { .. })));
+    redis::until(20 * SECOND, || servers.ask(&["SENTINEL", "FAILOVER", "mymaster2"]) == "OK").await;
+    redis::until(20 * SECOND, || servers.master_of("mymaster2") == standby.port).await;
+    // Ten more pings are answered: whoever cuts the feed for that has done so by then.
+    for _ in 0..10 {
+        let event = timeout(10 * SECOND, feed.recv()).await.unwrap();
+        assert!(matches!(event, Some(FeedEvent::Alive(_) | FeedEvent::Changed(_))), "{event:?}");
+    }
+    assert_eq!(servers.current(), servers.master.port);
 }

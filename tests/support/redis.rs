@@ -159,22 +159,35 @@ pub struct Sentinel {
     pub master: Redis,
     pub replica: Redis,
     pub sentinel: Redis,
+    password: Option<&'static str>,
+}
+
+/// A server and its replica.
+pub async fn pair() -> (Redis, Redis) {
+    let master = Redis::start().await;
+    let replica = Redis::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
+    until(START, || replica.cli(&["INFO", "replication"]).contains("master_link_status:up")).await;
+    (master, replica)
 }
 
 impl Sentinel {
     pub async fn start() -> Self {
-        let master = Redis::start().await;
+        Self::with_password(None).await
+    }
+
+    /// With a password of the sentinel's own.
+    pub async fn with_password(password: Option<&'static str>) -> Self {
+        let (master, replica) = pair().await;
         let port = master.port.to_string();
-        let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]).await;
-        until(START, || replica.cli(&["INFO", "replication"]).contains("master_link_status:up")).await;
         let sentinel_port = free_port();
         let folder = TempDir::new().unwrap();
         let config = folder.path().join("sentinel.conf");
         let text = format!(
             "port {sentinel_port}\nbind 127.0.0.1\nprotected-mode no\ndir {dir}\nlogfile sentinel.log\n\
              sentinel monitor mymaster 127.0.0.1 {port} 1\nsentinel down-after-milliseconds mymaster 500\n\
-             sentinel failover-timeout mymaster 3000\n",
+             sentinel failover-timeout mymaster 3000\n{guard}",
             dir = folder.path().display(),
+            guard = password.map(|password| format!("requirepass {password}\n")).unwrap_or_default(),
         );
         fs::write(&config, text).unwrap();
         let child = Command::new("redis-server")
@@ -185,9 +198,20 @@ impl Sentinel {
             .spawn();
         let child = Some(child.expect(NEEDED));
         let sentinel = Redis { port: sentinel_port, folder, args: Vec::new(), child };
-        let knows = |sentinel: &Redis| sentinel.cli(&["SENTINEL", "MASTER", "mymaster"]).contains("num-slaves\n1");
-        until(START, || knows(&sentinel)).await;
-        Self { master, replica, sentinel }
+        let servers = Self { master, replica, sentinel, password };
+        until(START, || servers.knows("mymaster")).await;
+        servers
+    }
+
+    /// Whether the sentinel has found the replica of a master.
+    pub fn knows(&self, master: &str) -> bool {
+        self.ask(&["SENTINEL", "MASTER", master]).contains("num-slaves\n1")
+    }
+
+    /// `redis-cli` against the sentinel.
+    pub fn ask(&self, args: &[&str]) -> String {
+        let login = self.password.map_or(Vec::new(), |password| vec!["--no-auth-warning", "-a", password]);
+        self.sentinel.cli(&[&login, args].concat())
     }
 
     pub fn url(&self) -> String {
@@ -196,7 +220,11 @@ impl Sentinel {
 
     /// The port of the node that the sentinel takes for the master.
     pub fn current(&self) -> u16 {
-        let answer = self.sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"]);
+        self.master_of("mymaster")
+    }
+
+    pub fn master_of(&self, name: &str) -> u16 {
+        let answer = self.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name]);
         answer.lines().nth(1).unwrap().parse().unwrap()
     }
 }
@@ -286,6 +314,62 @@ pub async fn with_tls_and_acl() -> (Redis, String) {
     (server, url)
 }
 
+/// A server that speaks TLS only, to those who show a certificate of its authority, which is another one whenever it is
+/// `renew`ed.
+pub struct Mutual {
+    pub server: Redis,
+    certificates: TempDir,
+}
+
+impl Mutual {
+    /// With `cluster`, a cluster of this one server.
+    pub async fn start(cluster: bool) -> Self {
+        let certificates = TempDir::new().unwrap();
+        write_certificates(certificates.path());
+        let file = |name: &str| certificates.path().join(name).to_string_lossy().into_owned();
+        let (ca, certificate, key, bus) =
+            (file("ca.pem"), file("server.pem"), file("server.key"), free_port().to_string());
+        let mut args =
+            vec!["--port", "0", "--tls-port", "PORT", "--tls-ca-cert-file", &ca, "--tls-cert-file", &certificate];
+        args.extend(["--tls-key-file", &key]);
+        if cluster {
+            args.extend(["--tls-cluster", "yes", "--cluster-enabled", "yes", "--cluster-port", &bus]);
+            args.extend(["--cluster-config-file", "nodes.conf"]);
+        }
+        let server = Redis::with(&args).await;
+        let started = Self { server, certificates };
+        if cluster {
+            started.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+            until(START, || started.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok")).await;
+        }
+        started
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.certificates.path().join(name).to_string_lossy().into_owned()
+    }
+
+    pub fn url(&self, scheme: &str) -> String {
+        let (ca, certificate, key) = (self.file("ca.pem"), self.file("client.pem"), self.file("client.key"));
+        let port = self.server.port;
+        format!("{scheme}://127.0.0.1:{port}?timeout=2s&ca={ca}&certificate={certificate}&key={key}")
+    }
+
+    pub fn cli(&self, args: &[&str]) -> String {
+        let (ca, certificate, key) = (self.file("ca.pem"), self.file("client.pem"), self.file("client.key"));
+        let tls = ["--tls", "--cacert", &ca, "--cert", &certificate, "--key", &key];
+        self.server.cli(&[&tls, args].concat())
+    }
+
+    /// Every certificate is of another authority from now on, and the server knows no other.
+    pub async fn renew(&mut self) {
+        write_certificates(self.certificates.path());
+        self.server.kill();
+        self.server.restart().await;
+    }
+}
+
+/// Of an authority, a server, and a client.
 fn write_certificates(folder: &Path) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -293,12 +377,14 @@ fn write_certificates(folder: &Path) {
     params.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
     let authority = params.self_signed(&key).unwrap();
     let issuer = rcgen::Issuer::new(params, key);
-    let server_key = rcgen::KeyPair::generate().unwrap();
-    let server = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-    let server = server.signed_by(&server_key, &issuer).unwrap();
     fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
-    fs::write(folder.join("server.pem"), server.pem()).unwrap();
-    fs::write(folder.join("server.key"), server_key.serialize_pem()).unwrap();
+    for name in ["server", "client"] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let certificate = certificate.signed_by(&key, &issuer).unwrap();
+        fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
 }
 
 pub fn cli(port: u16, args: &[&str]) -> String {

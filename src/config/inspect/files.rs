@@ -64,7 +64,7 @@ fn certificate(path: &str, tls: &Tls) -> Vec<Problem> {
 fn store_files(config: &Config) -> Option<Problem> {
     let url = config.store.url.expose();
     let wrong = match config.store.folder() {
-        Some(folder) => not_a_folder(folder),
+        Some(folder) => not_a_folder(&folder),
         None if url.starts_with("redis") && store::redis_url(url).is_ok() => {
             store::redis_files(url).err().map(Cow::into_owned)
         }
@@ -91,7 +91,7 @@ fn admin_files(config: &Config) -> Vec<Problem> {
 fn unusable_token(config: &Config, folder: &Path) -> Option<String> {
     match not_a_folder(folder) {
         // Told of at `store.url`.
-        Some(_) if config.store.folder() == Some(folder) && config.admin.state_dir.is_none() => None,
+        Some(_) if config.store.folder().as_deref() == Some(folder) && config.admin.state_dir.is_none() => None,
         Some(said) => Some(said),
         None => match admin::find_token(folder) {
             Ok(Some(_)) => None,

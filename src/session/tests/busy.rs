@@ -1,15 +1,17 @@
 //! A store in memory that can be slow, late, or take no writes.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     domain::UnixTime,
@@ -24,12 +26,29 @@ pub(super) struct Busy {
     failing: AtomicBool,
     /// So many pages of scans do not come.
     late: AtomicU32,
+    /// What the next readings wait for before they tell what they found.
+    gates: Mutex<VecDeque<oneshot::Receiver<()>>>,
+    /// Readings under way, and the most there were.
+    reading: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Busy {
     pub(super) fn new(now: UnixTime) -> Arc<Self> {
-        let (slow, failing, late) = Default::default();
-        Arc::new(Self { inner: Memory::new(move || now), slow, failing, late })
+        let (slow, failing, late, gates, reading, most) = Default::default();
+        Arc::new(Self { inner: Memory::new(move || now), slow, failing, late, gates, reading, most })
+    }
+
+    /// The next reading has found what there is, and tells it when this is sent.
+    pub(super) fn hold(&self) -> oneshot::Sender<()> {
+        let (release, gate) = oneshot::channel();
+        self.gates.lock().push_back(gate);
+        release
+    }
+
+    /// The most readings at the same time.
+    pub(super) fn most(&self) -> usize {
+        self.most.load(Ordering::Acquire)
     }
 
     pub(super) fn slow(&self) {
@@ -56,10 +75,16 @@ fn no_answer() -> StoreError {
 #[async_trait]
 impl Store for Busy {
     async fn read(&self, keys: &[String]) -> Result<Vec<Entry>, StoreError> {
+        self.most.fetch_max(self.reading.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
         let entries = self.inner.read(keys).await;
+        let gate = self.gates.lock().pop_front();
+        if let Some(gate) = gate {
+            gate.await.unwrap();
+        }
         if self.slow.load(Ordering::Acquire) {
             tokio::task::yield_now().await;
         }
+        self.reading.fetch_sub(1, Ordering::AcqRel);
         entries
     }
 

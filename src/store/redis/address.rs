@@ -1,12 +1,11 @@
 //! Reads a store's URL: which servers, which of them are which, who we are, and whether what we say is encrypted.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, path::Path, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
-    TlsCertificates,
-};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+
+use super::files::{Certificates, Files};
 
 use crate::{
     domain::Span,
@@ -18,24 +17,33 @@ const TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A store's URL, read. `redis[s]://[user:password@]host[:port][/database]`,
 /// `redis[s]-sentinel://[user:password@]host[:port],…/master[/database]`, `redis[s]-cluster://[user:password@]host[:port],…`,
-/// each with `?ca=FILE&certificate=FILE&key=FILE&timeout=100ms`.
-#[derive(Clone)]
+/// each with `?ca=FILE&certificate=FILE&key=FILE&timeout=100ms`, behind Sentinel also with
+/// `sentinel_user=USER&sentinel_password=PASSWORD`.
 pub(super) struct Address {
     pub(super) kind: Kind,
     /// Host and port of the nodes named in the URL.
     pub(super) nodes: Vec<(String, u16)>,
     pub(super) tls: bool,
-    pub(super) certificates: Option<TlsCertificates>,
+    pub(super) certificates: Certificates,
     pub(super) timeout: Duration,
     login: RedisConnectionInfo,
+    /// Sentinels have users and passwords of their own.
+    sentinel_login: RedisConnectionInfo,
 }
 
-/// The PEM files that a URL names.
-#[derive(Default)]
-struct Files {
-    ca: Option<String>,
-    certificate: Option<String>,
-    key: Option<String>,
+/// What a URL says of itself.
+struct Said {
+    kind: Kind,
+    nodes: Vec<(String, u16)>,
+    tls: bool,
+    login: RedisConnectionInfo,
+    options: Options,
+}
+
+struct Options {
+    files: Files,
+    timeout: Duration,
+    sentinel_login: RedisConnectionInfo,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,30 +66,67 @@ impl fmt::Display for Address {
 impl Address {
     /// Reads a URL and the files that it names.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
-        let (mut address, files) = Self::read(url).map_err(|why| refused(&why))?;
-        address.take_files(&files).map_err(|why| refused(&why))?;
-        Ok(address)
+        let Said { kind, nodes, tls, login, options } = Said::read(url).map_err(|why| refused(&why))?;
+        let Options { files, timeout, sentinel_login } = options;
+        let certificates = Certificates::open(files).map_err(|why| refused(&why))?;
+        Ok(Self { kind, nodes, tls, certificates, timeout, login, sentinel_login })
     }
 
     /// What a URL says of itself, without looking at files; in words where it cannot be meant.
     pub(super) fn inspect(url: &str) -> Result<RedisUrl, Wrong> {
-        let (address, _) = Self::read(url)?;
-        let login = address.login.password().is_some_and(|password| !password.is_empty());
-        Ok(RedisUrl { remote: address.is_remote(), tls: address.tls, login })
+        let said = Said::read(url)?;
+        let login = said.login.password().is_some_and(|password| !password.is_empty());
+        Ok(RedisUrl { remote: is_remote(&said.nodes), tls: said.tls, login })
     }
 
     /// Why the files that a URL names cannot be used, if they cannot.
     pub(super) fn inspect_files(url: &str) -> Result<(), Wrong> {
-        let (mut address, files) = Self::read(url)?;
-        address.take_files(&files)?;
-        let first = address.nodes.first();
-        let client = first.filter(|_| address.certificates.is_some()).map(|node| address.client(node)).transpose();
-        client
-            .map(drop)
-            .map_err(|error| format!("`ca`, `certificate` and `key` cannot be used: {}", error.detail).into())
+        Said::read(url)?.options.files.read().map(drop)
     }
 
-    fn read(url: &str) -> Result<(Self, Files), Wrong> {
+    /// Whether any node is not on this machine.
+    pub(super) fn is_remote(&self) -> bool {
+        is_remote(&self.nodes)
+    }
+
+    /// A client of one data node, with our credentials.
+    pub(super) async fn client(&self, node: &(String, u16)) -> Result<Client, StoreError> {
+        self.build(self.connection(node, self.login.clone())).await
+    }
+
+    /// A client of one sentinel. It is spoken to as the data nodes are, with credentials of its own.
+    pub(super) async fn sentinel(&self, node: &(String, u16)) -> Result<Client, StoreError> {
+        self.build(self.connection(node, self.sentinel_login.clone())).await
+    }
+
+    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
+        self.nodes.iter().map(|node| self.connection(node, self.login.clone())).collect()
+    }
+
+    async fn build(&self, connection: ConnectionInfo) -> Result<Client, StoreError> {
+        match self.certificates.current().await.certificates() {
+            Some(certificates) => Client::build_with_tls(connection, certificates),
+            None => Client::open(connection),
+        }
+        .map_err(|error| super::reply::failure(&error))
+    }
+
+    fn connection(&self, (host, port): &(String, u16), login: RedisConnectionInfo) -> ConnectionInfo {
+        let address = if self.tls {
+            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host.clone(), *port)
+        };
+        // An address that is already parsed converts without failing; the fallback is never taken.
+        match address.into_connection_info() {
+            Ok(info) => info.set_redis_settings(login),
+            Err(_) => unreachable_info(login),
+        }
+    }
+}
+
+impl Said {
+    fn read(url: &str) -> Result<Self, Wrong> {
         let (scheme, rest) = url.split_once("://").ok_or("no `://` in it")?;
         let (tls, family) = match scheme.strip_prefix("rediss") {
             Some(family) => (true, family),
@@ -116,57 +161,14 @@ impl Address {
             return Err("a cluster has no databases".into());
         }
         let login = user(login)?.set_db(database);
-        let mut address = Self { kind, nodes, tls, certificates: None, timeout: TIMEOUT, login };
-        let files = address.read_options(query)?;
-        Ok((address, files))
+        let options = Options::read(query, &kind, tls)?;
+        Ok(Self { kind, nodes, tls, login, options })
     }
+}
 
-    /// Whether any node is not on this machine.
-    pub(super) fn is_remote(&self) -> bool {
-        self.nodes.iter().any(|(host, _)| {
-            let address = host.parse::<std::net::IpAddr>();
-            !(host == "localhost" || address.is_ok_and(|address| address.is_loopback()))
-        })
-    }
-
-    /// A client of one data node, with our credentials.
-    pub(super) fn client(&self, node: &(String, u16)) -> Result<Client, StoreError> {
-        self.build(self.connection(node, self.login.clone()), self.tls)
-    }
-
-    /// A client of one sentinel. It is spoken to as the data nodes are, without credentials.
-    pub(super) fn sentinel(&self, node: &(String, u16)) -> Result<Client, StoreError> {
-        let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
-        self.build(self.connection(node, login), self.tls)
-    }
-
-    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
-        self.nodes.iter().map(|node| self.connection(node, self.login.clone())).collect()
-    }
-
-    fn build(&self, connection: ConnectionInfo, tls: bool) -> Result<Client, StoreError> {
-        match self.certificates.clone().filter(|_| tls) {
-            Some(certificates) => Client::build_with_tls(connection, certificates),
-            None => Client::open(connection),
-        }
-        .map_err(|error| super::reply::failure(&error))
-    }
-
-    fn connection(&self, (host, port): &(String, u16), login: RedisConnectionInfo) -> ConnectionInfo {
-        let address = if self.tls {
-            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host.clone(), *port)
-        };
-        // An address that is already parsed converts without failing; the fallback is never taken.
-        match address.into_connection_info() {
-            Ok(info) => info.set_redis_settings(login),
-            Err(_) => unreachable_info(login),
-        }
-    }
-
-    fn read_options(&mut self, query: &str) -> Result<Files, Wrong> {
-        let mut files = Files::default();
+impl Options {
+    fn read(query: &str, kind: &Kind, tls: bool) -> Result<Self, Wrong> {
+        let (mut files, mut timeout, mut user, mut password) = (Files::default(), TIMEOUT, None, None);
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let value = decoded(value)?;
@@ -174,39 +176,62 @@ impl Address {
                 "ca" => &mut files.ca,
                 "certificate" => &mut files.certificate,
                 "key" => &mut files.key,
+                "sentinel_user" => &mut user,
+                "sentinel_password" => &mut password,
                 "timeout" => {
-                    self.timeout = *Span::parse(&value).map_err(|why| format!("`timeout`: {why}"))?;
+                    timeout = *Span::parse(&value).map_err(|why| format!("`timeout`: {why}"))?;
                     continue;
                 }
-                other => return Err(format!("`{other}` is not one of ca, certificate, key, timeout").into()),
+                other => {
+                    let known = "ca, certificate, key, timeout, sentinel_user, sentinel_password";
+                    // Not shown: it may be the other half of a password.
+                    if query.contains("password=") {
+                        return Err(format!("an option is not one of {known}; `&` in a password is `%26`").into());
+                    }
+                    return Err(format!("`{other}` is not one of {known}").into());
+                }
             };
             if value.is_empty() {
-                return Err(format!("`{name}` names no file: {name}=/path/to/file.pem").into());
+                return Err(match name.strip_prefix("sentinel_") {
+                    Some(what) => format!("`{name}` names no {what}"),
+                    None => format!("`{name}` names no file: {name}=/path/to/file.pem"),
+                }
+                .into());
+            }
+            if !name.starts_with("sentinel_") && !Path::new(&value).is_absolute() {
+                return Err(format!("`{name}` is named by its absolute path: {name}=/path/to/file.pem").into());
             }
             *place = Some(value);
         }
         if files.certificate.is_some() != files.key.is_some() {
             return Err("`certificate` and `key` come together".into());
         }
-        if (files.ca.is_some() || files.key.is_some()) && !self.tls {
+        if (files.ca.is_some() || files.key.is_some()) && !tls {
             return Err("certificates need rediss://".into());
         }
-        Ok(files)
-    }
-
-    fn take_files(&mut self, files: &Files) -> Result<(), Wrong> {
-        let root_cert = files.ca.as_deref().map(file).transpose()?;
-        let client_tls = match (&files.certificate, &files.key) {
-            (Some(certificate), Some(key)) => {
-                Some(ClientTlsConfig { client_cert: file(certificate)?, client_key: file(key)? })
+        let mut sentinel_login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+        match (user, password) {
+            (None, None) => {}
+            _ if !matches!(kind, Kind::Sentinel { .. }) => {
+                return Err("`sentinel_user` and `sentinel_password` need redis-sentinel://".into());
             }
-            _ => None,
-        };
-        if root_cert.is_some() || client_tls.is_some() {
-            self.certificates = Some(TlsCertificates { client_tls, root_cert });
+            (Some(_), None) => return Err("`sentinel_user` needs `sentinel_password`".into()),
+            (user, Some(password)) => {
+                sentinel_login = sentinel_login.set_password(password);
+                if let Some(user) = user {
+                    sentinel_login = sentinel_login.set_username(user);
+                }
+            }
         }
-        Ok(())
+        Ok(Self { files, timeout, sentinel_login })
     }
+}
+
+fn is_remote(nodes: &[(String, u16)]) -> bool {
+    nodes.iter().any(|(host, _)| {
+        let address = host.parse::<std::net::IpAddr>();
+        !(host == "localhost" || address.is_ok_and(|address| address.is_loopback()))
+    })
 }
 
 fn unreachable_info(login: RedisConnectionInfo) -> ConnectionInfo {
@@ -240,10 +265,6 @@ fn decoded(text: &str) -> Result<String, Wrong> {
     Ok(decoded.into_owned())
 }
 
-fn file(path: &str) -> Result<Vec<u8>, Wrong> {
-    std::fs::read(path).map_err(|error| format!("`{path}` cannot be read: {error}").into())
-}
-
 /// What is wrong with a URL. The URL itself stays out of it: it may hold a password.
 pub(super) type Wrong = Cow<'static, str>;
 
@@ -267,6 +288,13 @@ mod tests {
         assert_eq!(sentinel.kind, Kind::Sentinel { master: "mymaster".into() });
         assert_eq!(sentinel.nodes[1], ("s2".into(), 26379));
         assert_eq!(sentinel.timeout, Duration::from_millis(50));
+        assert_eq!(sentinel.sentinel_login.password(), None);
+        let guarded = Address::parse("redis-sentinel://:d@s/m?sentinel_user=u&sentinel_password=p%40%26s").unwrap();
+        let login = guarded.sentinel_login;
+        assert_eq!(
+            (login.username(), login.password(), guarded.login.password()),
+            (Some("u"), Some("p@&s"), Some("d"))
+        );
     }
 
     #[test]
@@ -282,6 +310,7 @@ mod tests {
             "redis://h?ca=/x",
             "rediss://h?ca",
             "rediss://h?ca=",
+            "rediss://h?ca=secret/ca.pem",
             "rediss://h?certificate=/x",
             "redis://h?timeout=soon",
             "redis://h?timeout",
@@ -289,6 +318,10 @@ mod tests {
             "redis://h/0#x",
             "redis-sentinel://h/m/x",
             "redis://h?tls=1",
+            "redis://h?sentinel_password=secret",
+            "redis-sentinel://h/m?sentinel_password=",
+            "redis-sentinel://h/m?sentinel_user=secret",
+            "redis-sentinel://h/m?sentinel_password=secret&other-secret",
             "rediss://h?ca=/nonexistent/ca.pem",
         ] {
             let Err(error) = Address::parse(url) else { panic!("{url} was taken") };

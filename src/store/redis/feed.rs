@@ -21,12 +21,13 @@ use tokio::{
 };
 
 use super::{
+    WAITS,
     address::Kind,
-    backoff, reply,
+    reply,
     topology::{Node, Plain, Topology},
 };
 use crate::store::{
-    FeedEvent, StoreError, StoreErrorKind,
+    Backoff, FeedEvent, StoreError, StoreErrorKind,
     hub::Hub,
     keys::{CANARY, FEED_PREFIXES},
 };
@@ -49,36 +50,37 @@ const GIVE_UP: Duration = Duration::from_secs(2);
 
 /// Follows the primaries for ever, from when commands can be sent.
 pub(super) async fn follow(topology: Arc<Topology>, hub: Arc<Hub>) {
-    let mut failures = 0;
+    let mut backoff = Backoff::between(WAITS.0, WAITS.1);
     // What is told of is read by commands: before the first connection of theirs, listening is of no use.
     let _ = topology.links().wait_for(|links| *links > 0).await;
     loop {
         // Before connecting, so that nothing is missed.
         let (mut switches, mut links) = (topology.switches(), topology.links());
-        match begin(&topology).await {
+        let pause = match begin(&topology).await {
             Ok((primaries, plains)) => {
-                failures = 0;
+                backoff.worked();
                 hub.connect(Some(PATIENCE));
                 // INVARIANT: what was read over another connection of commands, maybe at another server than the feed's, is
                 // read again in a new epoch. Otherwise news told here and read there would be taken for nothing.
                 let others = async {
                     tokio::select! {
-                        _ = switches.changed() => {}
+                        () = switches.away_from(&primaries) => {}
                         _ = links.changed() => {}
                         () = topology.moved(&primaries) => {}
                     }
                 };
                 session(&hub, plains, others).await;
                 hub.lose();
+                backoff.pause()
             }
             Err(error) => {
-                failures += 1;
-                if failures == 1 {
+                if !backoff.is_failing() {
                     tracing::warn!(servers = %topology.address, %error, "no feed from the store");
                 }
+                backoff.failed()
             }
-        }
-        tokio::time::sleep(backoff(failures)).await;
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -21,12 +21,12 @@ use redis::{
 use tokio::sync::Notify;
 
 use super::{
+    WAITS,
     address::Kind,
-    backoff,
     reply::{failure, is_broken},
-    topology::Topology,
+    topology::{Switches, Topology},
 };
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Backoff, StoreError, StoreErrorKind};
 
 /// Between two questions whether the server answers.
 const PROBE: Duration = Duration::from_millis(100);
@@ -35,7 +35,14 @@ const PROBE: Duration = Duration::from_millis(100);
 const PROBES: u32 = 20;
 
 #[derive(Clone)]
-pub(super) enum Connection {
+pub(super) struct Connection {
+    pub(super) client: Client,
+    /// Told when it is to be replaced: it, and not the one that has replaced it meanwhile.
+    broken: Arc<Notify>,
+}
+
+#[derive(Clone)]
+pub(super) enum Client {
     Plain(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
@@ -45,12 +52,11 @@ pub(super) struct Link {
     connection: ArcSwapOption<Connection>,
     /// Connected, and the server does not answer.
     silent: AtomicBool,
-    broken: Arc<Notify>,
 }
 
 impl Link {
     pub(super) fn new(topology: Arc<Topology>) -> Self {
-        Self { topology, connection: ArcSwapOption::empty(), silent: AtomicBool::new(false), broken: Arc::default() }
+        Self { topology, connection: ArcSwapOption::empty(), silent: AtomicBool::new(false) }
     }
 
     /// The connection, if there is one that answers.
@@ -67,23 +73,29 @@ impl Link {
     pub(super) async fn run(&self, command: Cmd) -> Result<Value, StoreError> {
         let mut connection = self.connection()?;
         // Not `req_packed_command`: that hands on a server's error as a value.
-        self.checked(command.query_async(&mut connection).await)
+        let answer = command.query_async(&mut connection).await;
+        self.checked(&connection, answer)
     }
 
     pub(super) async fn invoke(&self, script: &ScriptInvocation<'_>) -> Result<Value, StoreError> {
         let mut connection = self.connection()?;
-        self.checked(script.invoke_async(&mut connection).await)
+        let answer = script.invoke_async(&mut connection).await;
+        self.checked(&connection, answer)
     }
 
-    /// Passes a result on, and has the connection replaced if that is what it calls for.
-    pub(super) fn checked<T>(&self, result: Result<T, redis::RedisError>) -> Result<T, StoreError> {
+    /// Passes a result on, and has the connection replaced that gave it if that is what it calls for.
+    pub(super) fn checked<T>(
+        &self,
+        connection: &Connection,
+        result: Result<T, redis::RedisError>,
+    ) -> Result<T, StoreError> {
         result.map_err(|error| {
             if is_broken(&error) {
-                self.broken.notify_one();
+                connection.broken.notify_one();
             }
             // Made a replica under our connections, which it keeps: the feed's must go as well. The canary writes often.
             if error.code() == Some("READONLY") {
-                self.topology.switch();
+                self.topology.demote();
             }
             failure(&error)
         })
@@ -91,37 +103,37 @@ impl Link {
 
     /// Connects and connects again, for ever.
     pub(super) async fn keep(&self) {
-        let mut failures = 0;
+        let mut backoff = Backoff::between(WAITS.0, WAITS.1);
         loop {
             // Before connecting: who is announced meanwhile is another one.
-            let mut switches = self.topology.switches();
-            match self.connect().await {
+            match self.connect(self.topology.switches()).await {
                 Ok((connection, ended)) => {
-                    failures = 0;
+                    backoff.worked();
                     self.connection.store(Some(Arc::new(connection.clone())));
                     // After that: whoever hears of it reads over this one.
                     self.topology.link();
-                    tokio::select! {
-                        () = self.watch(connection) => {}
-                        () = ended => {}
-                        () = self.broken.notified() => {}
-                        _ = switches.changed() => {}
+                    let broken = Arc::clone(&connection.broken);
+                    let over = tokio::select! {
+                        () = self.watch(connection) => true,
+                        over = ended => over,
+                        () = broken.notified() => true,
+                    };
+                    if over {
+                        self.connection.store(None);
                     }
-                    self.connection.store(None);
                     self.silent.store(false, Ordering::Release);
                 }
                 Err(error) => {
-                    failures += 1;
-                    if failures == 1 {
+                    if !backoff.is_failing() {
                         tracing::warn!(servers = %self.topology.address, %error, "no connection to the store");
                     }
-                    tokio::time::sleep(backoff(failures)).await;
+                    tokio::time::sleep(backoff.failed()).await;
                 }
             }
         }
     }
 
-    async fn connect(&self) -> Result<(Connection, Ended), StoreError> {
+    async fn connect(&self, mut switches: Switches) -> Result<(Connection, Ended), StoreError> {
         let address = &self.topology.address;
         if address.kind == Kind::Cluster {
             let mut builder = ClusterClientBuilder::new(address.connections())
@@ -131,12 +143,21 @@ impl Link {
                 .retries(3)
                 .min_retry_wait(5)
                 .max_retry_wait(50);
-            if let Some(certificates) = address.certificates.clone() {
+            let held = address.certificates.current().await;
+            if let Some(certificates) = held.certificates() {
                 builder = builder.certs(certificates);
             }
             let client = builder.build().map_err(|error| failure(&error))?;
             let connection = client.get_async_connection().await.map_err(|error| failure(&error))?;
-            return Ok((Connection::Cluster(connection), Box::pin(std::future::pending())));
+            let topology = Arc::clone(&self.topology);
+            let ended = Box::pin(async move {
+                tokio::select! {
+                    () = switches.away_from(&[]) => true,
+                    // The cluster's client connects again with what it began with: another takes its place.
+                    () = topology.address.certificates.changed(&held) => false,
+                }
+            });
+            return Ok((Client::Cluster(connection).into(), ended));
         }
         let primaries = self.topology.primaries().await?;
         let node = primaries.first().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "no primary"))?;
@@ -153,14 +174,16 @@ impl Link {
             tokio::select! {
                 () = lost => {}
                 () = topology.moved(&primaries) => {}
+                () = switches.away_from(&primaries) => {}
             }
+            true
         });
-        Ok((Connection::Plain(connection), ended))
+        Ok((Client::Plain(connection).into(), ended))
     }
 
     /// Asks again and again whether the server answers. Returns when the connection is of no use.
     async fn watch(&self, mut connection: Connection) {
-        if matches!(connection, Connection::Cluster(_)) {
+        if matches!(connection.client, Client::Cluster(_)) {
             // The cluster's client watches its own connections.
             return std::future::pending().await;
         }
@@ -177,13 +200,20 @@ impl Link {
     }
 }
 
-type Ended = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+/// The end of a connection: whether it is of no use any more. One that is not is used until there is another.
+type Ended = std::pin::Pin<Box<dyn Future<Output = bool> + Send>>;
+
+impl From<Client> for Connection {
+    fn from(client: Client) -> Self {
+        Self { client, broken: Arc::default() }
+    }
+}
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> redis::RedisFuture<'a, Value> {
-        match self {
-            Self::Plain(connection) => connection.req_packed_command(cmd),
-            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        match &mut self.client {
+            Client::Plain(connection) => connection.req_packed_command(cmd),
+            Client::Cluster(connection) => connection.req_packed_command(cmd),
         }
     }
 
@@ -193,16 +223,16 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> redis::RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Plain(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        match &mut self.client {
+            Client::Plain(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Client::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
         }
     }
 
     fn get_db(&self) -> i64 {
-        match self {
-            Self::Plain(connection) => connection.get_db(),
-            Self::Cluster(connection) => connection.get_db(),
+        match &self.client {
+            Client::Plain(connection) => connection.get_db(),
+            Client::Cluster(connection) => connection.get_db(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod feed;
+mod files;
 mod link;
 mod replication;
 mod reply;
@@ -18,7 +19,7 @@ use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
 use redis::{
     Cmd, ScriptInvocation, Value,
-    aio::{ConnectionLike as _, MultiplexedConnection},
+    aio::ConnectionLike as _,
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
     cmd,
 };
@@ -27,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     address::{Address, Kind},
-    link::{Connection, Link},
+    link::{Client, Connection, Link},
+    replication::Replication,
     reply::{integer, unexpected},
     topology::Topology,
 };
@@ -49,12 +51,13 @@ pub(super) fn inspect_files(url: &str) -> Result<(), Cow<'static, str>> {
 /// Keys read in one trip. More of them could take longer than an answer may.
 const AT_ONCE: usize = 256;
 
-/// Longest wait before the next attempt to connect.
-const MAX_BACKOFF: Duration = Duration::from_millis(500);
+/// The first wait before another attempt to connect, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
 pub struct Redis {
     topology: Arc<Topology>,
     link: Arc<Link>,
+    replication: Replication,
     hub: Arc<Hub>,
 }
 
@@ -66,13 +69,15 @@ impl Redis {
     /// When the URL cannot be read, or a file that it names.
     pub fn open(url: &str, cancel: &CancellationToken) -> Result<Arc<Self>, StoreError> {
         let topology = Topology::new(Address::parse(url)?);
+        let link = Arc::new(Link::new(Arc::clone(&topology)));
         let store = Arc::new(Self {
-            link: Arc::new(Link::new(Arc::clone(&topology))),
+            link: Arc::clone(&link),
+            replication: Replication::new(Arc::clone(&topology), Arc::clone(&link)),
             hub: Arc::new(Hub::new()),
             topology: Arc::clone(&topology),
         });
         topology.watch_sentinels(cancel);
-        let (link, keep) = (Arc::clone(&store.link), cancel.clone());
+        let keep = cancel.clone();
         tokio::spawn(async move { keep.run_until_cancelled(link.keep()).await });
         let (hub, follow) = (Arc::clone(&store.hub), cancel.clone());
         tokio::spawn(async move { follow.run_until_cancelled(feed::follow(topology, hub)).await });
@@ -87,29 +92,27 @@ impl Redis {
         reply::entry(value, life)
     }
 
-    async fn read_pipelined(
-        &self,
-        mut connection: MultiplexedConnection,
-        keys: &[String],
-    ) -> Result<Vec<Entry>, StoreError> {
+    async fn read_pipelined(&self, mut connection: Connection, keys: &[String]) -> Result<Vec<Entry>, StoreError> {
         let mut pipe = redis::pipe();
         for key in keys {
             pipe.cmd("GETRANGE").arg(key).arg(0).arg(MAX_VALUE).cmd("PTTL").arg(key);
         }
         // Not `query_async`: one key of the wrong type would be the end of all of them.
-        let answers = self.link.checked(connection.req_packed_commands(&pipe, 0, 2 * keys.len()).await)?;
-        let mut answers = answers.into_iter().map(|value| self.link.checked(value.extract_error()));
+        let answers = connection.req_packed_commands(&pipe, 0, 2 * keys.len()).await;
+        let answers = self.link.checked(&connection, answers)?;
+        let mut answers = answers.into_iter().map(|value| self.link.checked(&connection, value.extract_error()));
         let mut next = || answers.next().unwrap_or_else(|| Err(unexpected()));
         keys.iter().map(|_| reply::entry(next(), next())).collect()
     }
 
     /// Where a page of a scan is read: one node after the other in a cluster.
     async fn scan_node(&self, command: Cmd, node: Option<&topology::Node>) -> Result<Value, StoreError> {
-        match (self.link.connection()?, node) {
-            (Connection::Cluster(mut cluster), Some((host, port))) => {
+        let mut connection = self.link.connection()?;
+        match (&mut connection.client, node) {
+            (Client::Cluster(cluster), Some((host, port))) => {
                 let node = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
                 let answer = cluster.route_command(command, RoutingInfo::SingleNode(node)).await;
-                self.link.checked(answer.and_then(Value::extract_error))
+                self.link.checked(&connection, answer.and_then(Value::extract_error))
             }
             _ => self.link.run(command).await,
         }
@@ -121,10 +124,11 @@ impl Store for Redis {
     async fn read(&self, keys: &[String]) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::with_capacity(keys.len());
         for some in keys.chunks(AT_ONCE) {
-            match self.link.connection()? {
-                Connection::Plain(connection) => entries.extend(self.read_pipelined(connection, some).await?),
+            let connection = self.link.connection()?;
+            match connection.client {
+                Client::Plain(_) => entries.extend(self.read_pipelined(connection, some).await?),
                 // Sent at the same time, so they share a trip: a cluster's client takes no pipeline across slots.
-                Connection::Cluster(_) => {
+                Client::Cluster(_) => {
                     for entry in join_all(some.iter().map(|key| self.read_one(key))).await {
                         entries.push(entry?);
                     }
@@ -164,15 +168,14 @@ impl Store for Redis {
         value: &str,
         life: Option<Duration>,
     ) -> Result<(bool, Option<bool>), StoreError> {
-        let script = raising(key, value, life);
-        let (answer, replicated) = replication::invoke(&self.topology, &self.link, &script).await?;
+        let (answer, replicated) = self.replication.invoke(&raising(key, value, life)).await?;
         Ok((integer(&answer)? == 1, replicated))
     }
 
     async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError> {
         let mut script = scripts::WIDEN.prepare_invoke();
         script.key(key).arg(value).arg(life.map_or(0, millis)).arg(LONGEST_NUMBER);
-        let (answer, replicated) = replication::invoke(&self.topology, &self.link, &script).await?;
+        let (answer, replicated) = self.replication.invoke(&script).await?;
         let Value::Array(answer) = answer else { return Err(unexpected()) };
         let [Value::Int(set), Value::Int(left)] = answer[..] else { return Err(unexpected()) };
         Ok(Widened { set: set == 1, life: u64::try_from(left).ok().map(Duration::from_millis), replicated })
@@ -248,7 +251,8 @@ impl Store for Redis {
             return Ok(());
         }
         let mut connection = self.link.connection()?;
-        self.link.checked(pipe.query_async::<Value>(&mut connection).await).map(drop)
+        let answer = pipe.query_async::<Value>(&mut connection).await;
+        self.link.checked(&connection, answer).map(drop)
     }
 
     async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError> {
@@ -261,7 +265,8 @@ impl Store for Redis {
             pipe.cmd("PEXPIRE").arg(key).arg(millis(life)).ignore();
         }
         let mut connection = self.link.connection()?;
-        self.link.checked(pipe.query_async(&mut connection).await)
+        let answer = pipe.query_async(&mut connection).await;
+        self.link.checked(&connection, answer)
     }
 
     async fn enlist(
@@ -371,24 +376,4 @@ fn pattern(prefix: &str) -> String {
     }
     pattern.push('*');
     pattern
-}
-
-/// Before the next attempt, after so many that failed: doubling, capped, and never the same for two replicas.
-fn backoff(failures: u32) -> Duration {
-    let ceiling = Duration::from_millis(10).saturating_mul(1 << failures.min(6)).min(MAX_BACKOFF);
-    ceiling.mul_f64(0.5 + rand::random::<f64>() / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_are_spread_and_never_far_apart() {
-        let waits: Vec<Duration> = (0..100).map(backoff).collect();
-        assert!(waits.iter().all(|wait| *wait >= Duration::from_millis(5) && *wait <= MAX_BACKOFF), "{waits:?}");
-        assert!(waits[0] < waits[5], "{waits:?}");
-        let same: std::collections::HashSet<Duration> = (0..20).map(|_| backoff(9)).collect();
-        assert!(same.len() > 10, "{same:?}");
-    }
 }

@@ -1,58 +1,134 @@
 //! Whether a write has reached a replica of the server. What a primary alone holds is lost with it.
+//!
+//! `WAIT` holds up whatever shares its connection and counts only that connection's writes: such writes have connections of
+//! their own. A few, and kept: each new one costs the server a handshake, and an hour in which many sessions end would be a
+//! storm of those. Must never keep a write from being made: where none of them can be had, it goes over the other one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use redis::{ScriptInvocation, Value, aio::MultiplexedConnection, cmd};
+use parking_lot::Mutex;
+use redis::{PushInfo, RedisError, ScriptInvocation, Value, aio::MultiplexedConnection, cmd};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, timeout},
+};
 
 use super::{
     address::Kind,
     link::Link,
     reply::{failure, integer},
-    topology::Topology,
+    topology::{Switches, Topology},
 };
 use crate::store::StoreError;
 
-/// How long a replica may take to acknowledge before the writer is told that none did.
+/// How long a replica may take to acknowledge before the writer is told that none did; and how long a write waits for others
+/// that wait so.
 const ACKNOWLEDGEMENT: Duration = Duration::from_millis(100);
 
-/// How long a connection of its own may take, sentinels asked and all.
+/// How long it may take to connect, sentinels asked and all.
 const CONNECTION: Duration = Duration::from_millis(500);
 
-/// Runs a script that writes, and waits for a replica. `WAIT` holds up whatever shares its connection and counts only that
-/// connection's writes: so this one is its own. A cluster's client does not say which node a write went to: not asked.
-pub(super) async fn invoke(
-    topology: &Topology,
-    link: &Link,
-    script: &ScriptInvocation<'_>,
-) -> Result<(Value, Option<bool>), StoreError> {
-    // Nothing is written yet: where no other connection can be had, the one that is there will do.
-    let own = if topology.address.kind == Kind::Cluster { None } else { connect(topology).await };
-    let Some(mut connection) = own else { return link.invoke(script).await.map(|answer| (answer, None)) };
-    let answer = script.invoke_async(&mut connection).await.map_err(|error| failure(&error))?;
-    Ok((answer, acknowledged(&mut connection).await))
+/// Connections at the same time.
+const CONNECTIONS: usize = 4;
+
+/// One that was of no use for so long may have been forgotten on the way.
+const IDLE: Duration = Duration::from_secs(30);
+
+pub(super) struct Replication {
+    topology: Arc<Topology>,
+    link: Arc<Link>,
+    places: Semaphore,
+    kept: Mutex<Vec<Own>>,
 }
 
-/// A connection of its own to the primary, if one can be had soon.
-async fn connect(topology: &Topology) -> Option<MultiplexedConnection> {
-    let connecting = async {
-        let primaries = topology.primaries().await.ok()?;
-        topology.connect(primaries.first()?, topology.address.timeout + ACKNOWLEDGEMENT).await.ok()
-    };
-    let (connection, _) = tokio::time::timeout(CONNECTION, connecting).await.ok()??;
-    Some(connection)
+/// A connection that nothing else goes over.
+struct Own {
+    connection: MultiplexedConnection,
+    pushes: mpsc::UnboundedReceiver<PushInfo>,
+    switches: Switches,
+    links: watch::Receiver<u64>,
+    used: Instant,
 }
 
-/// The write counts: whatever cannot be found out is not known, and no error.
-async fn acknowledged(connection: &mut MultiplexedConnection) -> Option<bool> {
+impl Replication {
+    pub(super) fn new(topology: Arc<Topology>, link: Arc<Link>) -> Self {
+        Self { topology, link, places: Semaphore::new(CONNECTIONS), kept: Mutex::default() }
+    }
+
+    /// Runs a script that writes, and may run twice, and waits for a replica. A cluster's client does not say which node a
+    /// write went to: not asked.
+    pub(super) async fn invoke(&self, script: &ScriptInvocation<'_>) -> Result<(Value, Option<bool>), StoreError> {
+        if self.topology.address.kind == Kind::Cluster {
+            return self.link.invoke(script).await.map(|answer| (answer, None));
+        }
+        let place = timeout(ACKNOWLEDGEMENT, self.places.acquire()).await;
+        if let Ok(Ok(_place)) = place
+            && let Some(mut own) = self.own().await
+        {
+            match script.invoke_async(&mut own.connection).await {
+                Ok(answer) => {
+                    let acknowledged = acknowledged(&mut own.connection).await;
+                    // What was not answered in time is still waited for over there.
+                    if acknowledged.as_ref().map_err(failure).map_or_else(|error| !error.is_transient(), |_| true) {
+                        self.keep(own);
+                    }
+                    return Ok((answer, acknowledged.ok().flatten()));
+                }
+                // A kept connection may have ended and nobody was told.
+                Err(error) if failure(&error).is_transient() => {}
+                Err(error) => {
+                    self.keep(own);
+                    return Err(failure(&error));
+                }
+            }
+        }
+        self.link.invoke(script).await.map(|answer| (answer, None))
+    }
+
+    fn keep(&self, own: Own) {
+        self.kept.lock().push(Own { used: Instant::now(), ..own });
+    }
+
+    /// A connection that was kept, or a new one to the primary, if one can be had soon.
+    async fn own(&self) -> Option<Own> {
+        let kept = || self.kept.lock().pop();
+        while let Some(mut own) = kept() {
+            if own.is_sound() {
+                return Some(own);
+            }
+        }
+        // Before connecting: who is announced meanwhile is another one.
+        let (switches, links) = (self.topology.switches(), self.topology.links());
+        let connecting = async {
+            let primaries = self.topology.primaries().await.ok()?;
+            let patience = self.topology.address.timeout + ACKNOWLEDGEMENT;
+            self.topology.connect(primaries.first()?, patience).await.ok()
+        };
+        let (connection, pushes) = timeout(CONNECTION, connecting).await.ok()??;
+        Some(Own { connection, pushes, switches, links, used: Instant::now() })
+    }
+}
+
+impl Own {
+    /// Nothing was heard of another primary, or of its end: nothing else is ever pushed here.
+    fn is_sound(&mut self) -> bool {
+        let elsewhere = self.switches.are_any() || self.links.has_changed().unwrap_or(true);
+        let over = self.pushes.try_recv() != Err(mpsc::error::TryRecvError::Empty);
+        !elsewhere && !over && self.used.elapsed() < IDLE
+    }
+}
+
+/// The write counts: whatever cannot be found out is not known, and no error of it.
+async fn acknowledged(connection: &mut MultiplexedConnection) -> Result<Option<bool>, RedisError> {
     let mut info = cmd("INFO");
-    let info = info.arg("replication").query_async::<String>(connection).await.ok()?;
+    let info = info.arg("replication").query_async::<String>(connection).await?;
     if replicas(&info) == 0 {
-        return None;
+        return Ok(None);
     }
     let mut wait = cmd("WAIT");
     wait.arg(1).arg(u64::try_from(ACKNOWLEDGEMENT.as_millis()).unwrap_or(u64::MAX));
-    let count = wait.query_async::<Value>(connection).await.ok()?;
-    integer(&count).ok().map(|count| count > 0)
+    let count = wait.query_async::<Value>(connection).await?;
+    Ok(integer(&count).ok().map(|count| count > 0))
 }
 
 /// How many replicas are attached, by `INFO replication`.

@@ -14,13 +14,16 @@ use super::{
     address::{Address, Kind},
     reply::{self, failure, unexpected},
 };
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Backoff, StoreError, StoreErrorKind};
 
 /// To reach a node and log in.
 const CONNECT: Duration = Duration::from_millis(500);
 
 /// How often the primaries are looked up, besides when another one announces itself.
 const SURVEY: Duration = Duration::from_secs(2);
+
+/// Before a sentinel is listened to again.
+const AGAIN: Duration = Duration::from_millis(160);
 
 /// Commands that wait to be sent on one connection. The library's 50 would make a burst wait for itself.
 const QUEUE: usize = 4096;
@@ -32,9 +35,11 @@ pub(super) type Plain = (MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo
 
 pub(super) struct Topology {
     pub(super) address: Address,
-    /// How often a sentinel has announced another master, or a write showed that the node is none any more. A count, so that
-    /// whoever is connecting meanwhile learns of it as well.
-    switches: watch::Sender<u64>,
+    /// How often a write showed that a node is no primary any more. A count, so that whoever is connecting meanwhile learns
+    /// of it as well.
+    demotions: watch::Sender<u64>,
+    /// The master that a sentinel has announced last.
+    announced: watch::Sender<Option<Node>>,
     /// Connections of commands so far.
     links: watch::Sender<u64>,
     /// The primaries as they were asked for last.
@@ -43,18 +48,18 @@ pub(super) struct Topology {
 
 impl Topology {
     pub(super) fn new(address: Address) -> Arc<Self> {
-        let (switches, links) = (watch::Sender::new(0), watch::Sender::new(0));
-        Arc::new(Self { address, switches, links, recent: Mutex::default() })
+        let (demotions, announced, links) = (watch::Sender::new(0), watch::Sender::new(None), watch::Sender::new(0));
+        Arc::new(Self { address, demotions, announced, links, recent: Mutex::default() })
     }
 
-    /// Another primary was announced.
-    pub(super) fn switch(&self) {
-        self.switches.send_modify(|count| *count += 1);
+    /// A primary is none any more.
+    pub(super) fn demote(&self) {
+        self.demotions.send_modify(|count| *count += 1);
     }
 
-    /// Changes when another primary is announced from now on.
-    pub(super) fn switches(&self) -> watch::Receiver<u64> {
-        self.switches.subscribe()
+    /// What is heard of other primaries from now on.
+    pub(super) fn switches(&self) -> Switches {
+        Switches { demotions: self.demotions.subscribe(), announced: self.announced.subscribe() }
     }
 
     /// Commands go over another connection.
@@ -106,7 +111,7 @@ impl Topology {
 
     /// A connection to a data node, unless the node says of itself that it is a replica.
     pub(super) async fn connect(&self, node: &Node, timeout: Duration) -> Result<Plain, StoreError> {
-        let mut plain = open(&self.address.client(node)?, timeout).await?;
+        let mut plain = open(&self.address.client(node).await?, timeout).await?;
         if is_replica(&mut plain.0).await? {
             return Err(StoreError::new(StoreErrorKind::Unreachable, "the node is a replica, not the primary"));
         }
@@ -126,7 +131,7 @@ impl Topology {
     }
 
     async fn ask_sentinel(&self, node: &Node, name: &str) -> Result<Node, StoreError> {
-        let (mut sentinel, _) = open(&self.address.sentinel(node)?, CONNECT).await?;
+        let (mut sentinel, _) = self.open_sentinel(node).await?;
         let answer = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut sentinel).await;
         match answer.map_err(|error| failure(&error))? {
             Value::Nil => Err(StoreError::new(StoreErrorKind::Refused, "the sentinels know no master of that name")),
@@ -137,12 +142,21 @@ impl Topology {
         }
     }
 
+    async fn open_sentinel(&self, node: &Node) -> Result<Plain, StoreError> {
+        open(&self.address.sentinel(node).await?, CONNECT).await.map_err(|error| {
+            // The one of the data nodes is not theirs.
+            let theirs = error.detail.starts_with("NOAUTH") || error.detail.starts_with("WRONGPASS");
+            let hint = "a sentinel's are `sentinel_user` and `sentinel_password` in `store.url`";
+            if theirs { StoreError::new(error.kind, format!("{}; {hint}", error.detail)) } else { error }
+        })
+    }
+
     /// Asks one node of the cluster after the other which nodes have slots.
     async fn shards(&self) -> Result<Vec<Node>, StoreError> {
         let mut last = StoreError::new(StoreErrorKind::Unreachable, "no node of the cluster answers");
         for node in &self.address.nodes {
             let answer = async {
-                let (mut connection, _) = open(&self.address.client(node)?, CONNECT).await?;
+                let (mut connection, _) = open(&self.address.client(node).await?, CONNECT).await?;
                 cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await.map_err(|error| failure(&error))
             };
             match answer.await.and_then(|answer| slots(answer, &node.0)) {
@@ -156,17 +170,15 @@ impl Topology {
 
     /// Listens to the sentinels for another master, each by itself.
     pub(super) fn watch_sentinels(self: &Arc<Self>, cancel: &CancellationToken) {
-        if !matches!(self.address.kind, Kind::Sentinel { .. }) {
-            return;
-        }
+        let Kind::Sentinel { master } = &self.address.kind else { return };
         for node in self.address.nodes.clone() {
-            let (topology, cancel) = (Arc::clone(self), cancel.clone());
+            let (topology, master, cancel) = (Arc::clone(self), master.clone(), cancel.clone());
             tokio::spawn(async move {
                 let watching = async {
                     loop {
                         // Whatever ends it, it is begun again.
-                        let _ = topology.watch(&node).await;
-                        tokio::time::sleep(super::backoff(4)).await;
+                        let _ = topology.watch(&node, &master).await;
+                        tokio::time::sleep(Backoff::between(AGAIN, AGAIN).pause()).await;
                     }
                 };
                 cancel.run_until_cancelled(watching).await;
@@ -174,19 +186,60 @@ impl Topology {
         }
     }
 
-    async fn watch(&self, node: &Node) -> Result<(), StoreError> {
-        let (mut sentinel, mut pushes) = open(&self.address.sentinel(node)?, CONNECT).await?;
+    async fn watch(&self, node: &Node, master: &str) -> Result<(), StoreError> {
+        let (mut sentinel, mut pushes) = self.open_sentinel(node).await?;
         let subscribed = sentinel.subscribe("+switch-master").await;
         subscribed.map_err(|error| failure(&error))?;
         while let Some(push) = pushes.recv().await {
             match push.kind {
-                PushKind::Message => self.switch(),
+                PushKind::Message => {
+                    let message = push.data.into_iter().next_back().and_then(reply::string);
+                    if let Some(node) = message.and_then(|message| announced(&message, master)) {
+                        self.announced.send_replace(Some(node));
+                    }
+                }
                 PushKind::Disconnection => break,
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+/// What is heard of other primaries.
+pub(super) struct Switches {
+    demotions: watch::Receiver<u64>,
+    announced: watch::Receiver<Option<Node>>,
+}
+
+impl Switches {
+    /// Returns when a primary is none any more, or one is announced that is not among `known`: each sentinel announces it,
+    /// and whoever has followed the first of them stays where it is.
+    pub(super) async fn away_from(&mut self, known: &[Node]) {
+        loop {
+            tokio::select! {
+                _ = self.demotions.changed() => return,
+                changed = self.announced.changed() => {
+                    let there = |node: &Node| known.contains(node);
+                    if changed.is_err() || !self.announced.borrow_and_update().as_ref().is_some_and(there) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether anything was heard.
+    pub(super) fn are_any(&self) -> bool {
+        self.demotions.has_changed().unwrap_or(true) || self.announced.has_changed().unwrap_or(true)
+    }
+}
+
+/// The node that a message of `+switch-master` names (`name old-ip old-port ip port`), if it is about our master.
+fn announced(message: &str, master: &str) -> Option<Node> {
+    let nodes = message.strip_prefix(master)?.strip_prefix(' ')?;
+    let mut words = nodes.split(' ').skip(2);
+    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
 }
 
 /// Whether the server says of itself that it is a replica: what it holds may be old, and it may have lost its primary. One
@@ -227,4 +280,40 @@ fn slots(answer: Value, asked: &str) -> Result<Vec<Node>, StoreError> {
     primaries.sort();
     primaries.dedup();
     Ok(primaries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_of_our_master_is_heard() {
+        let node = Some(("10.0.0.2".to_owned(), 6380));
+        assert_eq!(announced("mymaster 10.0.0.1 6379 10.0.0.2 6380", "mymaster"), node);
+        for other in ["mymaster2 10.0.0.1 6379 10.0.0.2 6380", "my 10.0.0.1 6379 10.0.0.2 6380", "mymaster", ""] {
+            assert_eq!(announced(other, "mymaster"), None, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_several_sentinels_announce_moves_whoever_is_elsewhere_and_once() {
+        let topology = Topology::new(Address::parse("redis-sentinel://a,b,c/mymaster").unwrap());
+        let (old, new) = (("h".to_owned(), 1), ("h".to_owned(), 2));
+        let announce = |node: &Node| topology.announced.send_replace(Some(node.clone()));
+        let mut switches = topology.switches();
+        announce(&new);
+        switches.away_from(std::slice::from_ref(&old)).await;
+        let mut switches = topology.switches();
+        let (known, all, mut others) = ([new.clone()], [old.clone(), new.clone()], topology.switches());
+        let mut moved = std::pin::pin!(switches.away_from(&known));
+        for _ in 0..2 {
+            announce(&new);
+            assert!(futures_util::poll!(&mut moved).is_pending());
+        }
+        announce(&old);
+        assert!(futures_util::poll!(&mut moved).is_ready());
+        let mut moved = std::pin::pin!(others.away_from(&all));
+        topology.demote();
+        assert!(futures_util::poll!(&mut moved).is_ready());
+    }
 }
