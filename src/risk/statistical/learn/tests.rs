@@ -3,9 +3,10 @@
 use crate::risk::statistical::{
     Action, Engine, Event, Key, Term,
     delta::Field,
+    engine::Advice,
     epoch::Epoch,
     event::{Device, Place, Strength},
-    fixture::{DAY, MONDAY, acquainted, alice, pass, score, thief},
+    fixture::{DAY, MONDAY, WORK, acquainted, alice, pass, score, thief},
     learn::Outcome,
 };
 
@@ -324,4 +325,55 @@ fn what_a_refused_session_tries_counts_once_for_each_thing() {
         pass(&mut engine, &tries(n, f64::from(n)), Outcome::Denied);
     }
     assert!(surprise(&engine) < once + 0.01, "{once}, {}", surprise(&engine));
+}
+
+/// What becomes of a request by the lines alone.
+fn judged(engine: &mut Engine, event: &Event) -> Advice {
+    let scored = engine.assess(event);
+    let advice = engine.advise(&scored);
+    let outcome = match advice {
+        Advice::Allow => Outcome::Allowed,
+        Advice::Challenge => Outcome::Challenged,
+        Advice::Refuse => Outcome::Denied,
+    };
+    engine.learn(event, &scored, outcome);
+    advice
+}
+
+#[test]
+fn a_page_that_goes_on_asking_while_its_user_is_challenged_is_not_refused_for_that() {
+    let mut engine = acquainted();
+    let mut advised = Vec::new();
+    for turn in 0..30 {
+        let action = Action::of("GET", ["/dashboards", "/alerts"][turn % 2]);
+        advised.push(judged(&mut engine, &Event { action, ..alice(MONDAY + 2.0 * turn as f64, "s") }));
+    }
+    assert_eq!(advised[..2], [Advice::Allow, Advice::Challenge]);
+    assert!(!advised.contains(&Advice::Refuse), "{advised:?}");
+}
+
+#[test]
+fn asking_in_vain_for_what_is_usual_takes_no_surprise_away() {
+    for outcome in [Outcome::Denied, Outcome::Challenged] {
+        let mut engine = acquainted();
+        for (turn, page) in ["keys", "users", "logs"].into_iter().enumerate() {
+            let action = Action::of("DELETE", &format!("/vault/{page}"));
+            pass(&mut engine, &Event { action, ..alice(MONDAY + turn as f64, "scan") }, outcome);
+        }
+        let surprise = |engine: &Engine| engine.profile(Key::of("alice")).map_or(0.0, |profile| profile.pace().surprise);
+        let before = surprise(&engine);
+        let usual = |turn: usize| {
+            let action = Action::of("GET", WORK[turn % WORK.len()]);
+            Event { action, ..alice(MONDAY + 5.0 + turn as f64, "scan") }
+        };
+        for turn in 0..12 {
+            pass(&mut engine, &usual(turn), outcome);
+        }
+        let after = surprise(&engine);
+        assert!(before > 7.0 && after > before - 0.1, "{outcome:?}: {before} became {after}");
+        for turn in 12..16 {
+            pass(&mut engine, &usual(turn), Outcome::Allowed);
+        }
+        assert!(surprise(&engine) < after - 1.0, "let through, it does: {after}, {}", surprise(&engine));
+    }
 }

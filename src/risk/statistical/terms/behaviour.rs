@@ -36,6 +36,8 @@ pub struct Step {
 #[must_use]
 pub fn step(view: &View<'_>, event: &Event) -> Step {
     let surprise = surprise(view, event);
+    // Asked for in vain before: it is in the pace already.
+    let surprise = if view.binding.is_barred(event.action.key) { surprise.min(0.0) } else { surprise };
     let Counted { behaviour, fast, slow, fast_mark, slow_mark } = count(view.profile.pace(), event.now, surprise, 1.0);
     let rate = (view.model.rate_gain * ((fast + 1.0) / (fast_mark + 4.0)).ln()).clamp(0.0, 3.0);
     let volume = (view.model.volume_gain * ((slow + 4.0) / (slow_mark + 6.0)).ln()).clamp(0.0, 3.0);
