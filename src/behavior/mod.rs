@@ -81,8 +81,7 @@ impl Behaviors {
             return known(observed);
         }
         let Some(ledger) = &self.ledger else { return Fact::Unavailable(Unavailable::Internal) };
-        let patience = deadline.min(Instant::now() + PATIENCE);
-        match Box::pin(ledger.recall_within(event.subject, event.session, patience)).await {
+        match Box::pin(ledger.recall_within(event.subject, event.session, deadline)).await {
             Ok(()) => self.profiles.observe(event).map_or(Fact::Unavailable(Unavailable::Overloaded), known),
             Err(why) => Fact::Unavailable(why),
         }

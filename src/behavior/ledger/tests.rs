@@ -153,6 +153,15 @@ async fn a_store_that_does_not_answer_delays_nothing_and_nobody_is_somebody_new(
 }
 
 #[tokio::test]
+async fn a_request_without_time_left_does_not_declare_the_store_silent_for_others() {
+    let replica = replica(&shared());
+    let late = replica.observe(request(1), Instant::now().checked_sub(PATIENCE).unwrap()).await;
+    assert!(late.is_unavailable(), "{late:?}");
+    let fact = replica.observe(request(2), Instant::now() + Duration::from_secs(5)).await;
+    assert!(fact.value().is_some(), "{fact:?}");
+}
+
+#[tokio::test]
 async fn another_replica_knows_where_a_session_began() {
     let store = shared();
     let (one, other) = (replica(&store), replica(&store));
