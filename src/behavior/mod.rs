@@ -91,7 +91,8 @@ impl Behaviors {
     pub fn settle(&self, observed: &Observed, outcome: Outcome) {
         let (learned, session_changed) = self.profiles.settle(observed, outcome);
         if let Some(ledger) = &self.ledger {
-            ledger.note(&learned, session_changed);
+            let until = observed.event().ends.unwrap_or(f64::INFINITY);
+            ledger.note(&learned, session_changed.then_some(until));
         }
     }
 

@@ -122,6 +122,9 @@ fn a_session_goes_by_sid_and_otherwise_by_its_token() {
     let of = |identity: &Identity| seen(identity, Fact::Absent, Fact::Absent, AuthMethods::NONE).session;
     let other = Identity { token_id: TokenId::new("t2"), ..identity() };
     assert_ne!(of(&identity()), of(&other));
+    let ends = |identity: &Identity| seen(identity, Fact::Absent, Fact::Absent, AuthMethods::NONE).ends;
+    assert_eq!(ends(&other), Some(other.expires_at.as_secs() as f64), "and ends with it");
+    assert_eq!(ends(&Identity { session_claimed: true, ..identity() }), None);
     let claimed = |token: &str| Identity { token_id: TokenId::new(token), session_claimed: true, ..identity() };
     assert_eq!(of(&claimed("t1")), of(&claimed("t2")));
 }

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn a_line_that_was_cut_within_its_prefix_length_is_a_bad_line() {
-        let good = ["185.220.101.0/24", "17.0.0.0/8", "203.0.113.7/32", "2002::/16", "2001:db8::/32", "2001:db8::1/128"];
+        let good =
+            ["185.220.101.0/24", "17.0.0.0/8", "203.0.113.7/32", "2002::/16", "2001:db8::/32", "2001:db8::1/128"];
         for line in good {
             assert_eq!(PrefixSet::default().read(line), BadLines::default(), "{line}");
             let length = line.split_once('/').unwrap().1;

@@ -25,6 +25,7 @@ pub(super) fn alice(now: f64, session: &str) -> Event {
         now,
         subject,
         session: subject.within(session),
+        ends: None,
         strength: Strength::Strong,
         address: Some(IpAddr::V4(Ipv4Addr::new(84, 16, 20, 7))),
         place: Some(Place { country: *b"NO", position: Some((59.91, 10.75)), radius_km: 20.0 }),

@@ -360,7 +360,8 @@ fn asking_in_vain_for_what_is_usual_takes_no_surprise_away() {
             let action = Action::of("DELETE", &format!("/vault/{page}"));
             pass(&mut engine, &Event { action, ..alice(MONDAY + turn as f64, "scan") }, outcome);
         }
-        let surprise = |engine: &Engine| engine.profile(Key::of("alice")).map_or(0.0, |profile| profile.pace().surprise);
+        let surprise =
+            |engine: &Engine| engine.profile(Key::of("alice")).map_or(0.0, |profile| profile.pace().surprise);
         let before = surprise(&engine);
         let usual = |turn: usize| {
             let action = Action::of("GET", WORK[turn % WORK.len()]);
