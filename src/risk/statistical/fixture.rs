@@ -69,6 +69,25 @@ pub(super) fn acquainted() -> Engine {
     engine
 }
 
+/// Has ten people of another role take actions, one in six hours, so that they are foreign to Alice and not new.
+pub(super) fn keepers(engine: &mut Engine, paths: &[&str]) {
+    for n in 0..10 {
+        for (turn, path) in paths.iter().enumerate() {
+            let subject = Key::of(&format!("keeper-{n}"));
+            let now = MONDAY - 3.0 * DAY + f64::from(n) * 60.0 + turn as f64 * 6.0 * 3600.0;
+            let event = Event {
+                subject,
+                session: subject.within(path),
+                device: Device { id: Some(subject), ..alice(0.0, "").device },
+                action: Action::of("GET", path),
+                roles: roles_key(["keeper"]),
+                ..alice(now, "")
+            };
+            pass(engine, &event, Outcome::StepUpPassed);
+        }
+    }
+}
+
 fn visit(engine: &mut Engine, day: i32, person: impl Fn(f64) -> Event) {
     for (turn, path) in WORK.iter().enumerate() {
         let now = MONDAY - 20.0 * DAY + f64::from(day) * DAY + 30.0 * turn as f64;
