@@ -113,6 +113,7 @@ fn request(user: u64, turn: u64, now: f64) -> Event {
         now,
         subject,
         session: subject.within(&(turn / 4).to_string()),
+        ends: None,
         strength: Strength::Strong,
         address: Some(IpAddr::V4(Ipv4Addr::new(80, octet(8), octet(0), 7))),
         place: Some(Place { country: *b"NO", position: Some((59.9, 10.7)), radius_km: 10.0 }),

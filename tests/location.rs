@@ -265,6 +265,49 @@ async fn a_replaced_file_is_taken_up_and_a_broken_one_leaves_the_last_good_one()
     watching.await.unwrap();
 }
 
+#[test]
+fn an_emptied_feed_or_one_that_is_being_written_leaves_the_last_good_one() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("tor.txt");
+    let write = |text: &str| fs::write(&path, text).unwrap();
+    write("# exits\n185.220.101.0/24\n198.51.100.0/24\n");
+    let lists = ListSettings { tor: vec![path.clone()], ..ListSettings::default() };
+    let locator = Locator::open(Settings { lists, ..Settings::default() });
+    let is_tor = |address: &str| place(&locator, address).network == NetworkKind::Tor;
+    for (emptied, failures) in [("", 1), ("# exits, of today\n", 1), ("<html>not found</html>\n", 2)] {
+        write(emptied);
+        assert!(!locator.reload() && !locator.reload());
+        assert!(is_tor("185.220.101.9") && is_tor("198.51.100.9"), "{emptied}");
+        assert_eq!(locator.counters().reload_failures.get(), failures, "each problem is told once");
+        assert!(locator.problems()[0].1.contains("holds no network"), "{:?}", locator.problems());
+    }
+    for half in ["185.220.101.0/24\n", "185.220.101.0/24\n198.51.100.0/2"] {
+        write(half);
+        assert!(!locator.reload(), "it may be being written");
+        assert!(is_tor("198.51.100.9"));
+    }
+    assert!(locator.reload(), "it is not");
+    assert!(is_tor("185.220.101.9") && !is_tor("198.51.100.9") && !is_tor("192.0.2.9"));
+    assert!(locator.problems().is_empty());
+    let empty = folder.path().join("none.txt");
+    fs::write(&empty, "").unwrap();
+    let lists = ListSettings { vpn: vec![empty], ..ListSettings::default() };
+    let locator = Locator::open(Settings { lists, ..Settings::default() });
+    assert!(locate(&locator, "192.0.2.9").is_unavailable(), "nobody knows what should stand there");
+}
+
+#[test]
+fn an_enterprise_database_tells_systems_too() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("enterprise.mmdb");
+    let row = json!({"country": {"iso_code": "DE"}, "traits": {"autonomous_system_number": 64500, "isp": "Example"}});
+    fs::write(&path, mmdb::database("Test-Enterprise", &[("192.0.2.0/24", row)])).unwrap();
+    let databases = DatabaseSettings { city: Some(path.clone()), asn: Some(path), ..DatabaseSettings::default() };
+    let locator = Locator::open(Settings { databases, ..Settings::default() });
+    let found = place(&locator, "192.0.2.1");
+    assert_eq!((found.country.as_deref(), found.asn), (Some("DE"), Some(64500)));
+}
+
 async fn until(condition: impl Fn() -> bool) {
     for _ in 0..500 {
         if condition() {

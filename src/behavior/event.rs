@@ -133,6 +133,7 @@ pub fn event(seen: &Observation<'_>) -> Event {
         now: seconds(seen.now),
         subject,
         session,
+        ends: (!identity.session_claimed).then(|| seconds(identity.valid_until.unwrap_or(identity.expires_at))),
         strength: strength(identity.kind, seen.methods),
         address: seen.client.filter(|_| !inside),
         place: outside.and_then(position),

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Profiles, counts,
-    octets::{Item, Reader, Writer},
+    octets::{self, Item, Reader, Writer},
     outbox::{Entry, Outbox},
 };
 use crate::{
@@ -36,7 +36,8 @@ use crate::{
 
 /// How long counts outlive the last request of a subject: three of their half-lives.
 const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long the contexts of a session are kept after they were written last; while it is used, they are every few hours.
+/// How long the contexts of a session are kept after they were written last; while it is used, they are every few hours. Where
+/// it is a token's, no longer than that.
 const SESSION_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long news can be heard.
 const NEWS_LIFE: Duration = Duration::from_secs(180);
@@ -100,8 +101,8 @@ impl Ledger {
     }
 
     /// Takes what a request taught. Never waits.
-    pub(super) fn note(&self, learned: &Learned, session_changed: bool) {
-        self.outbox.put(learned, session_changed);
+    pub(super) fn note(&self, learned: &Learned, session: Option<f64>) {
+        self.outbox.put(learned, session);
     }
 
     async fn keep(&self) {
@@ -226,8 +227,8 @@ impl Ledger {
     async fn write_down(&self) -> Result<(), StoreError> {
         let entries = self.outbox.take();
         let mut subjects: HashMap<Key, (BTreeMap<String, i64>, Learned)> = HashMap::new();
-        let mut sessions: HashMap<(Key, Key), Binding> = HashMap::new();
-        for Entry { learned, session_changed } in &entries {
+        let mut sessions: HashMap<(Key, Key), (Binding, f64)> = HashMap::new();
+        for Entry { learned, session } in &entries {
             let (counts, latest) = subjects.entry(learned.subject).or_insert_with(|| (BTreeMap::new(), *learned));
             for delta in learned.profile.as_slice() {
                 *counts.entry(counts::name(delta)).or_default() += i64::from(delta.units);
@@ -235,8 +236,11 @@ impl Ledger {
             if learned.at >= latest.at {
                 *latest = *learned;
             }
-            if *session_changed {
-                sessions.entry((learned.subject, learned.session)).or_default().merge(&learned.context);
+            if let Some(until) = *session {
+                let key = (learned.subject, learned.session);
+                let (binding, ends) = sessions.entry(key).or_insert_with(|| (Binding::default(), until));
+                binding.merge(&learned.context);
+                *ends = ends.max(until);
             }
         }
         let done = |result: Result<(), StoreError>| match result {
@@ -246,7 +250,7 @@ impl Ledger {
         let writes = subjects.iter().map(|(subject, (counts, latest))| self.write_subject(*subject, counts, latest));
         stream::iter(writes).for_each_concurrent(AT_ONCE, |write| async { done(write.await) }).await;
         let writes =
-            sessions.into_iter().map(|((subject, session), binding)| self.write_session(subject, session, binding));
+            sessions.into_iter().map(|((subject, session), known)| self.write_session(subject, session, known));
         stream::iter(writes).for_each_concurrent(AT_ONCE, |write| async { done(write.await) }).await;
         // After the counts: whoever reads a profile and then hears these news must not count them twice.
         self.tell(&entries).await
@@ -272,17 +276,27 @@ impl Ledger {
         self.store.raise(&keys::profile_last(subject.0), &super::recall::last(latest), Some(LIFE)).await.map(drop)
     }
 
-    /// The first replica that saw a session says so; the others add what they know.
-    async fn write_session(&self, subject: Key, session: Key, mut binding: Binding) -> Result<(), StoreError> {
+    /// The first replica that saw a session says so; the others add what they know. What a newer version wrote is left to it.
+    async fn write_session(
+        &self,
+        subject: Key,
+        session: Key,
+        (mut binding, until): (Binding, f64),
+    ) -> Result<(), StoreError> {
         let key = keys::profile_session(session.0);
-        if self.store.create(&key, &self.contexts(&binding), Some(SESSION_LIFE)).await? {
+        let left = (until - self.clock.now().as_secs() as f64).clamp(1.0, SESSION_LIFE.as_secs_f64());
+        let life = Some(Duration::from_secs_f64(left));
+        if self.store.create(&key, &self.contexts(&binding), life).await? {
             return Ok(());
         }
         let held = self.store.read(std::slice::from_ref(&key)).await?.pop().and_then(Result::ok).flatten();
+        if held.as_ref().is_some_and(|held| octets::is_newer(&held.value)) {
+            return Ok(());
+        }
         let contexts = held.map(|held| super::recall::contexts(&held.value)).unwrap_or_default();
         contexts.iter().for_each(|context| binding.merge(context));
         self.profiles.recall_session(subject, session, &contexts);
-        self.store.write(&key, &self.contexts(&binding), Some(SESSION_LIFE)).await
+        self.store.write(&key, &self.contexts(&binding), life).await
     }
 
     fn contexts(&self, binding: &Binding) -> Vec<u8> {

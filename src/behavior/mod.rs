@@ -81,8 +81,7 @@ impl Behaviors {
             return known(observed);
         }
         let Some(ledger) = &self.ledger else { return Fact::Unavailable(Unavailable::Internal) };
-        let patience = deadline.min(Instant::now() + PATIENCE);
-        match Box::pin(ledger.recall_within(event.subject, event.session, patience)).await {
+        match Box::pin(ledger.recall_within(event.subject, event.session, deadline)).await {
             Ok(()) => self.profiles.observe(event).map_or(Fact::Unavailable(Unavailable::Overloaded), known),
             Err(why) => Fact::Unavailable(why),
         }
@@ -92,7 +91,8 @@ impl Behaviors {
     pub fn settle(&self, observed: &Observed, outcome: Outcome) {
         let (learned, session_changed) = self.profiles.settle(observed, outcome);
         if let Some(ledger) = &self.ledger {
-            ledger.note(&learned, session_changed);
+            let until = observed.event().ends.unwrap_or(f64::INFINITY);
+            ledger.note(&learned, session_changed.then_some(until));
         }
     }
 

@@ -120,6 +120,11 @@ impl Writer {
     }
 }
 
+/// Whether a newer version wrote something: its form is not known here.
+pub(super) fn is_newer(octets: &[u8]) -> bool {
+    octets.first().is_some_and(|version| *version > VERSION)
+}
+
 /// What a replica has to tell.
 #[derive(Debug)]
 pub(super) enum Item {

@@ -30,8 +30,9 @@ struct Waiting {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) learned: Learned,
-    /// The session was seen first, in another context, or is trusted otherwise than before.
-    pub(super) session_changed: bool,
+    /// Until when the session is of use, in Unix seconds, where it was seen first, in another context, or is trusted otherwise
+    /// than before.
+    pub(super) session: Option<f64>,
 }
 
 impl Default for Outbox {
@@ -43,8 +44,9 @@ impl Default for Outbox {
 
 impl Outbox {
     /// Takes what a request taught, where that is anything.
-    pub(super) fn put(&self, learned: &Learned, session_changed: bool) {
-        let taught = session_changed || !learned.profile.as_slice().is_empty() || !learned.shared.as_slice().is_empty();
+    pub(super) fn put(&self, learned: &Learned, session: Option<f64>) {
+        let taught =
+            session.is_some() || !learned.profile.as_slice().is_empty() || !learned.shared.as_slice().is_empty();
         let mut waiting = self.waiting.lock();
         let place = learned.subject.0 as usize % TOLD;
         let (subject, at) = waiting.told[place];
@@ -53,7 +55,7 @@ impl Outbox {
         }
         waiting.told[place] = (learned.subject, learned.at);
         if waiting.learned.len() < ROOM {
-            waiting.learned.push(Entry { learned: *learned, session_changed });
+            waiting.learned.push(Entry { learned: *learned, session });
         } else {
             self.dropped.increment();
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    counts,
+    PATIENCE, counts,
     ledger::{Ledger, leading},
     octets::Reader,
 };
@@ -42,18 +42,19 @@ struct Contents {
 }
 
 impl Ledger {
-    /// Reads what is missing of a subject and a session; waits until `patience` ends, and goes on reading after that.
+    /// Reads what is missing of a subject and a session; waits [`PATIENCE`] at most, and goes on reading after that.
     pub(super) async fn recall_within(
         self: &Arc<Self>,
         subject: Key,
         session: Key,
-        patience: Instant,
+        deadline: Instant,
     ) -> Result<(), Unavailable> {
         let Ok(permit) = Arc::clone(&self.recalls).try_acquire_owned() else {
             self.counters.unanswered.increment();
             return Err(Unavailable::Overloaded);
         };
         let silent = self.clock.now().as_millis() < self.silent_until.load(Ordering::Acquire);
+        let patience = Instant::now() + PATIENCE;
         let ledger = Arc::clone(self);
         let reading = tokio::spawn(async move {
             let _permit = permit;
@@ -61,12 +62,15 @@ impl Ledger {
         });
         let why = match silent {
             true => Unavailable::Store,
-            false => match tokio::time::timeout_at(patience, reading).await {
+            false => match tokio::time::timeout_at(patience.min(deadline), reading).await {
                 Ok(Ok(Ok(()))) => return Ok(()),
                 Ok(Ok(Err(error))) => error.unavailable(),
                 Ok(Err(_)) => Unavailable::Internal,
+                // A request that had less time left says nothing of the store.
                 Err(_) => {
-                    self.fell_silent();
+                    if patience <= deadline {
+                        self.fell_silent();
+                    }
                     Unavailable::Timeout
                 }
             },
@@ -80,16 +84,18 @@ impl Ledger {
     }
 
     async fn recall(&self, subject: Key, session: Key) -> Result<(), StoreError> {
-        let (profile, binding) = self.profiles.holds(subject, session);
-        if !profile {
-            self.recall_subject(subject).await?;
+        tokio::try_join!(self.recall_subject(subject), self.recall_session(subject, session)).map(drop)
+    }
+
+    /// Reads the contexts of a session, where they are not here.
+    async fn recall_session(&self, subject: Key, session: Key) -> Result<(), StoreError> {
+        if self.profiles.holds(subject, session).1 {
+            return Ok(());
         }
-        if !binding {
-            let read = self.store.read(&[keys::profile_session(session.0)]).await;
-            let held = read.inspect_err(|_| self.fell_silent())?.pop().and_then(Result::ok).flatten();
-            let contexts = held.map(|held| contexts(&held.value)).unwrap_or_default();
-            self.profiles.recall_session(subject, session, &contexts);
-        }
+        let read = self.store.read(&[keys::profile_session(session.0)]).await;
+        let held = read.inspect_err(|_| self.fell_silent())?.pop().and_then(Result::ok).flatten();
+        let contexts = held.map(|held| contexts(&held.value)).unwrap_or_default();
+        self.profiles.recall_session(subject, session, &contexts);
         Ok(())
     }
 

@@ -70,10 +70,18 @@ pub(super) struct PositionRow {
     pub(super) accuracy_radius: Option<u16>,
 }
 
+/// From an ASN or ISP database, or an Enterprise one, which has it among the traits.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct AsnRow {
-    pub(super) autonomous_system_number: Option<u32>,
+    autonomous_system_number: Option<u32>,
+    traits: TraitsRow,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TraitsRow {
+    autonomous_system_number: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -111,6 +119,12 @@ impl Database {
             return Ok(None);
         }
         self.0.lookup(address)?.decode()
+    }
+}
+
+impl AsnRow {
+    pub(super) fn number(&self) -> Option<u32> {
+        self.autonomous_system_number.or(self.traits.autonomous_system_number)
     }
 }
 

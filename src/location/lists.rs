@@ -61,10 +61,12 @@ impl BadLines {
     }
 }
 
-/// A network, or an address as the network that holds it alone. Everything (`/0`) is no network of any kind.
+/// A network, or an address as the network that holds it alone. Nothing as large as `/7` (IPv6: `/15`) is a network of one
+/// kind: it is `/24` or `/128` in a file that ends too early.
 fn parse(entry: &str) -> Option<IpNet> {
     let network = entry.parse::<IpNet>().ok().or_else(|| entry.parse::<IpAddr>().ok().map(IpNet::from))?;
-    Some(canonical(network.trunc())).filter(|network| network.prefix_len() > 0)
+    let network = canonical(network.trunc());
+    (network.prefix_len() >= if network.addr().is_ipv4() { 8 } else { 16 }).then_some(network)
 }
 
 /// IPv4-mapped networks (`::ffff:192.0.2.0/120`) as what they map to, as addresses are.
@@ -148,6 +150,20 @@ mod tests {
             ("8.8.8.8", false),
         ] {
             assert_eq!(set.contains(address.parse().unwrap()), inside, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_within_its_prefix_length_is_a_bad_line() {
+        let good =
+            ["185.220.101.0/24", "17.0.0.0/8", "203.0.113.7/32", "2002::/16", "2001:db8::/32", "2001:db8::1/128"];
+        for line in good {
+            assert_eq!(PrefixSet::default().read(line), BadLines::default(), "{line}");
+            let length = line.split_once('/').unwrap().1;
+            for missing in 1..length.len() {
+                let cut = &line[..line.len() - missing];
+                assert_eq!(PrefixSet::default().read(cut).count, 1, "{cut}");
+            }
         }
     }
 

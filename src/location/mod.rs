@@ -108,10 +108,10 @@ impl Locator {
         let mut sources = Sources::clone(&self.sources.load());
         let refresh = sources.refresh();
         self.count(refresh);
+        self.sources.store(Arc::new(sources));
         if refresh.changed + refresh.failed == 0 {
             return false;
         }
-        self.sources.store(Arc::new(sources));
         self.generation.fetch_add(1, Ordering::Release);
         refresh.changed > 0
     }
@@ -171,7 +171,7 @@ impl Locator {
         let city = row(&sources.city);
         let city: CityRow<'_> = city.as_ref().map_or(Ok(None), |city| city.look_up(address))?.unwrap_or_default();
         let asn: Option<AsnRow> = row(&sources.asn).map_or(Ok(None), |asn| asn.look_up(address))?;
-        let asn = asn.and_then(|row| row.autonomous_system_number);
+        let asn = asn.and_then(|row| row.number());
         let anonymous: Option<AnonymousRow> = row(&sources.anonymous).map_or(Ok(None), |rows| rows.look_up(address))?;
         let network = self.network(sources, [address, written], asn, &anonymous.unwrap_or_default());
         let ours = is_ours(network);

@@ -26,9 +26,12 @@ pub struct Settings {
     pub corporate_networks: Networks,
     /// Networks that policies may name (`allowed_locations: [{type: known_secure_location, …}]`), by name.
     pub known_networks: BTreeMap<String, Networks>,
-    /// Feeds of networks, one CIDR or address a line; `#` and `;` begin a comment.
+    /// Feeds of networks, one CIDR or address a line; `#` and `;` begin a comment. A file without any network counts as broken:
+    /// leave the list out where there is to be none. Prefixes shorter than `/8` (IPv6: `/16`) are bad lines, as a download that
+    /// was cut leaves them. Write a new file beside the old one and rename it: of half a feed nothing tells that it is half.
     pub lists: ListSettings,
-    /// How often files are looked at for changes. A changed file that cannot be read leaves the last good one in use.
+    /// How often files are looked at for changes. A changed file is read when it looks the same twice in a row, so that it is not
+    /// read while it is written; one that cannot be read leaves the last good one in use.
     pub reload_every: Span,
     /// How many addresses' places are kept in memory.
     pub cache_entries: u64,
@@ -41,7 +44,7 @@ pub struct Settings {
 pub struct DatabaseSettings {
     /// A City, Country or Enterprise database.
     pub city: Option<PathBuf>,
-    /// An ASN or ISP database.
+    /// An ASN, ISP or Enterprise database.
     pub asn: Option<PathBuf>,
     /// An Anonymous-IP database.
     pub anonymous: Option<PathBuf>,

@@ -1,4 +1,5 @@
-//! The files that places come from: read whole, swapped whole. A changed file that is broken leaves the last good one in use.
+//! The files that places come from: read whole, swapped whole. A changed file that is broken leaves the last good one in use,
+//! and so does one that is being written: it is read when two looks in a row find it the same.
 
 use std::{
     fs, io,
@@ -33,20 +34,22 @@ pub(super) struct Source<T> {
     pub(super) content: Option<Arc<T>>,
     /// What the file looked like when it was read last, good or not.
     stamp: Option<Stamp>,
-    /// What was wrong with it then.
+    /// What it looked like at the last look.
+    seen: Option<Stamp>,
+    /// What was wrong with it when it was read last.
     pub(super) problem: Option<String>,
 }
 
 impl<T> Clone for Source<T> {
     fn clone(&self) -> Self {
         let (path, content) = (self.path.clone(), self.content.clone());
-        Self { path, content, stamp: self.stamp, problem: self.problem.clone() }
+        Self { path, content, stamp: self.stamp, seen: self.seen, problem: self.problem.clone() }
     }
 }
 
 impl<T> Default for Source<T> {
     fn default() -> Self {
-        Self { path: None, content: None, stamp: None, problem: None }
+        Self { path: None, content: None, stamp: None, seen: None, problem: None }
     }
 }
 
@@ -116,11 +119,17 @@ impl<T> Source<T> {
     fn refresh(&mut self, read: impl FnOnce(&Path) -> Result<T, String>) -> Option<bool> {
         let path = self.path.as_deref()?;
         let stamp = Stamp::of(path).ok();
-        if stamp.is_some() && stamp == self.stamp {
+        let first = self.content.is_none() && self.problem.is_none();
+        let at_rest = std::mem::replace(&mut self.seen, stamp) == stamp || first;
+        if stamp.is_some() && (stamp == self.stamp || !at_rest) {
             return None;
         }
         self.stamp = stamp;
-        match read(path) {
+        let content = read(path).and_then(|content| match Stamp::of(path).ok() == stamp {
+            true => Ok(content),
+            false => Err("changed while it was read".to_owned()),
+        });
+        match content {
             Ok(content) => {
                 self.content = Some(Arc::new(content));
                 self.problem = None;
@@ -167,7 +176,7 @@ fn open_database(path: &Path, wanted: &[&str]) -> Result<Database, String> {
     Database::open(path, wanted).map_err(|error: databases::Error| error.to_string())
 }
 
-/// A feed in which no line is good is no feed: somebody saved an error page.
+/// A feed without any network is no feed: somebody saved an error page, or emptied the file before a download that failed.
 fn read_list(path: &Path) -> Result<PrefixSet, String> {
     let length = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
     if length > MAX_FEED {
@@ -176,11 +185,36 @@ fn read_list(path: &Path) -> Result<PrefixSet, String> {
     let octets = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let mut set = PrefixSet::default();
     let bad = set.read(&String::from_utf8_lossy(&octets));
-    if bad.count > 0 && set.len() == 0 {
-        return Err(format!("holds no network; line {} is the first that is none", bad.first));
+    if set.len() == 0 {
+        return Err(match bad.count {
+            0 => "holds no network; a list that is to hold none is left out of the configuration".to_owned(),
+            _ => format!("holds no network; line {} is the first that is none", bad.first),
+        });
     }
     if bad.count > 0 {
         tracing::warn!(path = %path.display(), lines = bad.count, first = bad.first, "bad lines of a list were skipped");
     }
     Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tor.txt");
+        fs::write(&path, "192.0.2.0/24\n198.51.100.0/24\n").unwrap();
+        let mut source = Source::at(Some(&path));
+        let torn = source.refresh(|path| {
+            let set = read_list(path)?;
+            fs::write(path, "192.0.2.0/24\n").unwrap();
+            Ok(set)
+        });
+        assert_eq!((torn, source.content.is_some()), (Some(false), false));
+        let looks = [(); 3].map(|()| source.refresh(read_list));
+        assert_eq!(looks, [None, Some(true), None], "at rest again");
+        assert!(source.problem.is_none());
+    }
 }

@@ -26,6 +26,7 @@ fn event(request: &Request) -> Event {
         now: request.at,
         subject,
         session: subject.within(&request.session),
+        ends: None,
         strength: if request.strong { Strength::Strong } else { Strength::Weak },
         address: Some(request.net.address.into()),
         place: Some(Place {

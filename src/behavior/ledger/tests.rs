@@ -33,6 +33,7 @@ fn request(number: u32) -> Event {
         now: MONDAY + f64::from(number) * 4000.0,
         subject,
         session: subject.within(&number.to_string()),
+        ends: None,
         strength: Strength::Strong,
         address: "84.16.20.7".parse().ok(),
         place: Some(Place { country: *b"NO", position: Some((59.9, 10.7)), radius_km: 10.0 }),
@@ -52,9 +53,13 @@ fn shared() -> Arc<dyn Store> {
 
 /// A replica whose own turns are cancelled: the test says when.
 fn replica(store: &Arc<dyn Store>) -> Arc<Behaviors> {
+    timed(store, &Clock::system())
+}
+
+fn timed(store: &Arc<dyn Store>, clock: &Clock) -> Arc<Behaviors> {
     let cancelled = CancellationToken::new();
     cancelled.cancel();
-    Behaviors::start(&Settings::default(), Some(Arc::clone(store)), &Clock::system(), &cancelled)
+    Behaviors::start(&Settings::default(), Some(Arc::clone(store)), clock, &cancelled)
 }
 
 async fn allow(replica: &Behaviors, event: Event) {
@@ -153,6 +158,15 @@ async fn a_store_that_does_not_answer_delays_nothing_and_nobody_is_somebody_new(
 }
 
 #[tokio::test]
+async fn a_request_without_time_left_does_not_declare_the_store_silent_for_others() {
+    let replica = replica(&shared());
+    let late = replica.observe(request(1), Instant::now().checked_sub(PATIENCE).unwrap()).await;
+    assert!(late.is_unavailable(), "{late:?}");
+    let fact = replica.observe(request(2), Instant::now() + Duration::from_secs(5)).await;
+    assert!(fact.value().is_some(), "{fact:?}");
+}
+
+#[tokio::test]
 async fn another_replica_knows_where_a_session_began() {
     let store = shared();
     let (one, other) = (replica(&store), replica(&store));
@@ -187,6 +201,43 @@ fn news_come_back_as_they_were_and_broken_ones_not_at_all() {
     for length in 0..octets.len() - 9 {
         let whole = Reader::new(&octets[..length]).and_then(|(mut reader, _)| reader.item());
         assert!(whole.is_none(), "{length} octets are no item");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_goes_by_a_token_is_kept_no_longer_than_the_token() {
+    let clock = Clock::manual(crate::domain::UnixTime::from_millis((MONDAY * 1000.0) as u64));
+    let stores = clock.clone();
+    let store: Arc<dyn Store> = Arc::new(Memory::new(move || stores.now()));
+    let replica = timed(&store, &clock);
+    let of_token = Event { now: MONDAY, ends: Some(MONDAY + 600.0), ..request(1) };
+    let claimed = Event { now: MONDAY, ..request(2) };
+    for event in [of_token, claimed] {
+        allow(&replica, event).await;
+    }
+    replica.exchange().await.unwrap();
+    for (seconds, kept) in
+        [(590, [true, true]), (20, [false, true]), (23 * 3600, [false, true]), (3600, [false, false])]
+    {
+        clock.advance(Duration::from_secs(seconds));
+        let wanted = [of_token, claimed].map(|event| keys::profile_session(event.session.0));
+        let held = store.read(&wanted).await.unwrap();
+        assert_eq!(held.iter().map(|held| matches!(held, Ok(Some(_)))).collect::<Vec<_>>(), kept, "{seconds} s later");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_a_newer_version_wrote_is_left_to_it() {
+    let store = shared();
+    let key = keys::profile_session(request(1).session.0);
+    for (version, left_alone) in [(255, true), (1, false)] {
+        let written = [version, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        store.write(&key, &written, None).await.unwrap();
+        let replica = replica(&store);
+        allow(&replica, request(1)).await;
+        replica.exchange().await.unwrap();
+        let held = store.read(std::slice::from_ref(&key)).await.unwrap().pop().unwrap().unwrap().unwrap();
+        assert_eq!(held.value == written, left_alone, "version {version}");
     }
 }
 

@@ -159,6 +159,7 @@ impl Line<'_> {
             now: self.t,
             subject,
             session: subject.within(session),
+            ends: None,
             strength: Strength::of_methods(self.amr.iter().map(AsRef::as_ref)),
             address: self.ip,
             place: self.place(),

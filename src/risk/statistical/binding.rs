@@ -141,7 +141,8 @@ pub struct Binding {
     repeats: Repeats,
 }
 
-/// How often the session took each of its recent actions, so that one session cannot teach a habit alone.
+/// How often the session took each of its recent actions, so that one session cannot teach a habit alone, and which of them
+/// were not let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Repeats {
     tags: [u16; Self::KEPT],
@@ -150,18 +151,31 @@ struct Repeats {
 
 impl Repeats {
     const KEPT: usize = 16;
+    /// In the counts: the action was not let through the last time.
+    const BARRED: u8 = 0x80;
 
     /// Counts an action and says how often the session has now taken it; a forgotten one starts anew.
-    fn count(&mut self, action: u32) -> u8 {
-        let tag = (action ^ action >> 16) as u16 | 1;
-        let known = self.tags.iter().position(|kept| *kept == tag);
-        let place = known.or_else(|| (0..Self::KEPT).min_by_key(|place| self.counts[*place])).unwrap_or(0);
-        if known.is_none() {
-            self.tags[place] = tag;
-            self.counts[place] = 0;
-        }
-        self.counts[place] = self.counts[place].saturating_add(1);
-        self.counts[place]
+    fn count(&mut self, action: u32, barred: bool) -> u8 {
+        let known = self.position(action);
+        let often = |place: &usize| self.counts[*place] & !Self::BARRED;
+        let place = known.or_else(|| (0..Self::KEPT).min_by_key(often)).unwrap_or(0);
+        let before = known.map_or(0, |place| often(&place));
+        let times = (before + 1).min(!Self::BARRED);
+        self.tags[place] = Self::tag(action);
+        self.counts[place] = if barred { times | Self::BARRED } else { times };
+        times
+    }
+
+    fn is_barred(&self, action: u32) -> bool {
+        self.position(action).is_some_and(|place| self.counts[place] & Self::BARRED != 0)
+    }
+
+    fn position(&self, action: u32) -> Option<usize> {
+        self.tags.iter().position(|kept| *kept == Self::tag(action))
+    }
+
+    fn tag(action: u32) -> u16 {
+        (action ^ action >> 16) as u16 | 1
     }
 }
 
@@ -207,10 +221,16 @@ impl Binding {
         self.contexts.get(usize::from(self.last).checked_sub(1)?)
     }
 
-    /// Notes an action, and returns the one before it and how often the session has now taken this one.
-    pub(super) fn act(&mut self, action: u32) -> (u32, u8) {
+    /// Notes an action and whether it was not let through; returns the one before it and how often the session has now taken
+    /// this one.
+    pub(super) fn act(&mut self, action: u32, barred: bool) -> (u32, u8) {
         let previous = std::mem::replace(&mut self.action, action);
-        (previous, self.repeats.count(action))
+        (previous, self.repeats.count(action, barred))
+    }
+
+    /// Whether an action was not let through the last time it was asked for.
+    pub(super) fn is_barred(&self, action: u32) -> bool {
+        self.repeats.is_barred(action)
     }
 
     /// Takes over a context as another replica saw it. A failure is kept; otherwise the more trusting standing is,

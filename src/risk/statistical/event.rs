@@ -104,6 +104,9 @@ pub struct Event {
     pub subject: Key,
     /// `sid`, else the token id, keyed by subject.
     pub session: Key,
+    /// Unix seconds after which nothing more comes of the session, where it goes by a token. `None`: it is not known.
+    #[serde(skip)]
+    pub ends: Option<f64>,
     /// How strong the authentication behind the session was.
     pub strength: Strength,
     /// Client address; `None` when there is none (a Unix socket).

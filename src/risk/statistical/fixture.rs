@@ -25,6 +25,7 @@ pub(super) fn alice(now: f64, session: &str) -> Event {
         now,
         subject,
         session: subject.within(session),
+        ends: None,
         strength: Strength::Strong,
         address: Some(IpAddr::V4(Ipv4Addr::new(84, 16, 20, 7))),
         place: Some(Place { country: *b"NO", position: Some((59.91, 10.75)), radius_km: 20.0 }),
@@ -66,6 +67,25 @@ pub(super) fn acquainted() -> Engine {
         visit(&mut engine, day, |now| alice(now, &format!("s{day}")));
     }
     engine
+}
+
+/// Has ten people of another role take actions, one in six hours, so that they are foreign to Alice and not new.
+pub(super) fn keepers(engine: &mut Engine, paths: &[&str]) {
+    for n in 0..10 {
+        for (turn, path) in paths.iter().enumerate() {
+            let subject = Key::of(&format!("keeper-{n}"));
+            let now = MONDAY - 3.0 * DAY + f64::from(n) * 60.0 + turn as f64 * 6.0 * 3600.0;
+            let event = Event {
+                subject,
+                session: subject.within(path),
+                device: Device { id: Some(subject), ..alice(0.0, "").device },
+                action: Action::of("GET", path),
+                roles: roles_key(["keeper"]),
+                ..alice(now, "")
+            };
+            pass(engine, &event, Outcome::StepUpPassed);
+        }
+    }
 }
 
 fn visit(engine: &mut Engine, day: i32, person: impl Fn(f64) -> Event) {

@@ -94,6 +94,12 @@ pub struct Model {
     pub b_low: f64,
     /// The most that a repetition of the action before may add: paging and polling are no exploration.
     pub b_repeat: f64,
+    /// Times that anyone must have taken an action before it is no longer a new one.
+    pub b_new_times: f64,
+    /// How far new actions may raise a service's accumulated surprise, all together: as far as one, which is under the step-up line.
+    pub b_new_service: f64,
+    /// How far they may raise a person's: as far as two, which is over the step-up line and under the refusal line.
+    pub b_new_person: f64,
     /// Share of an attacker's actions that are any of all templates, 0 to 1; the rest are what everybody does.
     pub b_new: f64,
     /// Weight of requests in the last seconds; the term stays within 0 and 3.
@@ -158,6 +164,9 @@ impl Default for Model {
             b_high: 2.6,
             b_low: -2.2,
             b_repeat: 0.1,
+            b_new_times: 3.0,
+            b_new_service: 2.6,
+            b_new_person: 5.2,
             b_new: 0.6,
             rate_gain: 0.9,
             volume_gain: 1.2,

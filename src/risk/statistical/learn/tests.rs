@@ -3,9 +3,10 @@
 use crate::risk::statistical::{
     Action, Engine, Event, Key, Term,
     delta::Field,
+    engine::Advice,
     epoch::Epoch,
-    event::{Device, Place, Strength},
-    fixture::{DAY, MONDAY, acquainted, alice, pass, score, thief},
+    event::{Device, Place, Strength, roles_key},
+    fixture::{DAY, MONDAY, WORK, acquainted, alice, keepers, pass, score, thief},
     learn::Outcome,
 };
 
@@ -157,11 +158,12 @@ fn an_action_is_not_learned_while_behaviour_surprises() {
 #[test]
 fn a_step_up_clears_identity_but_not_behaviour() {
     let mut engine = acquainted();
+    keepers(&mut engine, &KEPT);
     for n in 0..60 {
-        let action = Action::of("GET", &format!("/secrets/area-{n}"));
-        pass(&mut engine, &Event { action, ..alice(MONDAY + f64::from(n) * 2.0, "insider") }, Outcome::StepUpPassed);
+        let action = Action::of("GET", KEPT[n % KEPT.len()]);
+        pass(&mut engine, &Event { action, ..alice(MONDAY + n as f64 * 2.0, "insider") }, Outcome::StepUpPassed);
     }
-    let event = Event { action: Action::of("GET", "/secrets/area-3"), ..alice(MONDAY + 130.0, "insider") };
+    let event = Event { action: Action::of("GET", KEPT[3]), ..alice(MONDAY + 130.0, "insider") };
     assert!(score(&engine, &event) >= engine.lines().deny);
     let evidence = engine.assess(&event).evidence;
     assert!(evidence.after_step_up(engine.model()).score() >= engine.lines().deny);
@@ -213,6 +215,7 @@ fn one_subject_has_few_votes_a_day_on_the_lines() {
 #[test]
 fn requests_that_are_scored_before_one_of_them_is_settled_all_count() {
     let mut engine = acquainted();
+    keepers(&mut engine, &KEPT);
     let at_once: Vec<_> = (0..100).map(|n| alice(MONDAY + f64::from(n) * 0.01, "s")).collect();
     let scored: Vec<_> = at_once.iter().map(|event| engine.assess(event)).collect();
     // Settled in no order, as they come out of their queues.
@@ -221,10 +224,7 @@ fn requests_that_are_scored_before_one_of_them_is_settled_all_count() {
     }
     let fast = engine.profile(Key::of("alice")).map_or(0.0, |profile| profile.pace().fast);
     assert!((95.0..105.0).contains(&fast), "{fast}");
-    let strange: Vec<_> = (b'a'..b'k')
-        .map(|area| Action::of("GET", &format!("/secrets/{}", char::from(area))))
-        .map(|action| Event { action, ..alice(MONDAY + 2.0, "s") })
-        .collect();
+    let strange = KEPT.map(|path| Event { action: Action::of("GET", path), ..alice(MONDAY + 2.0, "s") });
     let scored: Vec<_> = strange.iter().map(|event| engine.assess(event)).collect();
     let one = scored[0].evidence.nats(Term::Behaviour);
     for (event, scored) in strange.iter().zip(&scored) {
@@ -324,4 +324,107 @@ fn what_a_refused_session_tries_counts_once_for_each_thing() {
         pass(&mut engine, &tries(n, f64::from(n)), Outcome::Denied);
     }
     assert!(surprise(&engine) < once + 0.01, "{once}, {}", surprise(&engine));
+}
+
+/// What becomes of a request by the lines alone.
+fn judged(engine: &mut Engine, event: &Event) -> Advice {
+    let scored = engine.assess(event);
+    let advice = engine.advise(&scored);
+    let outcome = match advice {
+        Advice::Allow => Outcome::Allowed,
+        Advice::Challenge => Outcome::Challenged,
+        Advice::Refuse => Outcome::Denied,
+    };
+    engine.learn(event, &scored, outcome);
+    advice
+}
+
+#[test]
+fn a_page_that_goes_on_asking_while_its_user_is_challenged_is_not_refused_for_that() {
+    let mut engine = acquainted();
+    let mut advised = Vec::new();
+    for turn in 0..30 {
+        let action = Action::of("GET", ["/dashboards", "/alerts"][turn % 2]);
+        advised.push(judged(&mut engine, &Event { action, ..alice(MONDAY + 2.0 * turn as f64, "s") }));
+    }
+    assert_eq!(advised[..2], [Advice::Allow, Advice::Challenge]);
+    assert!(!advised.contains(&Advice::Refuse), "{advised:?}");
+}
+
+/// What others do, and Alice does not.
+const KEPT: [&str; 8] = [
+    "/kept/stock",
+    "/kept/prices",
+    "/kept/wages",
+    "/kept/mail",
+    "/kept/ledger",
+    "/kept/tax",
+    "/kept/refunds",
+    "/kept/labels",
+];
+
+/// An engine that also knows a service, which does four things each hour.
+fn with_service() -> Engine {
+    let mut engine = acquainted();
+    for hour in 0..20 * 24 {
+        for turn in 0..4 {
+            let now = MONDAY - 20.0 * DAY + f64::from(hour) * 3600.0 + turn as f64 * 2.0;
+            pass(&mut engine, &service(now, &format!("t{hour}"), KEPT[turn]), Outcome::Allowed);
+        }
+    }
+    engine
+}
+
+fn service(now: f64, token: &str, path: &str) -> Event {
+    let subject = Key::of("worker");
+    Event {
+        subject,
+        session: subject.within(token),
+        strength: Strength::Service,
+        device: Device::default(),
+        roles: roles_key(["worker"]),
+        action: Action::of("GET", path),
+        ..alice(now, "")
+    }
+}
+
+/// The turns of rounds in which each of four usual things is followed by one of four that nobody has done, or follow on these.
+fn release() -> impl Iterator<Item = (f64, usize)> {
+    let orders = [[0, 4, 1, 5, 2, 6, 3, 7], [4, 5, 6, 7, 0, 1, 2, 3]];
+    let turn = move |n: usize| (MONDAY + (n / 8) as f64 * 600.0 + (n % 8) as f64 * 2.0, orders[n / 8 % 2][n % 8]);
+    (0..8 * 20).map(turn)
+}
+
+#[test]
+fn a_service_whose_release_does_what_nobody_has_done_is_not_refused() {
+    let mut engine = with_service();
+    for (now, which) in release() {
+        let advice = judged(&mut engine, &service(now, "new", KEPT[which]));
+        assert_eq!(advice, Advice::Allow, "{which} at {now}");
+    }
+}
+
+#[test]
+fn a_service_that_does_what_others_do_and_it_does_not_is_refused() {
+    let mut engine = with_service();
+    keepers(&mut engine, &KEPT[4..]);
+    let advised: Vec<_> =
+        (4..8).map(|which| judged(&mut engine, &service(MONDAY + which as f64, "new", KEPT[which]))).collect();
+    assert!(advised.iter().any(|advice| *advice != Advice::Allow), "no challenge reaches a service: {advised:?}");
+}
+
+#[test]
+fn a_person_on_pages_that_nobody_has_seen_is_challenged_and_not_refused() {
+    let mut engine = acquainted();
+    let mut advised = Vec::new();
+    for (now, which) in release() {
+        let path = if which < 4 { WORK[which] } else { KEPT[which] };
+        let event = Event { action: Action::of("GET", path), ..alice(now, "new") };
+        let scored = engine.assess(&event);
+        advised.push(engine.advise(&scored));
+        // A second factor is in the token: a challenge is none.
+        let refused = advised.last() == Some(&Advice::Refuse);
+        engine.learn(&event, &scored, if refused { Outcome::Denied } else { Outcome::Allowed });
+    }
+    assert!(advised.contains(&Advice::Challenge) && !advised.contains(&Advice::Refuse), "{advised:?}");
 }

@@ -24,6 +24,8 @@ const MARKS: f64 = 14.0 * 86_400.0;
 pub struct Step {
     /// Surprise of this action alone.
     pub surprise: f64,
+    /// How far this action may raise the accumulated surprise.
+    pub ceiling: f64,
     /// Accumulated surprise.
     pub behaviour: f64,
     /// Requests of the last seconds against the user's own mark.
@@ -35,16 +37,20 @@ pub struct Step {
 /// What this request comes to, counted onto the pace that is known so far.
 #[must_use]
 pub fn step(view: &View<'_>, event: &Event) -> Step {
-    let surprise = surprise(view, event);
-    let Counted { behaviour, fast, slow, fast_mark, slow_mark } = count(view.profile.pace(), event.now, surprise, 1.0);
+    let (surprise, ceiling) = surprise(view, event);
+    // Asked for in vain before: it is in the pace already.
+    let surprise = if view.binding.is_barred(event.action.key) { surprise.min(0.0) } else { surprise };
+    let Counted { behaviour, fast, slow, fast_mark, slow_mark } =
+        count(view.profile.pace(), event.now, (surprise, ceiling), 1.0);
     let rate = (view.model.rate_gain * ((fast + 1.0) / (fast_mark + 4.0)).ln()).clamp(0.0, 3.0);
     let volume = (view.model.volume_gain * ((slow + 4.0) / (slow_mark + 6.0)).ln()).clamp(0.0, 3.0);
-    Step { surprise, behaviour, rate, volume }
+    Step { surprise, ceiling, behaviour, rate, volume }
 }
 
-/// The pace with so many more requests in it (one, or none), and the surprise accumulated by then.
+/// The pace with so many more requests in it (one, or none), and the surprise accumulated by then; `surprise` is what to add, and
+/// how far that may raise it.
 #[must_use]
-pub fn advance(past: Pace, now: f64, surprise: f64, requests: f64) -> (Pace, f64) {
+pub fn advance(past: Pace, now: f64, surprise: (f64, f64), requests: f64) -> (Pace, f64) {
     let Counted { behaviour, fast, slow, fast_mark, slow_mark } = count(past, now, surprise, requests);
     let pace = Pace {
         at: now.max(past.at),
@@ -67,13 +73,13 @@ struct Counted {
 }
 
 /// Decays what was counted, and counts a request. One that is settled after a later one has itself decayed since.
-fn count(past: Pace, now: f64, surprise: f64, requests: f64) -> Counted {
+fn count(past: Pace, now: f64, (surprise, ceiling): (f64, f64), requests: f64) -> Counted {
     let elapsed = if past.at > 0.0 { (now - past.at).max(0.0) } else { f64::INFINITY };
     let late = (past.at - now).max(0.0);
     let kept = |value: f32, time: f64| f64::from(value) * (-elapsed / time).exp2();
     let new = |value: f64, time: f64| value * (-late / time).exp2();
     Counted {
-        behaviour: (kept(past.surprise, MEMORY) + new(surprise, MEMORY)).max(0.0),
+        behaviour: raised(kept(past.surprise, MEMORY), new(surprise, MEMORY), ceiling),
         fast: kept(past.fast, FAST) + new(requests, FAST),
         slow: kept(past.slow, SLOW) + new(requests, SLOW),
         fast_mark: kept(past.fast_mark, MARKS),
@@ -81,16 +87,23 @@ fn count(past: Pace, now: f64, surprise: f64, requests: f64) -> Counted {
     }
 }
 
-/// Surprise of one action in nats: positive when it fits neither the role nor the user.
-fn surprise(view: &View<'_>, event: &Event) -> f64 {
+/// Accumulated surprise with that of one action, which raises it up to a ceiling.
+fn raised(before: f64, added: f64, ceiling: f64) -> f64 {
+    before.max(ceiling).min(before + added).max(0.0)
+}
+
+/// Surprise of one action in nats: positive when it fits neither the role nor the user. And how far it may raise what has
+/// accumulated.
+fn surprise(view: &View<'_>, event: &Event) -> (f64, f64) {
+    const NOTHING: (f64, f64) = (0.0, f64::INFINITY);
     if event.strength == Strength::Service && view.sessions < 2.0 {
-        return 0.0;
+        return NOTHING;
     }
     let previous = view.binding.action;
     let (key, today) = (event.action.key, view.today);
     let anywhere = view.globals.anywhere(key, today);
     if anywhere.total < 200.0 {
-        return 0.0;
+        return NOTHING;
     }
     let variety = view.globals.total(Total::Templates).max(10.0);
     let p_global = smooth(anywhere, 1.0 / variety, 20.0);
@@ -104,7 +117,13 @@ fn surprise(view: &View<'_>, event: &Event) -> f64 {
     let p_user = 0.4 * p_after + 0.4 * p_own + 0.15 * p_role + 0.05 * p_global;
     let p_attacker = view.model.b_new / variety + (1.0 - view.model.b_new) * p_global;
     let high = if previous == key { view.model.b_repeat } else { view.model.b_high };
-    (p_attacker / p_user).ln().clamp(view.model.b_low, high)
+    // A release brings what nobody has done yet. That may be a reason to ask who it is, not to refuse; nobody can ask a service.
+    let ceiling = match event.strength {
+        _ if anywhere.count >= view.model.b_new_times => f64::INFINITY,
+        Strength::Service => view.model.b_new_service,
+        Strength::Weak | Strength::Strong => view.model.b_new_person,
+    };
+    ((p_attacker / p_user).ln().clamp(view.model.b_low, high), ceiling)
 }
 
 /// A share, backed off to a wider one with the weight of `mass` observations.
