@@ -281,7 +281,7 @@ impl Parts {
         let watch = Watch::start(Arc::clone(&store), Watch::EVERY, background.clone());
         let teller = events::teller(config, &pipeline, Arc::clone(&store), background)?;
         if teller.is_some() {
-            let desk = NewsDesk { teller: teller.clone(), clock: pipeline.clock.clone() };
+            let desk = NewsDesk::new(teller.clone(), &pipeline);
             pipeline.devices.tell(Arc::new(desk.clone()));
             tokio::spawn(desk.sessions(pipeline.sessions.ends()));
         }
@@ -310,7 +310,7 @@ impl Parts {
         let listens = config.listen.admin.ip();
         let access = Access::new(&config.admin, made.as_ref(), listens).map_err(Error::Access)?;
         let Pipeline { clock, revocations, devices, auditor, .. } = &*self.pipeline;
-        let news = NewsDesk { teller: self.teller.clone(), clock: clock.clone() };
+        let news = NewsDesk::new(self.teller.clone(), &self.pipeline);
         Ok(Arc::new(Administration {
             access,
             clock: clock.clone(),

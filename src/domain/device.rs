@@ -44,6 +44,11 @@ impl DeviceRecord {
     pub fn is_bound_to_a_key(&self) -> bool {
         self.cert_sha256.is_some() || self.jkt.is_some()
     }
+
+    /// Whether somebody says that it does not keep its rules.
+    pub fn is_not_compliant(&self) -> bool {
+        self.compliant == Some(false)
+    }
 }
 
 /// How current a device's patches are.
