@@ -1,13 +1,16 @@
 //! Tokens that somebody else's software made are taken, and do what they say: `tests/signals/caep-dev.json` holds what the
-//! builder and signer of SGNL's `caep.dev` write, oddities and all. The clock stands where they were made.
+//! builder and signer of SGNL's `caep.dev` write, oddities and all, and while others send nothing but the beginning of theirs.
+//! The clock stands where they were made.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
+    Router,
     body::Body,
     http::{Request, StatusCode},
+    response::Response,
 };
 use countersign::{
     clock::Clock,
@@ -64,27 +67,46 @@ fn receiver(fixture: &Value, folder: &std::path::Path) -> (Arc<Signals>, Arc<dyn
     (Signals::start(settings, &KeySetSettings::default(), issuers, parts, &stop), store, devices)
 }
 
+fn push(router: &Router, body: Body) -> impl Future<Output = Result<Response, Infallible>> {
+    let request = Request::post("/signals/ssf").header("content-type", "application/secevent+jwt");
+    router.clone().oneshot(request.body(body).unwrap())
+}
+
+async fn accepted(router: &Router, token: &Value) {
+    let push = || push(router, Body::from(token["token"].as_str().unwrap().to_owned()));
+    let mut answer = push().await.unwrap();
+    // The key set is a file that is read beside us.
+    for _ in 0..100 {
+        if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        answer = push().await.unwrap();
+    }
+    assert_eq!(answer.status(), StatusCode::ACCEPTED, "{}", token["name"]);
+}
+
+#[tokio::test]
+async fn bodies_that_are_on_their_way_keep_no_token_out() {
+    let (fixture, folder) = (fixture(), tempfile::tempdir().unwrap());
+    let (signals, ..) = receiver(&fixture, folder.path());
+    let router = signals.router();
+    let slow = || Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, Infallible>>());
+    let mut pushes: Vec<_> = (0..100).map(|_| Box::pin(push(&router, slow()))).collect();
+    for push in &mut pushes {
+        assert!(futures_util::poll!(push).is_pending());
+    }
+    accepted(&router, &fixture["tokens"][0]).await;
+}
+
 #[tokio::test]
 async fn tokens_that_caep_dev_makes_do_what_they_say() {
     let (fixture, folder) = (fixture(), tempfile::tempdir().unwrap());
     let (signals, store, devices) = receiver(&fixture, folder.path());
     devices.write(&"d1".into(), &[("compliant", "true")], &[]).await.unwrap();
+    let router = signals.router();
     for token in fixture["tokens"].as_array().unwrap() {
-        let push = || {
-            let body = Body::from(token["token"].as_str().unwrap().to_owned());
-            let request = Request::post("/signals/ssf").header("content-type", "application/secevent+jwt");
-            signals.router().oneshot(request.body(body).unwrap())
-        };
-        let mut answer = push().await.unwrap();
-        // The key set is a file that is read beside us.
-        for _ in 0..100 {
-            if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            answer = push().await.unwrap();
-        }
-        assert_eq!(answer.status(), StatusCode::ACCEPTED, "{}", token["name"]);
+        accepted(&router, token).await;
     }
     let there = async |key: String| store.read(&[key]).await.unwrap().remove(0).unwrap().is_some();
     assert!(there("cs:revoked:sid:s1".to_owned()).await, "the session is revoked");

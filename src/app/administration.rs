@@ -29,7 +29,7 @@ impl Parts {
         let listens = config.listen.admin.ip();
         let access = Access::new(&config.admin, made.as_ref(), listens).map_err(Error::Access)?;
         let Pipeline { clock, revocations, devices, auditor, .. } = &*self.pipeline;
-        let news = NewsDesk { teller: self.teller.clone(), clock: clock.clone() };
+        let news = NewsDesk::new(self.teller.clone(), &self.pipeline);
         Ok(Arc::new(Administration {
             access,
             clock: clock.clone(),

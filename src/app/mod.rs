@@ -310,7 +310,7 @@ impl Parts {
         let watch = Watch::start(Arc::clone(&store), Watch::EVERY, background.clone());
         let teller = events::teller(config, &pipeline, Arc::clone(&store), background)?;
         if teller.is_some() {
-            let desk = NewsDesk { teller: teller.clone(), clock: pipeline.clock.clone() };
+            let desk = NewsDesk::new(teller.clone(), &pipeline);
             pipeline.devices.tell(Arc::new(desk.clone()));
             tokio::spawn(desk.sessions(pipeline.sessions.ends()));
         }

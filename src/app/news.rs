@@ -8,20 +8,31 @@ use tokio::sync::mpsc;
 use crate::{
     admin::ports::DeviceChanges,
     clock::Clock,
-    device::{Change, Witness},
-    domain::{DeviceId, RevocationKind},
+    device::{Change, Devices, Witness},
+    domain::{DeviceId, DeviceStatus, RevocationKind},
+    pipeline::Pipeline,
+    revocation::Revocations,
     session::End,
     signals::{About, By, News, Standing, Teller},
+    store::StoreError,
 };
 
 /// Turns what was done into news, where there is somebody to hear it.
 #[derive(Clone, Debug)]
 pub(super) struct NewsDesk {
-    pub(super) teller: Option<Arc<Teller>>,
-    pub(super) clock: Clock,
+    teller: Option<Arc<Teller>>,
+    /// These know us too, until the process ends.
+    devices: Arc<Devices>,
+    revocations: Arc<Revocations>,
+    clock: Clock,
 }
 
 impl NewsDesk {
+    pub(super) fn new(teller: Option<Arc<Teller>>, pipeline: &Pipeline) -> Self {
+        let (devices, revocations) = (Arc::clone(&pipeline.devices), Arc::clone(&pipeline.revocations));
+        Self { teller, devices, revocations, clock: pipeline.clock.clone() }
+    }
+
     pub(super) async fn revoked(&self, kind: RevocationKind, id: &str, reason: &str) {
         let id = id.to_owned();
         let about = match kind {
@@ -65,7 +76,25 @@ impl NewsDesk {
 
     async fn tell(&self, about: About, by: By, reason: &str) {
         let Some(teller) = &self.teller else { return };
+        // Nobody is to trust a device on our word that is refused here.
+        if let About::Device(id, Standing::Back) | About::Compliance(id, true) = &about {
+            match self.is_good(id).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, device = id, "how a device stands cannot be read: nobody is told that it is compliant");
+                    return;
+                }
+            }
+        }
         teller.tell(&News { about, by, at: self.clock.now(), reason: reason.to_owned() }).await;
+    }
+
+    /// Whether a device is registered and active, nobody says that it is not compliant, and nothing revokes it.
+    async fn is_good(&self, id: &str) -> Result<bool, StoreError> {
+        let Some(record) = self.devices.get(&id.into()).await? else { return Ok(false) };
+        let fine = record.status == DeviceStatus::Active && !record.is_not_compliant();
+        Ok(fine && self.revocations.is_clear(RevocationKind::Device, id).await?)
     }
 }
 

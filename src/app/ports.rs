@@ -103,13 +103,9 @@ impl ports::Devices for DevicePort {
     async fn write(&self, id: &DeviceId, changes: &DeviceChanges) -> Result<DeviceRecord, StoreError> {
         let set: Vec<(&str, &str)> = changes.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
         self.devices.put(id, &set, &changes.clear).await?;
-        // Told in any case: written it is. But of a device that is not compliant by what was found here too, not that it is.
-        let found = self.devices.get(id).await;
-        let not_compliant = matches!(&found, Ok(Some(record)) if record.compliant == Some(false));
-        let mut told = changes.clone();
-        told.set.retain(|(name, value)| !(not_compliant && *name == "compliant" && value == "true"));
-        self.news.device(id.as_str(), &told).await;
-        Ok(found?.unwrap_or_default())
+        // Told in any case: written it is.
+        self.news.device(id.as_str(), changes).await;
+        Ok(self.devices.get(id).await?.unwrap_or_default())
     }
 
     async fn delete(&self, id: &DeviceId) -> Result<bool, StoreError> {

@@ -54,6 +54,11 @@ impl DeviceRecord {
         let stale = age.is_some_and(|(seconds, ahead)| ahead || seconds > longest.as_secs());
         (age.map(|(seconds, _)| seconds), stale)
     }
+
+    /// Whether somebody says that it does not keep its rules.
+    pub fn is_not_compliant(&self) -> bool {
+        self.compliant == Some(false)
+    }
 }
 
 /// Whether `time` is so far ahead that no clock which is a little off, and no time zone, explains it.

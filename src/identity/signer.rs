@@ -47,7 +47,7 @@ pub enum SignerProblem {
     Key,
     #[error("the signature does not verify")]
     Signature,
-    /// May pass: no keys yet, or they are too old to be relied on.
+    /// May pass: no keys yet, they are too old to be relied on, or were fetched too recently to ask for another.
     #[error("the issuer's keys cannot be had just now")]
     NotReady,
 }
@@ -134,7 +134,13 @@ impl Signer {
         }
         match fetched {
             Refetch::Done | Refetch::Joined => {}
-            Refetch::NotNow => return self.look(document),
+            // Somebody's made-up key may have spent the cool-down: that says nothing of this one. The next fetch does.
+            Refetch::NotNow => {
+                return self.look(document).map_err(|problem| match problem {
+                    SignerProblem::Key => SignerProblem::NotReady,
+                    other => other,
+                });
+            }
             Refetch::Failed | Refetch::Late => return Err(SignerProblem::NotReady),
         }
         let verified = self.look(document);

@@ -134,6 +134,17 @@ impl Revocations {
         Ok(was_there)
     }
 
+    /// Whether nothing revokes this now, in the store or remembered here. What cannot be read may.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not answer.
+    pub async fn is_clear(&self, kind: RevocationKind, id: &str) -> Result<bool, StoreError> {
+        let standings = self.standings(&[(kind, id)]).await?;
+        let clear = |standing: &Standing| matches!(standing, Standing::Nothing | Standing::Reinstated(_));
+        Ok(standings.iter().all(clear) && !self.known.remembers(kind, id))
+    }
+
     /// Carries out a reinstatement that somebody wrote by hand beside the revocation: as [`Self::reinstate`] does. Of many
     /// replicas one does, and not where either value is another by now.
     pub(super) async fn carry_out(&self, by_hand: &ByHand<'_>) -> Result<(), StoreError> {

@@ -30,8 +30,9 @@ const MAX_BODY: usize = 64 * 1024;
 const MAX_READ: usize = 256 * 1024;
 /// How long a body may take to arrive.
 const BODY: Duration = Duration::from_secs(10);
-/// Tokens that are worked on at the same time.
+/// Tokens that are worked on at the same time. Bodies that are on their way are bounded by connections.
 const CONCURRENT: usize = 64;
+const CROWDED: &str = "too many at a time";
 
 #[derive(Clone)]
 struct Door {
@@ -53,7 +54,6 @@ pub(super) fn router(receiver: &Arc<Receiver>) -> Router {
 }
 
 async fn push(State(door): State<Door>, request: Request) -> Response {
-    let Ok(_place) = door.room.try_acquire() else { return answer(&Problem::Later("too many at a time")) };
     let (parts, body) = request.into_parts();
     let token = match read(&parts.headers, "application/secevent+jwt", body).await {
         Ok(token) => token,
@@ -62,6 +62,8 @@ async fn push(State(door): State<Door>, request: Request) -> Response {
             return answer(&Problem::Refused(Code::InvalidRequest, why.to_owned()));
         }
     };
+    // Not before: a body that drips in would keep somebody else's token out.
+    let Ok(_place) = door.room.try_acquire() else { return answer(&Problem::Later(CROWDED)) };
     let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     match door.receiver.take(token.trim_ascii(), Way::Push(authorization)).await {
         Ok(_) => StatusCode::ACCEPTED.into_response(),
@@ -70,10 +72,12 @@ async fn push(State(door): State<Door>, request: Request) -> Response {
 }
 
 async fn back_channel(State(door): State<Door>, request: Request) -> Response {
-    let Ok(_place) = door.room.try_acquire() else { return answer(&Problem::Later("too many at a time")) };
     let (parts, body) = request.into_parts();
     let taken = match read(&parts.headers, "application/x-www-form-urlencoded", body).await {
-        Ok(form) => logout::take(&door.receiver, &form).await,
+        Ok(form) => match door.room.try_acquire() {
+            Ok(_place) => logout::take(&door.receiver, &form).await,
+            Err(_) => return answer(&Problem::Later(CROWDED)),
+        },
         Err(why) => invalid(why),
     };
     let no_store = [(CACHE_CONTROL, "no-store")];

@@ -74,6 +74,7 @@ fn what_is_told_is_what_was_decided_signed_with_a_published_key() {
     let device = json!({"device": {"id": "d1", "user": "ann", "fingerprint": "fp", "compliant": false}});
     countersign.admin("PutDevice", &device).expect("put");
     countersign.admin("SuspendDevice", &json!({"id": "d1", "reason": "lost"})).expect("suspended");
+    countersign.admin("PutDevice", &json!({"device": {"id": "d1", "compliant": true}})).expect("put");
     operator(countersign, &["device", "activate", "d1"]);
     let pushes = eventually("all is told", || Some(receiver.pushes()).filter(|pushes| pushes.len() >= 6));
     let keys = countersign.get("/.well-known/jwks.json").json();
@@ -103,6 +104,47 @@ fn what_is_told_is_what_was_decided_signed_with_a_published_key() {
     assert!(told[3].1[REVOKED].is_object() && told[2].0 == complex("device", device), "{told:#?}");
     let actions: Vec<Value> = countersign.audit().iter().map(|record| record["action"].clone()).collect();
     assert!(actions.contains(&json!("signal.sent.session-revoked")), "{actions:?}");
+}
+
+#[test]
+fn nobody_is_told_that_a_device_is_compliant_while_it_is_refused_here() {
+    let port = ports::free();
+    let instance = Instance::start(&telling(Builder::new(), port));
+    let receiver = Receiver::start(ports::local(port), &[]);
+    let admin = |method: &str, request: Value| instance.countersign.admin(method, &request).expect("an operator may");
+    let put = |fields: Value| admin("PutDevice", json!({ "device": fields }));
+    let undo = |id: &str| admin("Reinstate", json!({"kind": "KIND_DEVICE", "id": id, "reason": "found"}));
+    let activate = |id: &str| operator(&instance.countersign, &["device", "activate", id]);
+    // The record says otherwise, until it does not.
+    put(json!({"id": "d1", "compliant": false}));
+    admin("SuspendDevice", json!({"id": "d1", "reason": "lost"}));
+    activate("d1");
+    put(json!({"id": "d1", "compliant": true}));
+    // Two things stand against it; with either it is refused.
+    put(json!({"id": "d2", "status": "revoked"}));
+    revoke(&instance.countersign, "KIND_DEVICE", "d2");
+    put(json!({"id": "d2", "compliant": true}));
+    undo("d2");
+    revoke(&instance.countersign, "KIND_DEVICE", "d2");
+    activate("d2");
+    undo("d2");
+    // Nobody knows it.
+    undo("d3");
+    revoke(&instance.countersign, "KIND_SESSION", "last");
+    let told = eventually("all is told", || {
+        let told: Vec<Value> = receiver.accepted().iter().map(Push::claims).collect();
+        told.iter().any(|claims| claims["sub_id"]["session"]["id"] == "last").then_some(told)
+    });
+    let word = |claims: &Value| {
+        let device = claims["sub_id"]["device"]["id"].as_str()?.to_owned();
+        Some((device, claims["events"][COMPLIANCE]["current_status"].as_str()?.to_owned()))
+    };
+    let words: Vec<(String, String)> = told.iter().filter_map(word).collect();
+    let said = |id: &str, status: &str| (id.to_owned(), status.to_owned());
+    let (bad, good) = ("not-compliant", "compliant");
+    let expected =
+        [("d1", bad), ("d1", bad), ("d1", good), ("d2", bad), ("d2", bad), ("d2", bad), ("d2", good)];
+    assert_eq!(words, expected.map(|(id, status)| said(id, status)));
 }
 
 #[test]

@@ -6,11 +6,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign::{
     domain::Unavailable,
     identity::{
-        Algorithm, Detail, Settings,
+        Algorithm, Detail, Fetcher, KeySetSettings, Settings, Signed, Signer, SignerProblem, SignerSettings,
         mint::{SigningKey, key_set},
     },
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::rig::{Answer, ED, FOREIGN, Issuer, NOW, Outcome, P256, P384, RSA, Rig, changed, make};
 
@@ -39,7 +41,7 @@ async fn j26_ten_thousand_unknown_kids_cost_one_fetch() {
                 authorization: countersign::identity::HeaderValues::one(value.as_bytes()),
                 ..Default::default()
             };
-            let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+            let deadline = Instant::now() + Duration::from_secs(60);
             crate::rig::outcome(&authenticator.authenticate(&credentials, now, deadline).await)
         }));
     }
@@ -83,6 +85,51 @@ async fn a_key_that_a_token_names_before_it_is_published_is_looked_for_after_the
     assert_eq!(rig.bearer(&early).await.detail(), Some(Detail::UnknownKey));
     rig.issuer.serve_keys([&*P256, &new]);
     eventually_allowed(&rig, &new).await;
+}
+
+/// What a signer of the rig's issuer, which asks again after this long, says of a document that each key signed in turn.
+async fn signer(rig: &Rig, cooldown: Duration) -> impl AsyncFn(&SigningKey) -> Result<(), SignerProblem> {
+    let key_sets = KeySetSettings { cooldown: cooldown.into(), ..KeySetSettings::default() };
+    let settings = SignerSettings {
+        issuer: rig.issuer.url.clone(),
+        jwks: Some(format!("{}/jwks", rig.issuer.url)),
+        algorithms: vec![Algorithm::ES256],
+        shared_signals: true,
+    };
+    let fetcher = std::sync::Arc::new(Fetcher::new(key_sets.timeout.get(), None));
+    let signer = Signer::start(&settings, &key_sets, &fetcher, rig.clock.clone(), CancellationToken::new());
+    rig.until("its keys", |rig| signer.is_ready(rig.clock.now())).await;
+    let claims = rig.claims();
+    async move |key| {
+        let text = key.token(&claims).unwrap();
+        signer.verify(&Signed::parse(&text).unwrap(), Instant::now() + Duration::from_secs(60)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_made_up_key_makes_no_document_of_a_new_key_bad_for_good() {
+    let rig = Rig::with(|_| {}).await;
+    let [stranger, other, new] = ["stranger", "other", "new"].map(|kid| make(Algorithm::ES256, kid));
+    let long = signer(&rig, Duration::from_secs(600)).await;
+    let short = signer(&rig, Duration::from_secs(1)).await;
+    for verify in [&long, &short] {
+        assert_eq!(verify(&stranger).await, Err(SignerProblem::Key), "the fetch that it caused does not hold it");
+    }
+    rig.issuer.serve_keys([&*P256, &new]);
+    assert_eq!(long(&new).await, Err(SignerProblem::NotReady), "the cool-down is spent: not known yet");
+    assert_eq!(long(&stranger).await, Err(SignerProblem::Key), "known not to be there");
+    // The next fetch decides, for either.
+    for (key, expected) in [(&new, Ok(())), (&other, Err(SignerProblem::Key))] {
+        let mut said = short(key).await;
+        for _ in 0..100 {
+            if said != Err(SignerProblem::NotReady) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            said = short(key).await;
+        }
+        assert_eq!(said, expected);
+    }
 }
 
 /// Waits, in real time, until a token that `key` signed is taken.
@@ -179,7 +226,7 @@ async fn a_token_that_waits_for_a_fetch_past_its_deadline_is_not_called_invalid(
         authorization: countersign::identity::HeaderValues::one(value.as_bytes()),
         ..Default::default()
     };
-    let deadline = tokio::time::Instant::now() + Duration::from_millis(50);
+    let deadline = Instant::now() + Duration::from_millis(50);
     let answer = rig.authenticator.authenticate(&credentials, rig.clock.now(), deadline).await;
     assert_eq!(crate::rig::outcome(&answer), Outcome::Unavailable(Unavailable::NotReady));
     assert!(rig.ask(&credentials).await.is_allowed(), "and once it is there, it is good");

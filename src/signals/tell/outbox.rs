@@ -79,10 +79,10 @@ impl Outbox {
         self.store.create(&keys::signal_turn(&self.name), self.instance.as_bytes(), Some(TURN)).await
     }
 
-    /// Whether it still is; for as long again, if so. Given up and taken anew, each in one step: in between another may have it.
+    /// Whether it still is; for as long again, if so.
     pub(super) async fn keep_turn(&self) -> Result<bool, StoreError> {
-        self.leave_turn().await?;
-        self.take_turn().await
+        let ours = self.instance.as_bytes();
+        self.store.replace(&keys::signal_turn(&self.name), ours, ours, TURN).await
     }
 
     /// Where it is ours. Another's stays.
@@ -146,6 +146,7 @@ mod tests {
         assert!(ours.take_turn().await.unwrap() && !theirs.take_turn().await.unwrap());
         assert!(ours.keep_turn().await.unwrap() && !theirs.keep_turn().await.unwrap());
         ours.leave_turn().await.unwrap();
-        assert!(theirs.keep_turn().await.unwrap());
+        assert!(!ours.keep_turn().await.unwrap(), "what is nobody's is not kept");
+        assert!(theirs.take_turn().await.unwrap());
     }
 }
