@@ -7,7 +7,7 @@ use cedar_policy::{
 };
 use serde_json::json;
 
-use super::inputs::Reads;
+use super::reads::Reads;
 use crate::{
     document::{Diagnostic, Mark, Severity, Source},
     policy::load::SourceFile,
@@ -104,7 +104,7 @@ impl Compiler<'_> {
     /// Whether a policy reads a claim that the schema does not know. Of what type it is only tokens say, so the schema cannot be
     /// extended by it; and to the validator whoever asks for an unknown attribute asks in vain.
     fn asks_for_a_claim(&self, policy: Option<&Policy>, schema: &Schema) -> bool {
-        let reads = policy.map(Reads::of).unwrap_or_default();
+        let reads = policy.map(|policy| Reads::of(policy, &[])).unwrap_or_default();
         reads.principal.iter().any(|name| self.claims.contains(name) && !knows(schema, name))
     }
 

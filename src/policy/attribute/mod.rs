@@ -6,7 +6,9 @@
 //! policy says.
 
 mod compile;
+mod entities;
 mod inputs;
+mod reads;
 
 use std::{collections::HashSet, str::FromStr, sync::Arc};
 
@@ -21,7 +23,11 @@ pub use compile::SCHEMA;
 pub(super) use compile::Texts;
 pub use inputs::{Question, Untold};
 
-use self::inputs::{Input, Lacking, Reads, express, write_text};
+use self::{
+    entities::name_callers,
+    inputs::{Input, Lacking, express, write_text},
+    reads::{Reads, by_role},
+};
 use super::model::Options;
 use crate::{document::Diagnostic, domain::RuleId};
 
@@ -57,7 +63,7 @@ pub struct AttributePolicies {
     reads: Reads,
     /// Entities of the hierarchy and of the schema's actions.
     base: Vec<Entity>,
-    /// Some entity of the hierarchy is a caller: who asks matters beyond roles.
+    /// The hierarchy knows some caller: who asks matters beyond roles.
     callers: bool,
     warnings: Vec<Diagnostic>,
     slices: Cache<Box<[u8]>, Arc<PolicySet>>,
@@ -74,13 +80,9 @@ impl AttributePolicies {
     pub(super) fn compile(texts: &Texts<'_>, options: &Options) -> Result<Self, Vec<Diagnostic>> {
         let compile::Compiled { policies, entities, actions, warnings } = compile::compile(texts, &options.claims)?;
         let mut reads = Reads::default();
-        for policy in &policies {
-            reads.conditions(policy);
-            // A scope that names one caller reads who asks.
-            reads.subject |= matches!(policy.principal_constraint(), cedar_policy::PrincipalConstraint::Eq(_));
-        }
+        policies.iter().for_each(|policy| reads.join(&Reads::of(policy, &options.claims)));
         let given: HashSet<EntityUid> = entities.iter().map(Entity::uid).collect();
-        let callers = given.iter().any(|uid| matches!(uid.type_name().basename(), "User" | "Service"));
+        let callers = name_callers(&entities);
         let more = actions.iter().filter(|action| !given.contains(&action.uid()));
         let base = entities.iter().chain(more).cloned().collect();
         let slices = bounded(SLICES, |slice: &Arc<PolicySet>| slice.num_of_policies().saturating_mul(POLICY));
@@ -189,9 +191,9 @@ impl AttributePolicies {
     /// The policies whose scope can match: the others never contribute and never fail.
     fn slice(&self, request: &Request, entities: &Entities) -> Option<PolicySet> {
         let matching = self.policies.iter().filter(|policy| {
-            let names_one = matches!(policy.principal_constraint(), cedar_policy::PrincipalConstraint::Eq(_));
-            // INVARIANT: where a scope names one caller, the key holds who asks only in its second part.
-            fits(policy, request, entities).is_some_and(|(who, what)| (who || names_one || self.callers) && what)
+            // INVARIANT: a slice is found by kind and roles. Where those do not tell who a scope fits, it fits whoever asks.
+            let whoever = self.callers || !by_role(policy);
+            fits(policy, request, entities).is_some_and(|(who, what)| (who || whoever) && what)
         });
         PolicySet::from_policies(matching.cloned()).ok()
     }
@@ -236,7 +238,7 @@ fn without_lacking<'p>(
     let mut policies: Vec<_> = policies.map(|policy| (RuleId::from(policy.id().to_string()), policy)).collect();
     policies.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
     for (id, policy) in policies {
-        match question.lacking(&Reads::of(policy)) {
+        match question.lacking(&Reads::of(policy, &[])) {
             None => rest.push(policy.clone()),
             Some(Lacking::Claim) => return Some(AttributeVerdict::Failed(id)),
             Some(Lacking::Fact(fact)) => open.push((policy.effect(), id, fact)),
