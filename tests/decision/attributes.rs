@@ -250,6 +250,20 @@ fn hierarchies_and_schemas_of_ones_own_are_used() {
     assert_eq!(told(&decide(&facts, &rules)), "allow");
 }
 
+#[test]
+fn a_request_is_signed_by_a_dpop_proof_alone() {
+    let rules = rules("permit (principal, action, resource) when { context.signed };");
+    for (proof, expected) in [
+        (None, "deny:permission_missing"),
+        (Some(Possession::Certificate), "deny:permission_missing"),
+        (Some(Possession::Dpop), "allow"),
+    ] {
+        let mut facts = facts("GET", "/secrets");
+        facts.credential = known(Credential::Verified { identity: identity().into(), proof });
+        assert_eq!(told(&decide(&facts, &rules)), expected, "{proof:?}");
+    }
+}
+
 /// `orders` is held by a role; `secrets` by nobody.
 fn asked(rules: &Rules, path: &str, change: impl FnOnce(&mut Facts)) -> Decision {
     let mut facts = Facts { place: known(place()), ..facts("GET", path) };
