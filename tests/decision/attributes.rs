@@ -251,6 +251,24 @@ fn hierarchies_and_schemas_of_ones_own_are_used() {
 }
 
 #[test]
+fn tags_of_entities_are_handed_on() {
+    let schema =
+        countersign::policy::CEDAR_SCHEMA.replace("  policy?: String,\n};", "  policy?: String,\n} tags String;");
+    let uid = json!({ "type": "Resource", "id": "orders" });
+    let entities = json!([{ "uid": uid, "attrs": {}, "parents": [], "tags": { "state": "frozen" } }]);
+    let cedar = r#"forbid (principal, action, resource)
+when { resource.hasTag("state") && resource.getTag("state") == "frozen" && resource has permission };"#;
+    let files = [
+        SourceFile::new("r.yaml", RULES.replace("cedar/ }", "c.cedar, schema: s.cedarschema, entities: e.json }")),
+        SourceFile::new("c.cedar", cedar),
+        SourceFile::new("s.cedarschema", schema),
+        SourceFile::new("e.json", entities.to_string()),
+    ];
+    let rules = load(&files, Options::default()).unwrap().rules;
+    assert_eq!(told(&decide(&facts("GET", "/orders/7"), &rules)), "deny:attribute_policy_forbids");
+}
+
+#[test]
 fn a_request_is_signed_by_a_dpop_proof_alone() {
     let rules = rules("permit (principal, action, resource) when { context.signed };");
     for (proof, expected) in [
