@@ -7,7 +7,7 @@ use super::{
     scene::{Device, Scene},
 };
 use crate::{
-    domain::{Classification, DeviceRecord, Fact, RuleId, Unavailable},
+    domain::{Classification, DeviceRecord, Fact, Possession, RuleId, Unavailable},
     policy::{
         AttributePolicies, AttributeVerdict, Question, Untold,
         model::{Access, ActionKind, Resource},
@@ -114,7 +114,7 @@ fn ask(policies: &AttributePolicies, scene: &Scene<'_>, resource: &Resource) -> 
             _ => Ok(place.map_or("unknown", |place| place.network.as_str())),
         },
         encrypted: request.encrypted,
-        signed: scene.proof.is_some(),
+        signed: scene.proof == Some(Possession::Dpop),
         justified: request.justification.is_some(),
         hour: i64::try_from(scene.facts.now.as_secs() / 3600 % 24).unwrap_or_default(),
     })

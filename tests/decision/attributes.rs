@@ -91,6 +91,60 @@ fn verdicts_are_remembered_by_what_is_read_and_nothing_else() {
     assert_eq!(told(&decide(&facts, &rules)), "deny:permission_missing");
 }
 
+/// With a schema whose resources have an owner and readers; of `secrets` both are `ada`, who is no entity herself.
+fn rules_with_readers(cedar: &str) -> Rules {
+    let schema = countersign::policy::CEDAR_SCHEMA
+        .replace("policy?: String,", "policy?: String,\n  owner?: User,\n  readers?: Set<User>,");
+    let ada = json!({ "type": "User", "id": "ada" });
+    let uid = json!({ "type": "Resource", "id": "secrets" });
+    let entities = json!([{ "uid": uid, "attrs": { "owner": ada, "readers": [ada] }, "parents": [] }]);
+    let files = [
+        SourceFile::new("r.yaml", RULES.replace("cedar/ }", "c.cedar, schema: s.cedarschema, entities: e.json }")),
+        SourceFile::new("c.cedar", cedar),
+        SourceFile::new("s.cedarschema", schema),
+        SourceFile::new("e.json", entities.to_string()),
+    ];
+    load(&files, Options { risk_model: RiskModel::Fixed, ..Options::default() }).unwrap().rules
+}
+
+#[test]
+fn a_verdict_on_one_caller_is_no_verdict_on_another_however_policies_tell_them_apart() {
+    let whole = "principal, action, resource";
+    for (scope, condition) in [
+        (r#"principal in User::"ada", action, resource"#, "true"),
+        (r#"principal is User in User::"ada", action, resource"#, "true"),
+        (whole, r#"principal == User::"ada""#),
+        (whole, r#"principal in User::"ada""#),
+        (whole, r#"principal in [User::"ada", User::"bob"]"#),
+        (whole, r#"principal is User in User::"ada""#),
+        (whole, r#"principal is User && [User::"ada"].contains(principal)"#),
+        (whole, r#"(if context.encrypted then principal else principal) == User::"ada""#),
+        // Nobody but who asks has attributes and roles: it is `ada` alone who is a clerk here when she asks.
+        (whole, r#"User::"ada" in Role::"clerk""#),
+        (whole, "resource has owner && resource.owner == principal"),
+        (whole, r#"resource has owner && resource.owner in Role::"clerk""#),
+        (whole, "resource has readers && principal in resource.readers"),
+        (whole, "resource has readers && principal is User in resource.readers"),
+        (whole, "principal is User && resource has readers && resource.readers.contains(principal)"),
+    ] {
+        for (effect, ada, eve) in
+            [("permit", "allow", "deny:permission_missing"), ("forbid", "deny:attribute_policy_forbids", "allow")]
+        {
+            let permit = if effect == "forbid" { "permit (principal, action, resource);" } else { "" };
+            let cedar = format!("{effect} ({scope}) when {{ {condition} }};\n{permit}");
+            for order in [["ada", "eve", "ada"], ["eve", "ada", "eve"]] {
+                let rules = rules_with_readers(&cedar);
+                let mut facts = Facts { device: Fact::Absent, ..facts("GET", "/secrets") };
+                for subject in order {
+                    with_identity(&mut facts, |identity| identity.subject = subject.into());
+                    let expected = if subject == "ada" { ada } else { eve };
+                    assert_eq!(told(&decide(&facts, &rules)), expected, "{subject} of {order:?}: {cedar}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn every_input_that_is_read_tells_verdicts_apart() {
     let rules = rules(
@@ -194,6 +248,38 @@ fn hierarchies_and_schemas_of_ones_own_are_used() {
         identity.attributes.insert("department".into(), "it".into());
     });
     assert_eq!(told(&decide(&facts, &rules)), "allow");
+}
+
+#[test]
+fn tags_of_entities_are_handed_on() {
+    let schema =
+        countersign::policy::CEDAR_SCHEMA.replace("  policy?: String,\n};", "  policy?: String,\n} tags String;");
+    let uid = json!({ "type": "Resource", "id": "orders" });
+    let entities = json!([{ "uid": uid, "attrs": {}, "parents": [], "tags": { "state": "frozen" } }]);
+    let cedar = r#"forbid (principal, action, resource)
+when { resource.hasTag("state") && resource.getTag("state") == "frozen" && resource has permission };"#;
+    let files = [
+        SourceFile::new("r.yaml", RULES.replace("cedar/ }", "c.cedar, schema: s.cedarschema, entities: e.json }")),
+        SourceFile::new("c.cedar", cedar),
+        SourceFile::new("s.cedarschema", schema),
+        SourceFile::new("e.json", entities.to_string()),
+    ];
+    let rules = load(&files, Options::default()).unwrap().rules;
+    assert_eq!(told(&decide(&facts("GET", "/orders/7"), &rules)), "deny:attribute_policy_forbids");
+}
+
+#[test]
+fn a_request_is_signed_by_a_dpop_proof_alone() {
+    let rules = rules("permit (principal, action, resource) when { context.signed };");
+    for (proof, expected) in [
+        (None, "deny:permission_missing"),
+        (Some(Possession::Certificate), "deny:permission_missing"),
+        (Some(Possession::Dpop), "allow"),
+    ] {
+        let mut facts = facts("GET", "/secrets");
+        facts.credential = known(Credential::Verified { identity: identity().into(), proof });
+        assert_eq!(told(&decide(&facts, &rules)), expected, "{proof:?}");
+    }
 }
 
 /// `orders` is held by a role; `secrets` by nobody.

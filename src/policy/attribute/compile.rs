@@ -7,7 +7,7 @@ use cedar_policy::{
 };
 use serde_json::json;
 
-use super::inputs::Reads;
+use super::{Said, entities::Hierarchy, reads::Reads};
 use crate::{
     document::{Diagnostic, Mark, Severity, Source},
     policy::load::SourceFile,
@@ -26,9 +26,8 @@ pub(in crate::policy) struct Texts<'f> {
 
 #[derive(Debug)]
 pub(super) struct Compiled {
-    pub(super) policies: Vec<Policy>,
-    pub(super) entities: Entities,
-    pub(super) actions: Entities,
+    pub(super) policies: Vec<Said>,
+    pub(super) hierarchy: Hierarchy,
     pub(super) warnings: Vec<Diagnostic>,
 }
 
@@ -43,27 +42,31 @@ struct Compiler<'c> {
 pub(super) fn compile(texts: &Texts<'_>, claims: &[Arc<str>]) -> Result<Compiled, Vec<Diagnostic>> {
     let mut compiler = Compiler { claims, problems: Vec::new(), warnings: Vec::new(), ids: BTreeSet::new() };
     let own = SourceFile::new("countersign.cedarschema", SCHEMA);
+    // What is not there has told its problems.
     let schema = compiler.schema(texts.schema.unwrap_or(&own));
-    let policies = texts.policies.iter().flat_map(|file| compiler.policies(file, schema.as_ref())).collect();
-    let entities =
-        texts.entities.and_then(|file| compiler.entities(file, schema.as_ref())).unwrap_or_else(Entities::empty);
-    let actions = schema.as_ref().and_then(|schema| schema.action_entities().ok()).unwrap_or_else(Entities::empty);
+    let (schema, actions) = schema.unzip();
+    let policies: Vec<_> = texts.policies.iter().flat_map(|file| compiler.policies(file, schema.as_ref())).collect();
+    let entities = compiler.entities(texts.entities, schema.as_ref());
+    let given = entities.zip(actions);
+    let hierarchy =
+        given.and_then(|(given, actions)| compiler.hierarchy(texts.entities, [&given, &actions], &policies));
     let Compiler { problems, warnings, .. } = compiler;
-    if problems.is_empty() { Ok(Compiled { policies, entities, actions, warnings }) } else { Err(problems) }
+    match hierarchy {
+        Some(hierarchy) if problems.is_empty() => Ok(Compiled { policies, hierarchy, warnings }),
+        _ => Err(problems),
+    }
 }
 
 impl Compiler<'_> {
-    fn schema(&mut self, file: &SourceFile) -> Option<Schema> {
-        match Schema::from_cedarschema_str(&file.text) {
-            Ok((schema, _)) => Some(schema),
-            Err(error) => {
-                self.tell(file, &error, Severity::Error);
-                None
-            }
-        }
+    /// The schema and its actions.
+    fn schema(&mut self, file: &SourceFile) -> Option<(Schema, Entities)> {
+        let (schema, _) =
+            Schema::from_cedarschema_str(&file.text).map_err(|error| self.tell(file, &error, Severity::Error)).ok()?;
+        let actions = schema.action_entities().map_err(|error| self.tell(file, &error, Severity::Error)).ok()?;
+        Some((schema, actions))
     }
 
-    fn policies(&mut self, file: &SourceFile, schema: Option<&Schema>) -> Vec<Policy> {
+    fn policies(&mut self, file: &SourceFile, schema: Option<&Schema>) -> Vec<Said> {
         let set = match PolicySet::from_str(&file.text) {
             Ok(set) => set,
             Err(errors) => {
@@ -81,14 +84,15 @@ impl Compiler<'_> {
     }
 
     /// The policy under the id its author gave it: annotations do not become ids by themselves.
-    fn named(&mut self, file: &SourceFile, policy: &Policy) -> Policy {
+    fn named(&mut self, file: &SourceFile, policy: &Policy) -> Said {
         let stem = file.stem();
         let id = policy.annotation("id").map_or_else(|| format!("{stem}.{}", policy.id()), str::to_owned);
         if !self.ids.insert(id.clone()) {
             let offset = file.text.rfind(&format!("\"{id}\"")).unwrap_or(0);
             self.problem(file, offset, format!("the attribute policy id `{id}` is taken"), None);
         }
-        policy.new_id(PolicyId::new(id))
+        let policy = policy.new_id(PolicyId::new(&id));
+        Said { id: id.into(), reads: Reads::of(&policy, self.claims), policy }
     }
 
     fn validate(&mut self, file: &SourceFile, set: &PolicySet, schema: &Schema) {
@@ -104,13 +108,25 @@ impl Compiler<'_> {
     /// Whether a policy reads a claim that the schema does not know. Of what type it is only tokens say, so the schema cannot be
     /// extended by it; and to the validator whoever asks for an unknown attribute asks in vain.
     fn asks_for_a_claim(&self, policy: Option<&Policy>, schema: &Schema) -> bool {
-        let reads = policy.map(Reads::of).unwrap_or_default();
+        let reads = policy.map(|policy| Reads::of(policy, &[])).unwrap_or_default();
         reads.principal.iter().any(|name| self.claims.contains(name) && !knows(schema, name))
     }
 
-    fn entities(&mut self, file: &SourceFile, schema: Option<&Schema>) -> Option<Entities> {
+    fn entities(&mut self, file: Option<&SourceFile>, schema: Option<&Schema>) -> Option<Entities> {
+        let Some(file) = file else { return Some(Entities::empty()) };
         // Without the actions of the schema: those are added once, beside these.
         Entities::from_json_str(&file.text, schema).map_err(|error| self.tell(file, &error, Severity::Error)).ok()
+    }
+
+    fn hierarchy(&mut self, file: Option<&SourceFile>, given: [&Entities; 2], policies: &[Said]) -> Option<Hierarchy> {
+        let named = policies.iter().flat_map(|said| said.policy.entity_literals());
+        let hierarchy = Hierarchy::of(given, named);
+        if hierarchy.is_none() {
+            let own = SourceFile::new("countersign.cedarschema", SCHEMA);
+            let message = "a tag of an entity has a value that cannot be handed on";
+            self.problem(file.unwrap_or(&own), 0, message.to_owned(), None);
+        }
+        hierarchy
     }
 
     fn tell(&mut self, file: &SourceFile, error: &dyn miette::Diagnostic, severity: Severity) {

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use cedar_policy::{Policy, RestrictedExpression};
+use cedar_policy::RestrictedExpression;
 use serde_json::Value as Json;
 
+use super::reads::Reads;
 use crate::{
     domain::{AuthMethod, Identity, Method, Permission, SubjectKind, Unavailable},
     policy::model::Resource,
@@ -235,83 +236,6 @@ fn claim(json: &Json) -> Option<RestrictedExpression> {
         Json::Array(items) => RestrictedExpression::new_set(items.iter().map(claim).collect::<Option<Vec<_>>>()?),
         Json::Object(_) | Json::Null => return None,
     })
-}
-
-/// Names that policies read, per variable.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reads {
-    /// The principal itself is compared, or used whole.
-    pub(super) subject: bool,
-    pub(super) principal: Vec<Arc<str>>,
-    pub(super) resource: Vec<Arc<str>>,
-    pub(super) context: Vec<Arc<str>>,
-}
-
-impl Reads {
-    pub(super) fn of(policy: &Policy) -> Self {
-        let mut reads = Self::default();
-        reads.conditions(policy);
-        reads
-    }
-
-    /// Adds what the conditions of a policy read.
-    pub(super) fn conditions(&mut self, policy: &Policy) {
-        match policy.to_json() {
-            Ok(json) => json.get("conditions").into_iter().for_each(|conditions| self.add(conditions)),
-            // What cannot be looked into may read everything.
-            Err(_) => ["principal", "resource", "context"].iter().for_each(|variable| self.whole(variable)),
-        }
-    }
-
-    /// Adds what a policy reads, from its JSON form: a variable is read by attribute, or else as a whole.
-    fn add(&mut self, json: &Json) {
-        match json {
-            Json::Object(node) => node.iter().for_each(|(operator, operand)| self.operation(operator, operand)),
-            Json::Array(items) => items.iter().for_each(|item| self.add(item)),
-            _ => {}
-        }
-    }
-
-    fn operation(&mut self, operator: &str, operand: &Json) {
-        let variable = operand.get("left").and_then(|left| left.get("Var")).and_then(Json::as_str);
-        match (operator, variable, operand.get("attr").and_then(Json::as_str)) {
-            ("." | "has", Some(variable), Some(name)) => self.name(variable, name),
-            // Type and ancestors are part of every key: kind, roles, resource.
-            ("in", Some("principal" | "resource" | "action"), _) => {
-                operand.get("right").into_iter().for_each(|right| self.add(right));
-            }
-            ("is", Some("principal" | "resource"), _) => {
-                operand.get("in").into_iter().for_each(|inner| self.add(inner));
-            }
-            ("Var", ..) => self.whole(operand.as_str().unwrap_or_default()),
-            _ => self.add(operand),
-        }
-    }
-
-    fn name(&mut self, variable: &str, name: &str) {
-        let names = match variable {
-            "principal" => &mut self.principal,
-            "resource" => &mut self.resource,
-            "context" => &mut self.context,
-            _ => return,
-        };
-        if !names.iter().any(|known| &**known == name) {
-            names.push(name.into());
-        }
-    }
-
-    fn whole(&mut self, variable: &str) {
-        let all: &[&str] = match variable {
-            "principal" => {
-                self.subject = true;
-                &PRINCIPAL
-            }
-            "resource" => &RESOURCE,
-            "context" => &CONTEXT,
-            _ => &[],
-        };
-        all.iter().for_each(|name| self.name(variable, name));
-    }
 }
 
 /// Attributes by name, as Cedar takes them.

@@ -6,13 +6,15 @@
 //! policy says.
 
 mod compile;
+mod entities;
 mod inputs;
+mod reads;
 
-use std::{collections::HashSet, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Context, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy,
-    PolicySet, Request, Response,
+    ActionConstraint, Authorizer, Context, Effect, Entities, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
+    Request, Response,
 };
 use moka::sync::Cache;
 use smallvec::SmallVec;
@@ -21,7 +23,11 @@ pub use compile::SCHEMA;
 pub(super) use compile::Texts;
 pub use inputs::{Question, Untold};
 
-use self::inputs::{Input, Lacking, Reads, express, write_text};
+use self::{
+    entities::{Asked, Hierarchy},
+    inputs::{Input, Lacking, express, write_text},
+    reads::{Reads, by_role},
+};
 use super::model::Options;
 use crate::{document::Diagnostic, domain::RuleId};
 
@@ -53,15 +59,29 @@ pub enum AttributeVerdict {
 /// Compiled attribute policies, with their memory.
 #[derive(Debug)]
 pub struct AttributePolicies {
-    policies: Vec<Policy>,
+    /// By name, so that equal inputs name equal reasons.
+    policies: Vec<Arc<Said>>,
+    /// What all of them read.
     reads: Reads,
-    /// Entities of the hierarchy and of the schema's actions.
-    base: Vec<Entity>,
-    /// Some entity of the hierarchy is a caller: who asks matters beyond roles.
-    callers: bool,
+    hierarchy: Hierarchy,
     warnings: Vec<Diagnostic>,
-    slices: Cache<Box<[u8]>, Arc<PolicySet>>,
+    slices: Cache<Box<[u8]>, Arc<Slice>>,
     verdicts: Cache<Box<[u8]>, AttributeVerdict>,
+}
+
+/// One policy, and what it reads.
+#[derive(Debug)]
+struct Said {
+    id: RuleId,
+    policy: Policy,
+    reads: Reads,
+}
+
+/// Policies whose scope can match.
+#[derive(Debug)]
+struct Slice {
+    set: PolicySet,
+    said: Vec<Arc<Said>>,
 }
 
 /// Keys are built on the stack where they are short.
@@ -72,20 +92,14 @@ impl AttributePolicies {
     ///
     /// Every problem of the texts.
     pub(super) fn compile(texts: &Texts<'_>, options: &Options) -> Result<Self, Vec<Diagnostic>> {
-        let compile::Compiled { policies, entities, actions, warnings } = compile::compile(texts, &options.claims)?;
+        let compile::Compiled { policies, hierarchy, warnings } = compile::compile(texts, &options.claims)?;
         let mut reads = Reads::default();
-        for policy in &policies {
-            reads.conditions(policy);
-            // A scope that names one caller reads who asks.
-            reads.subject |= matches!(policy.principal_constraint(), cedar_policy::PrincipalConstraint::Eq(_));
-        }
-        let given: HashSet<EntityUid> = entities.iter().map(Entity::uid).collect();
-        let callers = given.iter().any(|uid| matches!(uid.type_name().basename(), "User" | "Service"));
-        let more = actions.iter().filter(|action| !given.contains(&action.uid()));
-        let base = entities.iter().chain(more).cloned().collect();
-        let slices = bounded(SLICES, |slice: &Arc<PolicySet>| slice.num_of_policies().saturating_mul(POLICY));
+        policies.iter().for_each(|said| reads.join(&said.reads));
+        let mut policies: Vec<_> = policies.into_iter().map(Arc::new).collect();
+        policies.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+        let slices = bounded(SLICES, |slice: &Arc<Slice>| slice.said.len().saturating_mul(POLICY));
         let verdicts = bounded(VERDICTS, |_| 0);
-        Ok(Self { policies, reads, base, callers, warnings, slices, verdicts })
+        Ok(Self { policies, reads, hierarchy, warnings, slices, verdicts })
     }
 
     pub(super) fn warnings(&self) -> &[Diagnostic] {
@@ -117,7 +131,7 @@ impl AttributePolicies {
 
     /// What is read beyond kind, roles, action and resource.
     fn inputs_key(&self, question: &Question<'_>, key: &mut Key) {
-        if self.reads.subject || self.callers {
+        if self.reads.subject || self.hierarchy.callers {
             write_text(question.identity.issuer.as_str(), key);
             write_text(question.identity.subject.as_str(), key);
         }
@@ -146,11 +160,11 @@ impl AttributePolicies {
         };
         let answer = |policies: &PolicySet| told(&Authorizer::new().is_authorized(&request, policies, &entities));
         match question.lacking(&self.reads) {
-            None => answer(&slice),
+            None => answer(&slice.set),
             Some(_) => {
                 // A slice holds what is said of other callers, too.
-                let own =
-                    slice.policies().filter(|policy| !matches!(fits(policy, &request, &entities), Some((false, _))));
+                let fits = |said: &&Said| !matches!(fits(&said.policy, &request, &entities), Some((false, _)));
+                let own = slice.said.iter().map(AsRef::as_ref).filter(fits);
                 without_lacking(question, own, answer).unwrap_or_else(failed)
             }
         }
@@ -163,37 +177,34 @@ impl AttributePolicies {
         let resource = uid("Resource", &question.resource.id)?;
         let context = express(&self.reads.context, |name| question.context(name));
         let context = Context::from_pairs(context).ok()?;
-        let roles: HashSet<EntityUid> =
-            question.identity.roles.iter().map(|role| uid("Role", role.as_str())).collect::<Option<_>>()?;
-        let known = |wanted: &EntityUid| self.base.iter().any(|entity| entity.uid() == *wanted);
-        let bare =
-            roles.iter().filter(|role| !known(role)).cloned().map(|role| Entity::new_no_attrs(role, HashSet::new()));
-        let own = [
-            (principal.clone(), express(&self.reads.principal, |name| question.principal(name)), roles.clone()),
-            (resource.clone(), express(&self.reads.resource, |name| question.resource(name)), HashSet::new()),
-        ];
-        let mut entities: Vec<Entity> = bare.collect();
-        for (uid, attributes, parents) in own {
-            let given = self.base.iter().find(|entity| entity.uid() == uid).cloned();
-            let (mut all, mut above) =
-                given.map(Entity::into_inner).map(|(_, attributes, parents)| (attributes, parents)).unwrap_or_default();
-            all.extend(attributes);
-            above.extend(parents);
-            entities.push(Entity::new(uid, all, above).ok()?);
-        }
-        entities.extend(self.base.iter().filter(|entity| ![&principal, &resource].contains(&&entity.uid())).cloned());
+        let roles = question.identity.roles.iter().map(|role| uid("Role", role.as_str())).collect::<Option<_>>()?;
+        let entities = self.hierarchy.around([
+            Asked {
+                uid: principal.clone(),
+                attributes: express(&self.reads.principal, |name| question.principal(name)),
+                parents: roles,
+            },
+            Asked { uid: action.clone(), attributes: BTreeMap::new(), parents: Vec::new() },
+            Asked {
+                uid: resource.clone(),
+                attributes: express(&self.reads.resource, |name| question.resource(name)),
+                parents: Vec::new(),
+            },
+        ])?;
         let request = Request::new(principal, action, resource, context, None).ok()?;
-        Some((request, Entities::from_entities(entities, None).ok()?))
+        Some((request, entities))
     }
 
     /// The policies whose scope can match: the others never contribute and never fail.
-    fn slice(&self, request: &Request, entities: &Entities) -> Option<PolicySet> {
-        let matching = self.policies.iter().filter(|policy| {
-            let names_one = matches!(policy.principal_constraint(), cedar_policy::PrincipalConstraint::Eq(_));
-            // INVARIANT: where a scope names one caller, the key holds who asks only in its second part.
-            fits(policy, request, entities).is_some_and(|(who, what)| (who || names_one || self.callers) && what)
+    fn slice(&self, request: &Request, entities: &Entities) -> Option<Slice> {
+        let matching = self.policies.iter().filter(|said| {
+            // INVARIANT: a slice is found by kind and roles. Where those do not tell who a scope fits, it fits whoever asks.
+            let whoever = self.hierarchy.callers || !by_role(&said.policy);
+            fits(&said.policy, request, entities).is_some_and(|(who, what)| (who || whoever) && what)
         });
-        PolicySet::from_policies(matching.cloned()).ok()
+        let said: Vec<_> = matching.cloned().collect();
+        let set = PolicySet::from_policies(said.iter().map(|said| said.policy.clone())).ok()?;
+        Some(Slice { set, said })
     }
 }
 
@@ -228,18 +239,15 @@ fn fits(policy: &Policy, request: &Request, entities: &Entities) -> Option<(bool
 /// Where something that is read cannot be given: what the policies say that do not read it, and what the others might.
 fn without_lacking<'p>(
     question: &Question<'_>,
-    policies: impl Iterator<Item = &'p Policy>,
+    policies: impl Iterator<Item = &'p Said>,
     answer: impl Fn(&PolicySet) -> AttributeVerdict,
 ) -> Option<AttributeVerdict> {
     let (mut rest, mut open) = (Vec::new(), Vec::new());
-    // By name, so that equal inputs name equal reasons.
-    let mut policies: Vec<_> = policies.map(|policy| (RuleId::from(policy.id().to_string()), policy)).collect();
-    policies.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
-    for (id, policy) in policies {
-        match question.lacking(&Reads::of(policy)) {
+    for Said { id, policy, reads } in policies {
+        match question.lacking(reads) {
             None => rest.push(policy.clone()),
-            Some(Lacking::Claim) => return Some(AttributeVerdict::Failed(id)),
-            Some(Lacking::Fact(fact)) => open.push((policy.effect(), id, fact)),
+            Some(Lacking::Claim) => return Some(AttributeVerdict::Failed(id.clone())),
+            Some(Lacking::Fact(fact)) => open.push((policy.effect(), id.clone(), fact)),
         }
     }
     let told = answer(&PolicySet::from_policies(rest).ok()?);
