@@ -220,11 +220,7 @@ impl Sentinel {
 
     /// The port of the node that the sentinel takes for the master.
     pub fn current(&self) -> u16 {
-        self.master_of("mymaster")
-    }
-
-    pub fn master_of(&self, name: &str) -> u16 {
-        let answer = self.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name]);
+        let answer = self.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"]);
         answer.lines().nth(1).unwrap().parse().unwrap()
     }
 }

@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(current().await, old.as_bytes());
         let used = certificates.current().await;
         fs::write(&path, &new).unwrap();
-        certificates.changed(&used).await;
+        tokio::time::timeout(10 * LOOK, certificates.changed(&used)).await.unwrap();
         assert_eq!(current().await, new.as_bytes());
     }
 }
