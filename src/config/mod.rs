@@ -150,6 +150,7 @@ impl Config {
         let claims = self.identity.issuers.iter().flat_map(|issuer| &issuer.attributes);
         let claims = claims.map(|name| name.as_str().into()).collect();
         let known_networks = Some(self.location.known_networks.keys().map(|name| name.as_str().into()).collect());
+        let domains = &self.identity.workloads.trust_domains;
         let asked = &self.identity.acr_values;
         let acr_values = policy::model::AcrValues {
             mfa: asked.mfa.as_str().into(),
@@ -164,6 +165,8 @@ impl Config {
             allowed_countries,
             known_networks,
             claims,
+            issuers: self.identity.issuers.iter().map(|issuer| issuer.issuer.as_str().into()).collect(),
+            trust_domains: domains.iter().map(|domain| format!("spiffe://{domain}").into()).collect(),
             acr_values,
         }
     }

@@ -133,12 +133,16 @@ fn sizes_that_no_memory_holds_are_refused_by_name() {
 }
 
 #[test]
-fn claims_that_issuers_hand_on_are_told_to_the_rules() {
+fn who_vouches_for_callers_and_the_claims_handed_on_are_told_to_the_rules() {
     let issuer = |name: &str| format!("{{ issuer: https://{name}.test, audiences: [a], attributes: [{name}] }}");
-    let text = format!("identity: {{ issuers: [{}, {}] }}\n", issuer("department"), issuer("groups"));
+    let workloads = "workloads: { trust_domains: [td.example] }";
+    let text = format!("identity: {{ issuers: [{}, {}], {workloads} }}\n", issuer("department"), issuer("groups"));
     let (config, _) = parse("c.yaml", &text, &Environment::new()).unwrap();
-    let claims = config.rule_options().claims;
-    assert_eq!(claims.iter().map(|claim| &**claim).collect::<Vec<_>>(), ["department", "groups"]);
+    let options = config.rule_options();
+    let told = |names: &[std::sync::Arc<str>]| names.join(" ");
+    assert_eq!(told(&options.claims), "department groups");
+    assert_eq!(told(&options.issuers), "https://department.test https://groups.test");
+    assert_eq!(told(&options.trust_domains), "spiffe://td.example");
 }
 
 #[test]

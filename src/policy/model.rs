@@ -2,6 +2,7 @@
 //!
 //! Built by the loader from YAML, or by hand in tests; `Rules::build` checks it and refuses what does not fit together.
 
+mod options;
 mod restriction;
 mod session;
 
@@ -11,11 +12,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    AuthMethods, Classification, DeviceProof, Method, NetworkKind, PolicyId, RiskLevel, RiskModel, RuleId, SubjectKind,
-    TrustLevel,
+    AuthMethods, Classification, DeviceProof, Method, NetworkKind, PolicyId, RiskLevel, RuleId, SubjectKind, TrustLevel,
 };
 
 pub use self::{
+    options::{AcrValues, Options},
     restriction::Restrictions,
     session::{SessionOutcome, SessionRule, SessionWhen},
 };
@@ -349,49 +350,6 @@ impl RateScope {
             "ip" | "address" => Self::Ip,
             "global" => Self::Global,
             _ => Self::ApiScope(text.into()),
-        }
-    }
-}
-
-/// What the configuration, not the rules, decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    pub risk_model: RiskModel,
-    /// Evidence of sessions must be renewed as it ages.
-    pub reverify: bool,
-    /// Places are looked up.
-    pub location: bool,
-    /// Places carry countries: there is a database.
-    pub countries: bool,
-    /// Requests may come from some countries only: `location.allowed_countries`.
-    pub allowed_countries: bool,
-    /// Names of `location.known_networks`; `None`: not known here.
-    pub known_networks: Option<Arc<[Arc<str>]>>,
-    /// Claims that issuers hand on to attribute policies, of whatever type their tokens give them.
-    pub claims: Arc<[Arc<str>]>,
-    /// What challenges call the kinds of authentication: `identity.acr_values`.
-    pub acr_values: AcrValues,
-}
-
-/// What challenges call the kinds of authentication, least first. Empty: not known here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AcrValues {
-    pub mfa: Arc<str>,
-    pub phishing_resistant: Arc<str>,
-    pub hardware: Arc<str>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            risk_model: RiskModel::Statistical,
-            reverify: true,
-            location: true,
-            countries: true,
-            allowed_countries: false,
-            known_networks: None,
-            claims: Arc::default(),
-            acr_values: AcrValues::default(),
         }
     }
 }

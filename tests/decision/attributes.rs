@@ -269,6 +269,166 @@ when { resource.hasTag("state") && resource.getTag("state") == "frozen" && resou
 }
 
 #[test]
+fn a_method_that_no_schema_knows_is_a_write() {
+    let yaml = RULES.replace(r#"["/secrets"] }"#, r#"["/secrets"], methods: [GET, POST, PURGE] }"#);
+    let cedar = r#"permit (principal, action, resource);
+forbid (principal, action in Action::"write", resource);"#;
+    let files = [SourceFile::new("r/rules.yaml", yaml), SourceFile::new("r/cedar/access.cedar", cedar)];
+    let rules = load(&files, Options { risk_model: RiskModel::Fixed, ..Options::default() }).unwrap().rules;
+    for (method, expected) in
+        [("GET", "allow"), ("POST", "deny:attribute_policy_forbids"), ("PURGE", "deny:attribute_policy_forbids")]
+    {
+        assert_eq!(told(&decide(&facts(method, "/secrets"), &rules)), expected, "{method}");
+    }
+}
+
+/// `cedar` and a schema of one's own.
+fn load_with_schema(cedar: &str, schema: String) -> Result<Loaded, Vec<String>> {
+    let files = [
+        SourceFile::new("r.yaml", RULES.replace("cedar/ }", "c.cedar, schema: s.cedarschema }")),
+        SourceFile::new("c.cedar", cedar),
+        SourceFile::new("s.cedarschema", schema),
+    ];
+    load(&files, Options::default()).map_err(|found| found.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_schema_without_the_names_that_requests_have_is_refused() {
+    let own = countersign::policy::CEDAR_SCHEMA;
+    let shop = load_with_schema(
+        r#"forbid (principal, action == Shop::Action::"DELETE", resource);"#,
+        format!("namespace Shop {{\n{own}\n}}"),
+    );
+    let found = shop.unwrap_err();
+    let lacks = "s.cedarschema:1:1: error: the schema lacks what requests are asked about with: ";
+    assert!(
+        found[0].starts_with(&format!("{lacks}`User`, `Service`, `Role`, `Resource`, Action::\"read\", ")),
+        "{found:?}"
+    );
+    assert!(found[0].contains(r#"Action::"DELETE" for `Service` and `Resource`"#), "{found:?}");
+    for (from, to, what) in [
+        (
+            "PATCH, DELETE in",
+            "PATCH in",
+            r#"Action::"DELETE" for `User` and `Resource`, Action::"DELETE" for `Service`"#,
+        ),
+        (
+            "DELETE in [write] appliesTo {\n  principal: [User, Service]",
+            "DELETE in [write] appliesTo {\n  principal: [User]",
+            r#"Action::"POST" for `Service`"#,
+        ),
+        ("action read, write;", "action read, write2;", r#"Action::"write""#),
+    ] {
+        let schema = own.replace(from, to);
+        assert_ne!(schema, own, "{from}");
+        let schema = if to.contains("write2") { schema.replace("in [write]", "in [write2]") } else { schema };
+        let found = load_with_schema("permit (principal, action, resource);", schema).unwrap_err();
+        assert!(found[0].starts_with(lacks) && found[0].contains(what), "{found:?}");
+    }
+    let more = own.replace("DELETE in", "DELETE, PURGE in");
+    assert!(load_with_schema(r#"forbid (principal, action == Action::"PURGE", resource);"#, more).is_ok());
+}
+
+const SHOP: &str = "https://idp.example/shop";
+
+/// Users are vouched for by `issuers`; services by those and a trust domain. Of `orders` somebody is the owner.
+fn load_with_issuers(cedar: &str, issuers: &[&str], entities: &str) -> Result<Rules, Vec<String>> {
+    let schema = countersign::policy::CEDAR_SCHEMA.replace("policy?: String,", "policy?: String,\n  owner?: User,");
+    let files = [
+        SourceFile::new("r.yaml", RULES.replace("cedar/ }", "c.cedar, schema: s.cedarschema, entities: e.json }")),
+        SourceFile::new("c.cedar", cedar),
+        SourceFile::new("s.cedarschema", schema),
+        SourceFile::new("e.json", entities),
+    ];
+    let options = Options {
+        risk_model: RiskModel::Fixed,
+        issuers: issuers.iter().map(|issuer| (*issuer).into()).collect(),
+        trust_domains: ["spiffe://td".into()].into(),
+        ..Options::default()
+    };
+    let told = |found: Vec<countersign::document::Diagnostic>| found.iter().map(ToString::to_string).collect();
+    load(&files, options).map(|loaded| loaded.rules).map_err(told)
+}
+
+#[test]
+fn a_caller_by_name_alone_is_refused_where_several_issuers_may_vouch_for_the_name() {
+    let owned = r#"[{ "uid": { "type": "Resource", "id": "orders" }, "parents": [],
+        "attrs": { "owner": { "type": "User", "id": "ada" } } }]"#;
+    let two = [SHOP, "https://partner.example"];
+    let refused = |condition: &str, issuers: &[&str], entities: &str| {
+        let cedar = format!("permit (principal, action, resource);\n{condition}");
+        let found = load_with_issuers(&cedar, issuers, entities).err().unwrap_or_default();
+        assert!(found.iter().all(|one| one.starts_with("c.cedar:2:1: error: tells callers by")), "{found:?}");
+        !found.is_empty()
+    };
+    for (policy, entities, among_one, among_two) in [
+        (r#"permit (principal == User::"ada", action, resource);"#, "[]", false, true),
+        (r#"permit (principal in User::"ada", action, resource);"#, "[]", false, true),
+        (r#"permit (principal == Service::"spiffe://td/billing", action, resource);"#, "[]", true, true),
+        (r#"permit (principal, action, resource) when { principal == User::"ada" };"#, "[]", false, true),
+        (r#"permit (principal, action, resource) when { principal in [User::"ada"] };"#, "[]", false, true),
+        (r#"forbid (principal, action, resource) unless { principal == User::"ada" };"#, "[]", false, true),
+        (
+            "permit (principal, action, resource) when { resource has owner && resource.owner == principal };",
+            owned,
+            false,
+            true,
+        ),
+        // Nobody is named, nobody could be meant, or whoever has the name is meant.
+        (
+            "permit (principal, action, resource) when { resource has owner && resource.owner == principal };",
+            "[]",
+            false,
+            false,
+        ),
+        (r#"permit (principal in Role::"clerk", action, resource);"#, owned, false, false),
+        (r#"permit (principal is User, action, resource) when { principal in Role::"clerk" };"#, owned, false, false),
+        (r#"forbid (principal == User::"eve", action, resource);"#, "[]", false, false),
+        (
+            r#"permit (principal == User::"ada", action, resource) when { principal.issuer == "https://idp" };"#,
+            "[]",
+            false,
+            false,
+        ),
+    ] {
+        assert_eq!(refused(policy, &two[..1], entities), among_one, "one issuer: {policy}");
+        assert_eq!(refused(policy, &two, entities), among_two, "two issuers: {policy}");
+    }
+}
+
+#[test]
+fn a_caller_among_the_entities_is_the_one_of_its_issuer() {
+    let ada = |issuer: &str| {
+        json!([{
+            "uid": { "type": "User", "id": "ada" }, "parents": [{ "type": "Role", "id": "auditor" }],
+            "attrs": { "issuer": issuer, "methods": [], "multi_factor": false, "scopes": [], "permissions": [] },
+        }])
+        .to_string()
+    };
+    let cedar = r#"permit (principal in Role::"auditor", action, resource == Resource::"secrets");"#;
+    let two = [SHOP, "https://partner.example"];
+    let asked = |rules: &Rules, issuer: &str| {
+        let mut facts = facts("GET", "/secrets");
+        with_identity(&mut facts, |identity| (identity.subject, identity.issuer) = ("ada".into(), issuer.into()));
+        facts.device = Fact::Absent;
+        told(&decide(&facts, rules))
+    };
+    let rules = load_with_issuers(cedar, &two, &ada(SHOP)).unwrap();
+    assert_eq!(asked(&rules, SHOP), "allow");
+    assert_eq!(asked(&rules, two[1]), "deny:permission_missing");
+    assert_eq!(asked(&rules, SHOP), "allow");
+    for strange in ["", "https://idp.example/shp", "spiffe://td"] {
+        let found = load_with_issuers(cedar, &two, &ada(strange)).unwrap_err();
+        assert!(
+            found[0].starts_with("e.json:1:") && found[0].contains(r#"`issuer` of User::"ada" is none"#),
+            "{found:?}"
+        );
+    }
+    let rules = load_with_issuers(cedar, &two[..1], &ada("")).unwrap();
+    assert_eq!(asked(&rules, SHOP), "allow", "nobody else could be meant");
+}
+
+#[test]
 fn a_request_is_signed_by_a_dpop_proof_alone() {
     let rules = rules("permit (principal, action, resource) when { context.signed };");
     for (proof, expected) in [

@@ -7,10 +7,15 @@ use cedar_policy::{
 };
 use serde_json::json;
 
-use super::{Said, entities::Hierarchy, reads::Reads};
+use super::{
+    Said,
+    entities::Hierarchy,
+    names::{self, Callers},
+    reads::Reads,
+};
 use crate::{
     document::{Diagnostic, Mark, Severity, Source},
-    policy::load::SourceFile,
+    policy::{load::SourceFile, model::Options},
 };
 
 /// The schema that comes with the program.
@@ -32,24 +37,25 @@ pub(super) struct Compiled {
 }
 
 struct Compiler<'c> {
-    /// Claims that issuers hand on.
-    claims: &'c [Arc<str>],
+    options: &'c Options,
     problems: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     ids: BTreeSet<String>,
 }
 
-pub(super) fn compile(texts: &Texts<'_>, claims: &[Arc<str>]) -> Result<Compiled, Vec<Diagnostic>> {
-    let mut compiler = Compiler { claims, problems: Vec::new(), warnings: Vec::new(), ids: BTreeSet::new() };
+pub(super) fn compile(texts: &Texts<'_>, options: &Options) -> Result<Compiled, Vec<Diagnostic>> {
+    let mut compiler = Compiler { options, problems: Vec::new(), warnings: Vec::new(), ids: BTreeSet::new() };
     let own = SourceFile::new("countersign.cedarschema", SCHEMA);
     // What is not there has told its problems.
-    let schema = compiler.schema(texts.schema.unwrap_or(&own));
-    let (schema, actions) = schema.unzip();
-    let policies: Vec<_> = texts.policies.iter().flat_map(|file| compiler.policies(file, schema.as_ref())).collect();
-    let entities = compiler.entities(texts.entities, schema.as_ref());
-    let given = entities.zip(actions);
-    let hierarchy =
-        given.and_then(|(given, actions)| compiler.hierarchy(texts.entities, [&given, &actions], &policies));
+    let (schema, actions) = compiler.schema(texts.schema.unwrap_or(&own)).unzip();
+    let entities = compiler.entities(texts.entities, schema.as_ref()).zip(actions);
+    let file = texts.entities.unwrap_or(&own);
+    let mut hierarchy = entities.and_then(|(given, actions)| compiler.hierarchy(file, [&given, &actions]));
+    let held = hierarchy.as_ref().map(|hierarchy| hierarchy.held).unwrap_or_default();
+    let policies = texts.policies.iter().flat_map(|file| compiler.policies(file, schema.as_ref(), held));
+    let policies: Vec<_> = policies.collect();
+    let named = policies.iter().flat_map(|said| said.policy.entity_literals());
+    hierarchy.iter_mut().for_each(|hierarchy| named.clone().for_each(|uid| hierarchy.name(uid)));
     let Compiler { problems, warnings, .. } = compiler;
     match hierarchy {
         Some(hierarchy) if problems.is_empty() => Ok(Compiled { policies, hierarchy, warnings }),
@@ -63,10 +69,17 @@ impl Compiler<'_> {
         let (schema, _) =
             Schema::from_cedarschema_str(&file.text).map_err(|error| self.tell(file, &error, Severity::Error)).ok()?;
         let actions = schema.action_entities().map_err(|error| self.tell(file, &error, Severity::Error)).ok()?;
+        let missing = names::missing(&schema);
+        if !missing.is_empty() {
+            let message = format!("the schema lacks what requests are asked about with: {}", missing.join(", "));
+            let hint =
+                "take the schema that comes with the program, and add to it: its types and actions keep their names";
+            self.problem(file, 0, message, Some(hint.to_owned()));
+        }
         Some((schema, actions))
     }
 
-    fn policies(&mut self, file: &SourceFile, schema: Option<&Schema>) -> Vec<Said> {
+    fn policies(&mut self, file: &SourceFile, schema: Option<&Schema>, held: Callers) -> Vec<Said> {
         let set = match PolicySet::from_str(&file.text) {
             Ok(set) => set,
             Err(errors) => {
@@ -80,7 +93,9 @@ impl Compiler<'_> {
         if let Some(schema) = schema {
             self.validate(file, &set, schema);
         }
-        set.policies().map(|policy| self.named(file, policy)).collect()
+        let policies: Vec<_> = set.policies().map(|policy| self.named(file, policy)).collect();
+        policies.iter().for_each(|said| self.vouched(file, said, held));
+        policies
     }
 
     /// The policy under the id its author gave it: annotations do not become ids by themselves.
@@ -92,7 +107,7 @@ impl Compiler<'_> {
             self.problem(file, offset, format!("the attribute policy id `{id}` is taken"), None);
         }
         let policy = policy.new_id(PolicyId::new(&id));
-        Said { id: id.into(), reads: Reads::of(&policy, self.claims), policy }
+        Said { id: id.into(), reads: Reads::of(&policy, &self.options.claims), policy }
     }
 
     fn validate(&mut self, file: &SourceFile, set: &PolicySet, schema: &Schema) {
@@ -109,7 +124,7 @@ impl Compiler<'_> {
     /// extended by it; and to the validator whoever asks for an unknown attribute asks in vain.
     fn asks_for_a_claim(&self, policy: Option<&Policy>, schema: &Schema) -> bool {
         let reads = policy.map(|policy| Reads::of(policy, &[])).unwrap_or_default();
-        reads.principal.iter().any(|name| self.claims.contains(name) && !knows(schema, name))
+        reads.principal.iter().any(|name| self.options.claims.contains(name) && !knows(schema, name))
     }
 
     fn entities(&mut self, file: Option<&SourceFile>, schema: Option<&Schema>) -> Option<Entities> {
@@ -118,15 +133,31 @@ impl Compiler<'_> {
         Entities::from_json_str(&file.text, schema).map_err(|error| self.tell(file, &error, Severity::Error)).ok()
     }
 
-    fn hierarchy(&mut self, file: Option<&SourceFile>, given: [&Entities; 2], policies: &[Said]) -> Option<Hierarchy> {
-        let named = policies.iter().flat_map(|said| said.policy.entity_literals());
-        let hierarchy = Hierarchy::of(given, named);
+    fn hierarchy(&mut self, file: &SourceFile, given: [&Entities; 2]) -> Option<Hierarchy> {
+        let hierarchy = Hierarchy::of(given, Callers::ambiguous(self.options));
+        let of_nobody = hierarchy.iter().flat_map(|hierarchy| hierarchy.of_nobody(self.options));
+        for uid in of_nobody {
+            let offset = file.text.find(&format!("\"{}\"", uid.id().escaped())).unwrap_or(0);
+            let message =
+                format!("`issuer` of {uid} is none of the configuration: several vouch for callers of this name");
+            self.problem(file, offset, message, None);
+        }
         if hierarchy.is_none() {
-            let own = SourceFile::new("countersign.cedarschema", SCHEMA);
-            let message = "a tag of an entity has a value that cannot be handed on";
-            self.problem(file.unwrap_or(&own), 0, message.to_owned(), None);
+            self.problem(file, 0, "a tag of an entity has a value that cannot be handed on".to_owned(), None);
         }
         hierarchy
+    }
+
+    /// Entities are called by their subject alone: who names one must say whose, where several may vouch for the name.
+    fn vouched(&mut self, file: &SourceFile, said: &Said, held: Callers) {
+        let compared = if said.reads.compared { held } else { Callers::default() };
+        if !said.reads.issuer && said.reads.named.and(compared).meet(Callers::ambiguous(self.options)) {
+            let text = said.policy.to_cedar().unwrap_or_default();
+            let offset = file.text.find(text.trim()).unwrap_or(0);
+            let message = "tells callers by their name alone, and several issuers vouch for callers of the same name";
+            let hint = "ask for the issuer, too: `when { principal.issuer == \"https://idp.example\" }`";
+            self.problem(file, offset, message.to_owned(), Some(hint.to_owned()));
+        }
     }
 
     fn tell(&mut self, file: &SourceFile, error: &dyn miette::Diagnostic, severity: Severity) {

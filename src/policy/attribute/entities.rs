@@ -10,15 +10,18 @@ use std::{
 
 use cedar_policy::{Entities, Entity, EntityUid, EvalResult, RestrictedExpression};
 
-use super::reads::is_caller;
+use super::names::{Callers, is_caller, kind};
+use crate::policy::model::Options;
 
 #[derive(Debug)]
 pub(super) struct Hierarchy {
     given: HashMap<EntityUid, Given>,
     /// Those that policies name.
-    named: Vec<EntityUid>,
+    named: HashSet<EntityUid>,
     /// Some caller is among them, or above one of them, or in an attribute: who asks matters beyond roles.
     pub(super) callers: bool,
+    /// The callers in attributes and tags.
+    pub(super) held: Callers,
 }
 
 #[derive(Debug)]
@@ -29,6 +32,8 @@ struct Given {
     tags: BTreeMap<String, RestrictedExpression>,
     /// The entities that its attributes and tags hold.
     leads: Vec<EntityUid>,
+    /// Of a caller of whose name there may be several: who vouches for the one that is meant.
+    issuer: Option<String>,
 }
 
 /// One of those a request asks about, with what the request tells of it.
@@ -39,25 +44,46 @@ pub(super) struct Asked {
 }
 
 impl Hierarchy {
-    /// Of what was given, the actions of the schema, and what policies name. `None`: a tag has a value without a text.
-    pub(super) fn of(given: [&Entities; 2], named: impl Iterator<Item = EntityUid>) -> Option<Self> {
+    /// Of what was given, and the actions of the schema. `None`: a tag has a value that cannot be handed on.
+    pub(super) fn of(given: [&Entities; 2], ambiguous: Callers) -> Option<Self> {
         let given = given.into_iter().flat_map(Entities::iter);
         let given: HashMap<_, _> =
-            given.map(|entity| Some((entity.uid(), Given::of(entity)?))).collect::<Option<_>>()?;
-        let known: HashSet<_> = named.filter(|uid| given.contains_key(uid)).collect();
-        let callers = given.iter().any(|(uid, given)| {
-            is_caller(uid) || given.above.iter().any(is_caller) || given.leads.iter().any(is_caller)
-        });
-        Some(Self { given, named: known.into_iter().collect(), callers })
+            given.map(|entity| Some((entity.uid(), Given::of(entity, ambiguous)?))).collect::<Option<_>>()?;
+        let held = given.values().flat_map(|given| &given.leads).map(kind).fold(Callers::default(), Callers::and);
+        let callers = held != Callers::default()
+            || given.iter().any(|(uid, given)| is_caller(uid) || given.above.iter().any(is_caller));
+        Some(Self { given, named: HashSet::new(), callers, held })
     }
 
-    /// The entities that one request needs; `None` where Cedar cannot take them.
-    pub(super) fn around(&self, asked: [Asked; 3]) -> Option<Entities> {
+    /// Policies name this one.
+    pub(super) fn name(&mut self, uid: EntityUid) {
+        if self.given.contains_key(&uid) {
+            self.named.insert(uid);
+        }
+    }
+
+    pub(super) fn knows(&self, uid: &EntityUid) -> bool {
+        self.given.contains_key(uid)
+    }
+
+    /// Callers that say of no issuer in `options` that it is theirs, where several may vouch for their name.
+    pub(super) fn of_nobody(&self, options: &Options) -> Vec<&EntityUid> {
+        let known = |uid: &EntityUid, issuer: &str| {
+            let domains = options.trust_domains.iter().filter(|_| kind(uid).services);
+            options.issuers.iter().chain(domains).any(|known| **known == *issuer)
+        };
+        let lost = self.given.iter().filter(|(uid, given)| given.issuer.as_ref().is_some_and(|own| !known(uid, own)));
+        lost.map(|(uid, _)| uid).collect()
+    }
+
+    /// The entities that a request of somebody whom `issuer` vouches for needs; `None` where Cedar cannot take them.
+    pub(super) fn around(&self, asked: [Asked; 3], issuer: &str) -> Option<Entities> {
         let uids = asked.each_ref().map(|asked| asked.uid.clone());
         let mut seen: HashSet<&EntityUid> = uids.iter().collect();
-        let told = uids.iter().filter_map(|uid| self.given.get(uid));
+        let told = uids.iter().filter_map(|uid| self.told(uid, issuer));
         let mut open: Vec<&EntityUid> = self.named.iter().chain(told.flat_map(|given| &given.leads)).collect();
-        let mut entities: Vec<Entity> = asked.into_iter().map(|asked| self.about(asked)).collect::<Option<_>>()?;
+        let mut entities: Vec<Entity> =
+            asked.into_iter().map(|asked| self.about(asked, issuer)).collect::<Option<_>>()?;
         while let Some(uid) = open.pop() {
             if let Some(given) = self.given.get(uid).filter(|_| seen.insert(uid)) {
                 entities.push(given.entity.clone());
@@ -67,12 +93,17 @@ impl Hierarchy {
         Entities::from_entities(entities, None).ok()
     }
 
-    fn about(&self, asked: Asked) -> Option<Entity> {
+    /// What was given of one that is asked about. A caller with the name, and another issuer, is somebody else.
+    fn told(&self, uid: &EntityUid, issuer: &str) -> Option<&Given> {
+        self.given.get(uid).filter(|given| given.issuer.as_ref().is_none_or(|own| own == issuer))
+    }
+
+    fn about(&self, asked: Asked, issuer: &str) -> Option<Entity> {
         let Asked { uid, attributes, parents } = asked;
-        let given = self.given.get(&uid);
+        let given = self.told(&uid, issuer);
         let mut all = given.map(|given| given.entity.clone().into_inner().1).unwrap_or_default();
         all.extend(attributes);
-        let higher = parents.iter().chain([&uid]).filter_map(|parent| self.given.get(parent));
+        let higher = parents.iter().filter_map(|parent| self.given.get(parent)).chain(given);
         let higher: HashSet<_> = higher.flat_map(|given| &given.above).chain(&parents).cloned().collect();
         let tags = given.map(|given| given.tags.clone()).unwrap_or_default();
         Entity::new_with_tags(uid, all, higher, tags).ok()
@@ -80,7 +111,7 @@ impl Hierarchy {
 }
 
 impl Given {
-    fn of(entity: &Entity) -> Option<Self> {
+    fn of(entity: &Entity, ambiguous: Callers) -> Option<Self> {
         let (_, _, above) = entity.clone().into_inner();
         let tags: BTreeMap<_, _> = entity
             .tags()
@@ -89,7 +120,12 @@ impl Given {
         let mut leads = Vec::new();
         let values = entity.attrs().chain(entity.tags()).filter_map(|(_, value)| value.ok());
         values.for_each(|value| follow(&value, &mut leads));
-        Some(Self { entity: entity.clone(), above, tags, leads })
+        let issuer = || match entity.attr("issuer") {
+            Some(Ok(EvalResult::String(issuer))) => issuer,
+            _ => String::new(),
+        };
+        let issuer = kind(&entity.uid()).meet(ambiguous).then(issuer);
+        Some(Self { entity: entity.clone(), above, tags, leads, issuer })
     }
 }
 
@@ -128,14 +164,15 @@ mod tests {
 
     fn around(entities: &str, named: &[&str], asked: [(&str, &[&str]); 3]) -> Entities {
         let given = Entities::from_json_str(entities, None).unwrap();
-        let named = named.iter().map(|uid| uid.parse().unwrap());
         let parents = |roles: &[&str]| roles.iter().map(|uid| uid.parse().unwrap()).collect();
         let asked = asked.map(|(uid, roles)| Asked {
             uid: uid.parse().unwrap(),
             attributes: BTreeMap::from([("asked".to_owned(), RestrictedExpression::new_bool(true))]),
             parents: parents(roles),
         });
-        Hierarchy::of([&given, &Entities::empty()], named).unwrap().around(asked).unwrap()
+        let mut hierarchy = Hierarchy::of([&given, &Entities::empty()], Callers::default()).unwrap();
+        named.iter().for_each(|uid| hierarchy.name(uid.parse().unwrap()));
+        hierarchy.around(asked, "https://idp").unwrap()
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod compile;
 mod entities;
 mod inputs;
+mod names;
 mod reads;
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
@@ -92,7 +93,7 @@ impl AttributePolicies {
     ///
     /// Every problem of the texts.
     pub(super) fn compile(texts: &Texts<'_>, options: &Options) -> Result<Self, Vec<Diagnostic>> {
-        let compile::Compiled { policies, hierarchy, warnings } = compile::compile(texts, &options.claims)?;
+        let compile::Compiled { policies, hierarchy, warnings } = compile::compile(texts, options)?;
         let mut reads = Reads::default();
         policies.iter().for_each(|said| reads.join(&said.reads));
         let mut policies: Vec<_> = policies.into_iter().map(Arc::new).collect();
@@ -178,19 +179,22 @@ impl AttributePolicies {
         let context = express(&self.reads.context, |name| question.context(name));
         let context = Context::from_pairs(context).ok()?;
         let roles = question.identity.roles.iter().map(|role| uid("Role", role.as_str())).collect::<Option<_>>()?;
-        let entities = self.hierarchy.around([
+        // A method that no schema knows does whatever it does.
+        let write = uid("Action", "write").filter(|_| !self.hierarchy.knows(&action));
+        let asked = [
             Asked {
                 uid: principal.clone(),
                 attributes: express(&self.reads.principal, |name| question.principal(name)),
                 parents: roles,
             },
-            Asked { uid: action.clone(), attributes: BTreeMap::new(), parents: Vec::new() },
+            Asked { uid: action.clone(), attributes: BTreeMap::new(), parents: write.into_iter().collect() },
             Asked {
                 uid: resource.clone(),
                 attributes: express(&self.reads.resource, |name| question.resource(name)),
                 parents: Vec::new(),
             },
-        ])?;
+        ];
+        let entities = self.hierarchy.around(asked, question.identity.issuer.as_str())?;
         let request = Request::new(principal, action, resource, context, None).ok()?;
         Some((request, entities))
     }

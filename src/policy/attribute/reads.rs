@@ -5,16 +5,25 @@
 
 use std::sync::Arc;
 
-use cedar_policy::{EntityUid, Policy, PrincipalConstraint};
+use cedar_policy::{Effect, Policy, PrincipalConstraint};
 use serde_json::Value as Json;
 
-use super::inputs::{CONTEXT, PRINCIPAL, RESOURCE};
+use super::{
+    inputs::{CONTEXT, PRINCIPAL, RESOURCE},
+    names::{Callers, is_caller, kind},
+};
 
 /// Names that policies read, per variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reads {
     /// Who asks, beyond kind and roles.
     pub(super) subject: bool,
+    /// The policy asks who vouches for the subject.
+    pub(super) issuer: bool,
+    /// Callers that it names. Not those in the scope of a `forbid`: it forbids whoever has the name.
+    pub(super) named: Callers,
+    /// Who asks is compared with what the policy does not name.
+    pub(super) compared: bool,
     pub(super) principal: Vec<Arc<str>>,
     pub(super) resource: Vec<Arc<str>>,
     pub(super) context: Vec<Arc<str>>,
@@ -24,7 +33,11 @@ impl Reads {
     /// `claims`: what may be read of a caller besides what every caller has.
     pub(super) fn of(policy: &Policy, claims: &[Arc<str>]) -> Self {
         let subject = !by_role(policy) || policy.entity_literals().iter().any(is_caller);
-        let mut reader = Reader { claims, reads: Self { subject, ..Self::default() } };
+        let named = match policy.effect() {
+            Effect::Permit => scope(policy),
+            Effect::Forbid => Callers::default(),
+        };
+        let mut reader = Reader { claims, reads: Self { subject, named, ..Self::default() } };
         match policy.to_json() {
             Ok(json) => json.get("conditions").into_iter().for_each(|conditions| reader.conditions(conditions)),
             // What cannot be looked into may read everything.
@@ -51,8 +64,12 @@ pub(super) fn by_role(policy: &Policy) -> bool {
     }
 }
 
-pub(super) fn is_caller(uid: &EntityUid) -> bool {
-    matches!(uid.type_name().basename(), "User" | "Service")
+/// The callers that the scope names.
+fn scope(policy: &Policy) -> Callers {
+    match policy.principal_constraint() {
+        PrincipalConstraint::Any | PrincipalConstraint::Is(_) => Callers::default(),
+        PrincipalConstraint::Eq(uid) | PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) => kind(&uid),
+    }
 }
 
 fn is_role(kind: &str) -> bool {
@@ -80,19 +97,33 @@ impl Reader<'_> {
         // `has a.b` lists what it asks for, outermost first.
         let name = operands.get("attr").and_then(|attr| attr.as_str().or_else(|| attr.get(0)?.as_str()));
         match (operator, left, name) {
-            ("." | "has", Some(variable), Some(name)) => self.name(variable, name),
+            ("." | "has", Some(variable), Some(name)) => {
+                self.reads.issuer |= (variable, name) == ("principal", "issuer");
+                self.name(variable, name);
+            }
             ("in", Some("principal"), _) if operands.get("right").is_some_and(only_roles) => {}
             ("is", Some("principal"), _) if operands.get("in").is_none_or(only_roles) => {}
-            ("==" | "!=" | "in" | "is" | "contains", ..) => values(operands).for_each(|operand| self.compared(operand)),
+            ("==" | "!=" | "in" | "is" | "contains", ..) => {
+                let named = values(operands).all(|operand| variable(operand).is_some() || is_literal(operand));
+                values(operands).for_each(|operand| self.compared(operand, named));
+            }
+            ("__entity", ..) => {
+                let kind = operands.get("type").and_then(Json::as_str).unwrap_or_default();
+                self.reads.named = self.reads.named.and(Callers::of(kind));
+            }
             ("Var", ..) => operands.as_str().into_iter().for_each(|variable| self.whole(variable)),
+            ("Value", ..) => self.expression(operands),
             _ => values(operands).for_each(|operand| self.expression(operand)),
         }
     }
 
     /// What is compared may be read by its name alone. The names of resources and actions are part of every key.
-    fn compared(&mut self, operand: &Json) {
+    fn compared(&mut self, operand: &Json, named: bool) {
         match variable(operand) {
-            Some("principal") => self.reads.subject = true,
+            Some("principal") => {
+                self.reads.subject = true;
+                self.reads.compared |= !named;
+            }
             Some("resource" | "action") => {}
             _ => self.expression(operand),
         }
@@ -112,6 +143,7 @@ impl Reader<'_> {
         let names: &[&str] = match variable {
             "principal" => {
                 self.reads.subject = true;
+                self.reads.compared = true;
                 self.claims.iter().for_each(|claim| add(&mut self.reads.principal, claim));
                 &PRINCIPAL
             }
@@ -137,6 +169,12 @@ fn values(operands: &Json) -> impl Iterator<Item = &Json> {
 
 fn variable(expression: &Json) -> Option<&str> {
     expression.get("Var")?.as_str()
+}
+
+/// Whether an expression is what it is by itself. The type that `is` asks for is written as a text.
+fn is_literal(expression: &Json) -> bool {
+    let items = || expression.get("Set").and_then(Json::as_array);
+    expression.is_string() || expression.get("Value").is_some() || items().is_some_and(|all| all.iter().all(is_literal))
 }
 
 /// Whether an expression is roles by name, and nothing else.
