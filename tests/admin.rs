@@ -661,5 +661,5 @@ fn the_made_token_is_made_once_for_all_and_readable_by_us_alone() {
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "nothing is left beside it");
     fs::set_permissions(&made[0].path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(make_token(&state).unwrap_err().to_string().contains("read by others"));
+    assert!(make_token(&state).unwrap_err().to_string().contains("others can read it"));
 }
