@@ -110,6 +110,7 @@ fn what_is_told_is_what_was_decided_signed_with_a_published_key() {
 fn nobody_is_told_that_a_device_is_compliant_while_it_is_refused_here() {
     let port = ports::free();
     let instance = Instance::start(&telling(Builder::new(), port));
+    instance.countersign.wait_ready();
     let receiver = Receiver::start(ports::local(port), &[]);
     let admin = |method: &str, request: Value| instance.countersign.admin(method, &request).expect("an operator may");
     let put = |fields: Value| admin("PutDevice", json!({ "device": fields }));
