@@ -55,7 +55,7 @@ fn receiver(fixture: &Value, folder: &std::path::Path) -> (Arc<Signals>, Arc<dyn
             stop.clone(),
         ),
         devices: Arc::clone(&devices),
-        notices: Notices::start(Arc::clone(&store), clock.clone(), patience, stop.clone()),
+        notices: Notices::start(Arc::clone(&store), clock.clone(), patience, 1000, stop.clone()),
         auditor: Auditor::start(
             &audit::Settings { sink: audit::Sink::None, ..audit::Settings::default() },
             clock.clone(),

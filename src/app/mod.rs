@@ -269,6 +269,7 @@ impl Parts {
             Arc::clone(&store),
             clock.clone(),
             config.revocation.max_staleness.get(),
+            config.revocation.max_entries,
             background.clone(),
         );
         let sessions = Sessions::start(

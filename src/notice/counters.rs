@@ -27,6 +27,8 @@ impl Source for Notices {
         page.counter("countersign_notices_unwritten", help, &[], unwritten);
         let help = "Notices that no replica of the store acknowledged in time";
         page.counter("countersign_notices_unreplicated", help, &[], unreplicated);
+        let help = "Whether memory has no room for more notices, so that each check asks the store";
+        page.gauge("countersign_notices_full", help, &[], f64::from(u8::from(self.held.is_full())));
         let help = "Notices of security events in memory";
         page.gauge("countersign_notices", help, &[], self.held.len() as f64);
     }

@@ -1,6 +1,6 @@
 //! Notices in memory: by whom they are about, one word for each aspect, with the time of the event behind it.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use foldhash::HashMap;
 use parking_lot::RwLock;
@@ -12,9 +12,6 @@ use crate::{
     domain::{Notice, UnixTime},
     store::{Room, keys},
 };
-
-/// Beyond so many, memory is not the whole truth and checks ask the store.
-const LIMIT: usize = 500_000;
 
 /// A word that was said, when, and when it is over: by the monotonic clock, so that no step of the other ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,14 +58,9 @@ pub(super) struct Held {
     room: Room,
 }
 
-impl Default for Held {
-    fn default() -> Self {
-        Self::new(LIMIT)
-    }
-}
-
 impl Held {
-    fn new(limit: usize) -> Self {
+    /// Of more than `limit` ids, memory is not the whole truth and checks ask the store.
+    pub(super) fn new(limit: usize) -> Self {
         Self { kinds: Default::default(), room: Room::new(limit) }
     }
 
@@ -157,8 +149,14 @@ impl Held {
         newer
     }
 
-    /// What should be in the store and was not found: key, value and what is left of its life.
-    pub(super) fn missing(&self, found: &[String], now: Instant) -> Vec<(String, String, Option<Duration>)> {
+    /// A word that stands, as far as it is known here.
+    pub(super) fn said(&self, (aspect, kind, id): (Aspect, Kind, &str), now: Instant) -> Option<Said> {
+        let slot = *self.kinds[kind as usize].read().get(id)?.get(aspect as usize)?;
+        slot.said().filter(|said| said.stands(now))
+    }
+
+    /// Keys of what should be in the store and was not found.
+    pub(super) fn missing(&self, found: &[String], now: Instant) -> Vec<String> {
         let found: HashSet<&str> = found.iter().map(String::as_str).collect();
         let mut missing = Vec::new();
         for kind in Kind::ALL {
@@ -166,8 +164,8 @@ impl Held {
                 for (aspect, slot) in Aspect::ALL.into_iter().zip(slots) {
                     let key = keys::notice(aspect.as_str(), kind.as_str(), id);
                     let Slot::Said(said) = slot else { continue };
-                    if !found.contains(&*key) && said.ends.is_none_or(|ends| ends > now) {
-                        missing.push((key, said.word.render(said.at), said.ends.map(|ends| ends.duration_since(now))));
+                    if !found.contains(&*key) && said.stands(now) {
+                        missing.push(key);
                     }
                 }
             }
@@ -205,6 +203,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::domain::ReportedRisk;
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_was_said_of_any_of_them_counts_and_a_change_makes_ask() {
-        let (held, clock, second) = (Held::default(), Clock::manual(NOW), Duration::from_secs(1));
+        let (held, clock, second) = (Held::new(100), Clock::manual(NOW), Duration::from_secs(1));
         let about = [(Kind::Subject, "ann"), (Kind::Device, "laptop")];
         let said = |word, ends| Some(Said { word, at: NOW, ends });
         put(&held, (Aspect::Risk, Kind::Device, "laptop"), said(Word::Risk(Some(ReportedRisk::High)), None));
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn c03_a_step_of_the_clock_ends_no_word_whose_key_stands() {
-        let (held, clock, hour) = (Held::default(), Clock::manual(NOW), Duration::from_secs(3600));
+        let (held, clock, hour) = (Held::new(100), Clock::manual(NOW), Duration::from_secs(3600));
         let said = Said { word: Word::Disabled, at: NOW, ends: clock.instant().checked_add(hour) };
         put(&held, (Aspect::Account, Kind::Subject, "ann"), Some(said));
         let disabled = || held.look(&[(Kind::Subject, "ann")], &clock).unwrap().disabled;
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn of_a_store_that_may_have_gone_back_in_time_only_what_is_newer_is_taken() {
-        let (held, clock, of) = (Held::default(), Clock::manual(NOW), (Aspect::Risk, Kind::Subject, "ann"));
+        let (held, clock, of) = (Held::new(100), Clock::manual(NOW), (Aspect::Risk, Kind::Subject, "ann"));
         let now = clock.instant();
         let said = |risk, at, ends| Some(Said { word: Word::Risk(risk), at, ends });
         let (older, newer) = (NOW.minus(Duration::from_secs(1)), said(Some(ReportedRisk::High), NOW, None));

@@ -5,7 +5,10 @@
 //! memory answers for [`Notices::start`]'s `max_staleness` at most. Must never take "could not look" for "nothing there".
 
 mod counters;
+mod follow;
 mod held;
+#[cfg(test)]
+mod tests;
 mod word;
 
 use std::{
@@ -27,14 +30,8 @@ use self::{
 use crate::{
     clock::Clock,
     domain::{DeviceId, Fact, Identity, Notice, Unavailable, UnixTime},
-    store::{Backoff, FeedEvent, Liveness, Store, StoreError, StoreErrorKind, Ticket, Tickets, keys},
+    store::{Liveness, Store, StoreError, StoreErrorKind, Ticket, Tickets, keys},
 };
-
-/// Keys read in one trip of a scan.
-const PAGE: usize = 500;
-
-/// Between two looks for what has ended.
-const PURGE: Duration = Duration::from_secs(10);
 
 /// The notices this replica knows of, and the way to those it does not.
 #[derive(Debug)]
@@ -46,6 +43,8 @@ pub struct Notices {
     tickets: Tickets,
     /// Everything there is has been read since the feed was last connected.
     whole: AtomicBool,
+    /// The store has not been given back yet all that it has lost.
+    owing: AtomicBool,
     base: Instant,
     /// The last sign of life of the feed while memory was whole, in milliseconds after `base`.
     heard: AtomicU64,
@@ -54,22 +53,29 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Follows the store's feed until cancelled.
-    pub fn start(store: Arc<dyn Store>, clock: Clock, max_staleness: Duration, cancel: CancellationToken) -> Arc<Self> {
+    /// Follows the store's feed until cancelled. Of more than `max_entries` ids, checks ask the store.
+    pub fn start(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        max_staleness: Duration,
+        max_entries: usize,
+        cancel: CancellationToken,
+    ) -> Arc<Self> {
         let notices = Arc::new(Self {
             store,
             clock,
-            held: Held::default(),
+            held: Held::new(max_entries),
             liveness: Liveness::default(),
             tickets: Tickets::default(),
             whole: AtomicBool::new(false),
+            owing: AtomicBool::new(false),
             base: Instant::now(),
             heard: AtomicU64::new(0),
             max_staleness,
             counters: Counters::default(),
         });
-        let listener = Arc::clone(&notices);
-        tokio::spawn(async move { cancel.run_until_cancelled(listener.listen()).await });
+        let follower = Arc::clone(&notices);
+        tokio::spawn(async move { cancel.run_until_cancelled(follow::follow(&follower)).await });
         notices
     }
 
@@ -123,7 +129,8 @@ impl Notices {
     ///
     /// # Errors
     ///
-    /// When the store did not acknowledge it: then nothing was promised.
+    /// When the store did not acknowledge it: then nothing was promised. Where something stands that cannot be read, it is
+    /// malformed.
     pub async fn say(
         &self,
         (kind, id): (Kind, &str),
@@ -142,16 +149,35 @@ impl Notices {
         if said {
             // Whoever has read it and not kept it yet may have read what was there before.
             self.tickets.tell(&key);
-        } else if !live {
-            // Nothing has changed; all there is will be read.
-            return Ok(false);
         }
-        // Until the feed has told of it, checks here ask the store.
-        self.held.suspect(word.aspect(), kind, id);
+        // Where nothing has changed and nobody listens, all there is will be read.
+        if said || live {
+            // Until the feed has told of it, checks here ask the store.
+            self.held.suspect(word.aspect(), kind, id);
+        }
         if live {
-            self.settle(&[key], false).await?;
+            self.settle(std::slice::from_ref(&key), self.keeps()).await?;
+        }
+        if !said {
+            self.is_word(word.aspect(), &key).await?;
         }
         Ok(said)
+    }
+
+    /// Fails where something stands that is no word: that is nothing newer, and must not pass for it.
+    async fn is_word(&self, aspect: Aspect, key: &str) -> Result<(), StoreError> {
+        match self.store.read(&[key.to_owned()]).await?.pop().transpose()?.flatten() {
+            Some(held) if Word::parse(aspect, &held.value).is_none() => {
+                Err(StoreError::new(StoreErrorKind::Malformed, "a notice that is no word of its aspect"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether what is known here stands against something older in the store, which may have lost it: before all has been
+    /// read, and until all is given back.
+    fn keeps(&self) -> bool {
+        !self.whole.load(Ordering::Acquire) || self.owing.load(Ordering::Acquire)
     }
 
     /// Reads the keys of one check in one trip.
@@ -194,135 +220,9 @@ impl Notices {
         }
     }
 
-    async fn listen(&self) {
-        let mut again = Again::default();
-        loop {
-            let mut feed = self.store.feed();
-            let mut purging = tokio::time::interval(PURGE);
-            loop {
-                tokio::select! {
-                    event = feed.recv() => match event {
-                        Some(event) => self.hear(event, &mut again).await,
-                        None => break,
-                    },
-                    () = due(again.at) => self.catch_up(&mut again).await,
-                    _ = purging.tick() => {
-                        self.held.purge(self.clock.instant());
-                        if self.held.room().is_back() && self.whole.load(Ordering::Acquire) {
-                            again.at.get_or_insert_with(Instant::now);
-                        }
-                    }
-                }
-            }
-            // The feed fell behind: nothing that was heard counts any more.
-            self.liveness.end();
-            again.at = None;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    async fn hear(&self, event: FeedEvent, again: &mut Again) {
-        self.liveness.observe(&event);
-        match event {
-            FeedEvent::Connected { .. } | FeedEvent::Flushed => {
-                self.tickets.turn();
-                self.liveness.end();
-                self.whole.store(false, Ordering::Release);
-                self.catch_up(again).await;
-            }
-            FeedEvent::Changed(changed) => {
-                let ours: Vec<_> = changed.into_iter().filter(|key| word::parse_key(key).is_some()).collect();
-                for key in &ours {
-                    let Some((aspect, kind, id)) = word::parse_key(key) else { continue };
-                    self.tickets.tell(key);
-                    self.held.suspect(aspect, kind, id);
-                }
-                // Before all has been read, this store may be one that has lost what is known here.
-                let keeps = !self.whole.load(Ordering::Acquire);
-                // What cannot be read stays suspect: checks ask for themselves.
-                if !ours.is_empty() && self.settle(&ours, keeps).await.is_err() {
-                    tracing::debug!("notices could not be read; checks ask the store");
-                    again.later();
-                }
-            }
-            FeedEvent::Alive(as_of) if self.whole.load(Ordering::Acquire) => self.mark(as_of),
-            FeedEvent::Alive(_) => {}
-            // The next connection begins anew; until then nothing makes memory whole.
-            FeedEvent::Lost => again.at = None,
-        }
-    }
-
-    /// Reads everything; then memory is whole again. Where that fails, or the store does not take back what it has lost,
-    /// it is tried again, and only the first failure in a row is told of.
-    async fn catch_up(&self, again: &mut Again) {
-        let (since, first) = (Instant::now(), !again.backoff.is_failing());
-        again.at = None;
-        let unwritten = match self.scan().await {
-            Ok(unwritten) => unwritten,
-            // Until then checks ask.
-            Err(error) => {
-                if first {
-                    tracing::warn!(%error, "reading `{}…` failed; trying again", keys::NOTICE);
-                }
-                return again.later();
-            }
-        };
-        self.whole.store(true, Ordering::Release);
-        self.liveness.begin(since);
-        self.mark(since);
-        if let Some(error) = unwritten {
-            self.counters.unwritten.increment();
-            if first {
-                tracing::error!(%error, "the store does not take back notices that it has lost; trying again");
-            }
-            again.later();
-        } else if again.backoff.worked() {
-            tracing::warn!("notices can be read, and written, again");
-        }
-    }
-
-    /// Gives back why the store does not take what it has lost, if it does not.
-    async fn scan(&self) -> Result<Option<StoreError>, StoreError> {
-        let (mut cursor, mut found, dropped) = (String::new(), Vec::new(), self.held.room().dropped());
-        let mut lost = Vec::new();
-        loop {
-            let (page, next) = self.store.scan(keys::NOTICE, &cursor, PAGE).await?;
-            let ours: Vec<_> = page.into_iter().filter(|key| word::parse_key(key).is_some()).collect();
-            lost.extend(self.settle(&ours, true).await?);
-            found.extend(ours);
-            match next {
-                Some(next) => cursor = next,
-                None => break,
-            }
-        }
-        lost.extend(self.held.missing(&found, self.clock.instant()));
-        // What could not be read, or was overtaken, and whose key nobody found any more.
-        for chunk in self.held.suspects().chunks(PAGE) {
-            lost.extend(self.settle(chunk, true).await?);
-        }
-        let unwritten = self.write_back(lost).await?;
-        self.held.room().whole(dropped);
-        Ok(unwritten)
-    }
-
-    /// A store that came back empty, or as it was some time ago, is given back what was said since. What it does not take
-    /// stays in memory.
-    async fn write_back(&self, lost: Vec<Lost>) -> Result<Option<StoreError>, StoreError> {
-        for (key, value, life) in lost {
-            // Not `create`: another replica may give back something older first.
-            match self.store.raise(&key, &value, life).await {
-                Ok(true) => self.counters.restored.increment(),
-                Ok(false) => {}
-                Err(error) => return Ok(Some(error)),
-            }
-            self.settle(&[key], true).await?;
-        }
-        Ok(None)
-    }
-
     /// Takes what the store holds at `found` into memory, where nothing was told of it meanwhile. With `keeps`, something
-    /// newer that is known stays there, and is given back: the store has lost it.
-    async fn settle(&self, found: &[String], keeps: bool) -> Result<Vec<Lost>, StoreError> {
+    /// newer that is known stays there; gives the keys where the store has lost that.
+    async fn settle(&self, found: &[String], keeps: bool) -> Result<Vec<String>, StoreError> {
         let tickets: Vec<Ticket> = found.iter().map(|key| self.tickets.ticket(key)).collect();
         let entries = self.store.read(found).await?;
         let (now, mut lost) = (self.clock.instant(), Vec::new());
@@ -342,8 +242,8 @@ impl Notices {
                 continue;
             };
             let current = || self.tickets.ticket(key) == ticket;
-            if let Some(newer) = self.held.put(of, said, keeps.then_some(now), current) {
-                lost.push((key.clone(), newer.word.render(newer.at), newer.ends.map(|ends| ends.duration_since(now))));
+            if self.held.put(of, said, keeps.then_some(now), current).is_some() {
+                lost.push(key.clone());
             }
         }
         Ok(lost)
@@ -356,29 +256,6 @@ impl Notices {
 
     pub fn is_live(&self) -> bool {
         self.liveness.is_live()
-    }
-}
-
-/// What a store has lost: key, value and what is left of its life.
-type Lost = (String, String, Option<Duration>);
-
-/// When everything is read again without being told to.
-#[derive(Debug, Default)]
-struct Again {
-    at: Option<Instant>,
-    backoff: Backoff,
-}
-
-impl Again {
-    fn later(&mut self) {
-        self.at = Some(Instant::now() + self.backoff.failed());
-    }
-}
-
-async fn due(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

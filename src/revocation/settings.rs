@@ -20,7 +20,8 @@ pub struct Settings {
     /// What to do when the store comes back empty. `serve`: raise the alarm, write back what is remembered, go on.
     /// `refuse`: answer 503 until somebody has restored the data and set the key `cs:canary` again.
     pub on_loss: OnLoss,
-    /// How many revocations are held in memory. Beyond that this replica is not ready and asks the store each time.
+    /// How many revocations are held in memory, and how many users, sessions and devices of which signals have said
+    /// something. Beyond that this replica asks the store each time, and of revocations it is not ready.
     pub max_entries: usize,
     /// How often the time from a write to its arrival here is measured, for `revocation_lag_seconds`.
     pub canary_interval: Span,

@@ -117,7 +117,9 @@ fn claims<'a>(
     match payload.get("exp").map(set::date) {
         Some(None) => return set::invalid("`exp` is not a time"),
         Some(Some(expires)) if expires.plus(LEEWAY) <= now => return set::invalid("the token has expired"),
-        None if issued.plus(LIFE + LEEWAY) <= now => return set::invalid("without `exp`, the token is too old (`iat`)"),
+        None if issued.plus(LIFE + LEEWAY) <= now => {
+            return set::invalid("without `exp`, the token is too old (`iat`)");
+        }
         Some(Some(_)) | None => {}
     }
     if payload.get("nonce").is_some() {

@@ -109,17 +109,16 @@ fn what_is_told_is_what_was_decided_signed_with_a_published_key() {
 #[test]
 fn nobody_is_told_that_a_device_is_compliant_while_it_is_refused_here() {
     let port = ports::free();
-    let instance = Instance::start(&telling(Builder::new(), port));
-    instance.countersign.wait_ready();
+    let builder = telling(Builder::new(), port);
+    let instance = Instance::start(&builder);
     let receiver = Receiver::start(ports::local(port), &[]);
     let admin = |method: &str, request: Value| instance.countersign.admin(method, &request).expect("an operator may");
     let put = |fields: Value| admin("PutDevice", json!({ "device": fields }));
     let undo = |id: &str| admin("Reinstate", json!({"kind": "KIND_DEVICE", "id": id, "reason": "found"}));
-    let activate = |id: &str| operator(&instance.countersign, &["device", "activate", id]);
     // The record says otherwise, until it does not.
     put(json!({"id": "d1", "compliant": false}));
     admin("SuspendDevice", json!({"id": "d1", "reason": "lost"}));
-    activate("d1");
+    operator(&instance.countersign, &["device", "activate", "d1"]);
     put(json!({"id": "d1", "compliant": true}));
     // Two things stand against it; with either it is refused.
     put(json!({"id": "d2", "status": "revoked"}));
@@ -127,7 +126,7 @@ fn nobody_is_told_that_a_device_is_compliant_while_it_is_refused_here() {
     put(json!({"id": "d2", "compliant": true}));
     undo("d2");
     revoke(&instance.countersign, "KIND_DEVICE", "d2");
-    activate("d2");
+    put(json!({"id": "d2", "status": "active"}));
     undo("d2");
     // Nobody knows it.
     undo("d3");
@@ -143,8 +142,7 @@ fn nobody_is_told_that_a_device_is_compliant_while_it_is_refused_here() {
     let words: Vec<(String, String)> = told.iter().filter_map(word).collect();
     let said = |id: &str, status: &str| (id.to_owned(), status.to_owned());
     let (bad, good) = ("not-compliant", "compliant");
-    let expected =
-        [("d1", bad), ("d1", bad), ("d1", good), ("d2", bad), ("d2", bad), ("d2", bad), ("d2", good)];
+    let expected = [("d1", bad), ("d1", bad), ("d1", good), ("d2", bad), ("d2", bad), ("d2", bad), ("d2", good)];
     assert_eq!(words, expected.map(|(id, status)| said(id, status)));
 }
 

@@ -210,7 +210,7 @@ async fn a_scan_that_is_not_permitted_is_tried_again_seldom() {
     let (replica, cancel) = (Replica::new(&url), tokio_util::sync::CancellationToken::new());
     let store = countersign::store::redis::Redis::open(&url, &cancel).unwrap();
     let clock = Clock::system();
-    let said = countersign::notice::Notices::start(store, clock, 5 * SECOND, cancel.clone());
+    let said = countersign::notice::Notices::start(store, clock, 5 * SECOND, 1_000_000, cancel.clone());
     sleep(4 * SECOND).await;
     let rejected = server.cli(&["INFO", "commandstats"]);
     let scans = rejected.lines().find_map(|line| line.strip_prefix("cmdstat_scan:")?.split_once("rejected_calls="));

@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -16,7 +16,7 @@ use countersign::{
     device::{self, DeviceQuery, Devices},
     domain::{DeviceSighting, Fact, Revocation},
     revocation::{CheckedAt, Revocations, Settings, State},
-    store::{Entry, FeedEvent, Keys, Rate, Record, Store, StoreError, Taken, Widened, memory::Memory},
+    store::{Entry, FeedEvent, Keys, Rate, Record, Store, StoreError, StoreErrorKind, Taken, Widened, memory::Memory},
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -34,6 +34,9 @@ pub(super) struct Held {
     pub(super) stepping: AtomicBool,
     /// Whether what is held back of a reading is all but its first key, as of another server.
     pub(super) splitting: AtomicBool,
+    /// Whether every other page of a scan is late.
+    pub(super) limping: AtomicBool,
+    pages: AtomicUsize,
     holding: AtomicBool,
     held: Notify,
     released: Notify,
@@ -50,6 +53,8 @@ impl Held {
             inner,
             stepping: AtomicBool::new(false),
             splitting: AtomicBool::new(false),
+            limping: AtomicBool::new(false),
+            pages: AtomicUsize::new(0),
             holding: AtomicBool::new(false),
             held: Notify::new(),
             released: Notify::new(),
@@ -182,6 +187,9 @@ impl Store for Held {
     }
 
     async fn scan(&self, prefix: &str, cursor: &str, count: usize) -> Result<Keys, StoreError> {
+        if self.limping.load(Ordering::Acquire) && self.pages.fetch_add(1, Ordering::AcqRel).is_multiple_of(2) {
+            return Err(StoreError::new(StoreErrorKind::Timeout, "late"));
+        }
         self.inner.scan(prefix, cursor, count).await
     }
 

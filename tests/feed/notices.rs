@@ -1,6 +1,10 @@
 //! Notices of security events on a real feed: what cannot be read is never "nothing was said", whenever a replica begins.
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{
+    process::Command,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use countersign::{
     clock::Clock,
@@ -29,7 +33,7 @@ impl Replica {
     }
 
     async fn over(store: Arc<dyn Store>, cancel: CancellationToken) -> Self {
-        let notices = Notices::start(store, Clock::system(), 5 * SECOND, cancel.clone());
+        let notices = Notices::start(store, Clock::system(), 5 * SECOND, 1_000_000, cancel.clone());
         redis::until(20 * SECOND, || notices.is_live()).await;
         Self { notices, cancel }
     }
@@ -44,6 +48,13 @@ impl Replica {
     /// Whether memory alone answers for the subject.
     fn knows(&self, id: &str) -> bool {
         self.notices.remembered(&token(id), (|| "login", None::<&DeviceId>), Clock::system().now()).is_some()
+    }
+
+    /// What a counter of notices stands at.
+    fn counted(&self, name: &str) -> Value {
+        let mut page = Page::default();
+        self.notices.collect(&mut page);
+        page.families().iter().find(|family| family.name == name).unwrap().samples[0].value.clone()
     }
 
     async fn disabled(&self, id: &str) -> bool {
@@ -113,7 +124,8 @@ async fn a_store_that_went_back_in_time_is_told_what_was_said_since() {
     server.restart().await;
     redis::until(10 * SECOND, || replica.notices.is_live()).await;
     assert!(replica.disabled("t").await, "an older one has undone a newer one");
-    assert!(server.cli(&["GET", "cs:notice:account:sub:sub-t"]).ends_with(" disabled"), "and the store knows it again");
+    // And the store knows it again.
+    redis::until(5 * SECOND, || server.cli(&["GET", "cs:notice:account:sub:sub-t"]).ends_with(" disabled")).await;
     let fresh = Replica::live(&server.url()).await;
     assert!(fresh.disabled("t").await);
     server.cli(&["DEL", "cs:notice:account:sub:sub-t"]);
@@ -152,12 +164,7 @@ async fn a_notice_that_no_replica_acknowledges_counts_and_is_said_to_be_at_risk(
     let replica = Replica::live(&servers.url()).await;
     let disable =
         |id: &'static str| replica.notices.say((Kind::Subject, id), Word::Disabled, Clock::system().now(), None);
-    let at_risk = || {
-        let mut page = Page::default();
-        replica.notices.collect(&mut page);
-        let family = page.families().iter().find(|family| family.name == "countersign_notices_unreplicated");
-        family.unwrap().samples[0].value.clone()
-    };
+    let at_risk = || replica.counted("countersign_notices_unreplicated");
     disable("sub-held").await.unwrap();
     let held = servers.replica.cli(&["GET", "cs:notice:account:sub:sub-held"]);
     assert!(held.ends_with(" disabled"), "the replica has it when the writer is told: {held}");
@@ -167,4 +174,33 @@ async fn a_notice_that_no_replica_acknowledges_counts_and_is_said_to_be_at_risk(
     assert_eq!(at_risk(), Value::Counter(1));
     assert!(replica.disabled("alone").await);
     servers.replica.resume();
+}
+
+#[tokio::test]
+async fn a_late_page_does_not_start_the_reading_of_all_notices_anew() {
+    let (store, cancel) = (Held::new(), CancellationToken::new());
+    for id in 0..2000 {
+        let key = format!("cs:notice:account:sub:sub-p{id}");
+        assert!(store.raise(&key, "7160000000000 disabled", None).await.unwrap());
+    }
+    // Whoever begins anew meets the next late page before the end.
+    store.limping.store(true, Ordering::Release);
+    let connecting = async { store.connect(1).await };
+    let (replica, ()) = tokio::join!(Replica::over(Arc::clone(&store) as _, cancel), connecting);
+    assert!(replica.disabled("p0").await && replica.disabled("p1999").await);
+}
+
+#[tokio::test]
+async fn a_flushed_store_is_given_back_more_notices_than_a_feed_may_be_behind() {
+    let server = redis::Redis::start().await;
+    let set = "redis.call('SET', 'cs:notice:account:sub:sub-f' .. i, '7160000000000 disabled')";
+    server.cli(&["EVAL", &format!("for i = 1, 20000 do {set} end"), "0"]);
+    let replica = Replica::live(&server.url()).await;
+    let scans = server.calls("scan");
+    server.cli(&["FLUSHALL"]);
+    redis::until(60 * SECOND, || replica.counted("countersign_notices_restored") == Value::Counter(20_000)).await;
+    assert_eq!(server.cli(&["DBSIZE"]), "20000");
+    assert!(replica.notices.is_live() && replica.knows("f1") && replica.disabled("f20000").await);
+    let pages = server.calls("scan") - scans;
+    assert!(pages < 5, "all of them were read once more: {pages} pages");
 }
