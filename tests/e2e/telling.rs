@@ -111,6 +111,7 @@ fn nobody_is_told_that_a_device_is_compliant_while_it_is_refused_here() {
     let port = ports::free();
     let builder = telling(Builder::new(), port);
     let instance = Instance::start(&builder);
+    instance.countersign.wait_ready();
     let receiver = Receiver::start(ports::local(port), &[]);
     let admin = |method: &str, request: Value| instance.countersign.admin(method, &request).expect("an operator may");
     let put = |fields: Value| admin("PutDevice", json!({ "device": fields }));
