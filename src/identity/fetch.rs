@@ -320,7 +320,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_cannot_be_read_is_named() {
-        let said = read_file(std::path::Path::new("nowhere/keys.json")).await.unwrap_err().to_string();
+        let said = read_file(Path::new("nowhere/keys.json")).await.unwrap_err().to_string();
         assert!(said.starts_with("`nowhere/keys.json` cannot be read: "), "{said}");
     }
 
