@@ -300,4 +300,20 @@ mod tests {
         let named = json!({ "kty": "EC", "crv": "P-256", "x": jwk["x"], "y": jwk["y"], "alg": "Ed25519" });
         assert_eq!(VerifyingKey::from_jwk(&named, &Algorithm::ALL).unwrap_err(), KeyProblem::OtherPurpose);
     }
+
+    #[test]
+    fn a_point_whose_halves_are_parted_elsewhere_is_none() {
+        let jwk = SigningKey::generate(Algorithm::ES256, "k").unwrap().public();
+        let half = |member: &str| jws::decode(jwk[member].as_str().unwrap()).unwrap();
+        let point = [half("x"), half("y")].concat();
+        let parted = |at: usize| {
+            let mut jwk = jwk.clone();
+            (jwk["x"], jwk["y"]) = (jws::encode(&point[..at]).into(), jws::encode(&point[at..]).into());
+            VerifyingKey::from_jwk(&jwk, &Algorithm::ALL).map(|_| ())
+        };
+        assert_eq!(parted(32), Ok(()));
+        for elsewhere in [0, 31, 33, 64] {
+            assert_eq!(parted(elsewhere), Err(KeyProblem::BadPoint), "{elsewhere}");
+        }
+    }
 }
