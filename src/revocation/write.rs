@@ -134,15 +134,18 @@ impl Revocations {
         Ok(was_there)
     }
 
-    /// Whether nothing revokes this now, in the store or remembered here. What cannot be read may.
+    /// Whether nothing revokes this now. What cannot be read may, and so may what the store has lost and is remembered here.
     ///
     /// # Errors
     ///
     /// When the store does not answer.
     pub async fn is_clear(&self, kind: RevocationKind, id: &str) -> Result<bool, StoreError> {
         let standings = self.standings(&[(kind, id)]).await?;
-        let clear = |standing: &Standing| matches!(standing, Standing::Nothing | Standing::Reinstated(_));
-        Ok(standings.iter().all(clear) && !self.known.remembers(kind, id))
+        Ok(standings.iter().all(|standing| match standing {
+            Standing::Reinstated(_) => true,
+            Standing::Nothing => !self.known.remembers(kind, id),
+            Standing::Revoked { .. } | Standing::Unreadable => false,
+        }))
     }
 
     /// Carries out a reinstatement that somebody wrote by hand beside the revocation: as [`Self::reinstate`] does. Of many
