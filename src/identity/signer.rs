@@ -14,6 +14,7 @@ use super::{
     issuer::IssuerState,
     jws::Jws,
     keys::{Discovery, Keeper, Known, Refetch},
+    search::Search,
     settings::KeySetSettings,
 };
 use crate::{clock::Clock, domain::UnixTime};
@@ -120,36 +121,21 @@ impl Signer {
     ///
     /// Why it is not, or cannot be told.
     pub async fn verify(&self, document: &Signed<'_>, deadline: Instant) -> Result<(), SignerProblem> {
-        match self.look(document) {
-            Err(SignerProblem::Key) if document.jws.kid().is_none_or(|kid| self.state.keys.is_missing(kid)) => {
-                return Err(SignerProblem::Key);
+        let mut search = Search::default();
+        loop {
+            let found = self.look(document);
+            let kid = match &found {
+                Err(SignerProblem::Key) => Some(document.jws.kid().ok_or(SignerProblem::Key)?),
+                Err(SignerProblem::NotReady) => None,
+                _ => return found,
+            };
+            match search.again(&self.state.keys, kid, deadline).await {
+                Ok(()) => {}
+                Err(Refetch::Done | Refetch::Joined) => return found,
+                // Somebody's made-up key may have spent the cool-down: that says nothing of this one. The next fetch does.
+                Err(Refetch::NotNow | Refetch::Failed | Refetch::Late) => return Err(SignerProblem::NotReady),
             }
-            Err(SignerProblem::Key | SignerProblem::NotReady) => {}
-            known => return known,
         }
-        let mut fetched = self.state.keys.refetch(deadline).await;
-        // That one may have begun before the key was there.
-        if fetched == Refetch::Joined && self.look(document) == Err(SignerProblem::Key) {
-            fetched = self.state.keys.refetch(deadline).await;
-        }
-        match fetched {
-            Refetch::Done | Refetch::Joined => {}
-            // Somebody's made-up key may have spent the cool-down: that says nothing of this one. The next fetch does.
-            Refetch::NotNow => {
-                return self.look(document).map_err(|problem| match problem {
-                    SignerProblem::Key => SignerProblem::NotReady,
-                    other => other,
-                });
-            }
-            Refetch::Failed | Refetch::Late => return Err(SignerProblem::NotReady),
-        }
-        let verified = self.look(document);
-        if verified == Err(SignerProblem::Key)
-            && let Some(kid) = document.jws.kid()
-        {
-            self.state.keys.remember_missing(kid);
-        }
-        verified
     }
 
     fn look(&self, document: &Signed<'_>) -> Result<(), SignerProblem> {
