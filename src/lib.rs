@@ -11,7 +11,7 @@
 //!  4  pipeline
 //!  3  identity · revocation · device · notice · location · behavior · session · quota · assertion · telemetry
 //!  2  decision
-//!  1  risk · trust · policy · segment · store · clock · tls · private
+//!  1  risk · trust · policy · segment · store · clock · tls · private · stamp
 //!  0  domain · document · wire
 //! ```
 
@@ -46,6 +46,7 @@ pub mod policy;
 pub mod private;
 pub mod risk;
 pub mod segment;
+pub mod stamp;
 pub mod store;
 pub mod tls;
 pub mod trust;

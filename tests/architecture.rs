@@ -10,7 +10,7 @@ use std::{fs, path::Path};
 /// Layer of each module, lowest first. An arrow may only point down; inside a layer there are none.
 const LAYERS: &[&[&str]] = &[
     &["domain", "document", "wire"],
-    &["risk", "trust", "policy", "segment", "store", "clock", "tls", "private"],
+    &["risk", "trust", "policy", "segment", "store", "clock", "tls", "private", "stamp"],
     &["decision"],
     &[
         "identity",
@@ -31,7 +31,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Functions of facts and rules. `store`, `clock`, `tls` and `private` share layer 1 with four of them and are not pure.
+/// Functions of facts and rules. `store`, `clock`, `tls`, `private` and `stamp` share layer 1 with four of them and are not pure.
 const PURE: &[&str] = &["domain", "document", "risk", "trust", "policy", "segment", "decision"];
 
 /// Words that no pure module may say.

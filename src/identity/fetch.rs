@@ -1,15 +1,12 @@
 //! Documents fetched over HTTP: key sets, discovery, status lists, and what signals ask of transmitters. Bounded in size and
 //! time, never redirected.
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use url::{Url, form_urlencoded::byte_serialize};
+
+use crate::stamp::Stamp;
 
 /// Largest document that is read.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -99,7 +96,7 @@ impl Fetcher {
     }
 
     fn client(&self) -> Result<reqwest::Client, FetchProblem> {
-        let (made, stamp) = (self.made.load(), self.ca_file.as_ref().and_then(Stamp::of));
+        let (made, stamp) = (self.made.load(), self.ca_file.as_ref().and_then(|path| Stamp::of(path).ok()));
         if let Some(made) = made.as_ref().filter(|made| made.stamp == stamp) {
             return Ok(made.client.clone());
         }
@@ -124,20 +121,6 @@ impl Fetcher {
 struct Made {
     client: reqwest::Client,
     stamp: Option<Stamp>,
-}
-
-/// What tells one version of a file from the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: SystemTime,
-    length: u64,
-}
-
-impl Stamp {
-    fn of(path: &PathBuf) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self { modified: metadata.modified().ok()?, length: metadata.len() })
-    }
 }
 
 fn build(timeout: Duration, ca_file: Option<&PathBuf>) -> Result<reqwest::Client, String> {

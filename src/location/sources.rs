@@ -2,10 +2,9 @@
 //! and so does one that is being written: it is read when two looks in a row find it the same.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use super::{
@@ -13,6 +12,7 @@ use super::{
     lists::{MAX_FEED, PrefixSet},
     settings::Settings,
 };
+use crate::stamp::Stamp;
 
 /// Everything read from files at one time.
 #[derive(Clone, Debug, Default)]
@@ -51,13 +51,6 @@ impl<T> Default for Source<T> {
     fn default() -> Self {
         Self { path: None, content: None, stamp: None, seen: None, problem: None }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    length: u64,
-    modified: Option<SystemTime>,
-    inode: u64,
 }
 
 /// What a look at the files brought.
@@ -151,14 +144,6 @@ impl<T> Source<T> {
 
     fn told(&self) -> Option<(PathBuf, String)> {
         self.path.clone().zip(self.problem.clone())
-    }
-}
-
-impl Stamp {
-    fn of(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = fs::metadata(path)?;
-        Ok(Self { length: metadata.len(), modified: metadata.modified().ok(), inode: metadata.ino() })
     }
 }
 
