@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::{Arc, mpsc},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -38,6 +38,10 @@ const TOGETHER: usize = 16;
 
 /// Octets that are written at once.
 const BATCH: usize = 256 * 1024;
+
+/// How often the file is forced to disk, and the memory of what was forced before given back (see
+/// `src/telemetry/audit/sink.rs`).
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves until it is killed; writes records of `record` octets into `file`.
 pub fn serve(address: SocketAddr, answer: usize, record: usize, file: &Path) -> io::Result<()> {
@@ -135,6 +139,7 @@ impl Texts {
 
 fn write(mut file: File, records: &mpsc::Receiver<Vec<u8>>, record: usize) {
     let mut pending: Vec<u8> = Vec::with_capacity(2 * BATCH);
+    let (mut synced, mut length, mut on_disk) = (Instant::now(), 0, 0);
     loop {
         while let Ok(together) = records.try_recv() {
             for record in together.chunks(record) {
@@ -147,7 +152,14 @@ fn write(mut file: File, records: &mpsc::Receiver<Vec<u8>>, record: usize) {
         }
         let full = pending.len() >= BATCH;
         file.write_all(&pending).expect("the folder is writable");
+        length += pending.len() as u64;
         pending.clear();
+        if length > on_disk && synced.elapsed() >= SYNC_EVERY {
+            file.sync_data().expect("the folder is on a disk");
+            #[cfg(target_os = "linux")]
+            let _ = rustix::fs::fadvise(&file, 0, std::num::NonZeroU64::new(on_disk), rustix::fs::Advice::DontNeed);
+            (synced, on_disk) = (Instant::now(), length);
+        }
         if !full {
             pause(Duration::from_millis(5));
         }
