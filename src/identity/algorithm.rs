@@ -125,4 +125,11 @@ mod tests {
             assert!(serde_json::from_value::<Algorithm>(name.into()).is_err(), "{name}");
         }
     }
+
+    #[test]
+    fn the_schema_has_every_name_that_is_read() {
+        let schema = serde_json::to_value(schemars::schema_for!(Algorithm)).unwrap();
+        let names = Algorithm::ALL.into_iter().flat_map(Algorithm::names);
+        assert_eq!(schema["enum"], names.collect::<serde_json::Value>());
+    }
 }
