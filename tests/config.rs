@@ -119,6 +119,7 @@ fn check_config_tells_of_rules_and_missing_files_beside_errors_of_the_configurat
         "c.yaml:1:1: error: listne",
         "c.yaml:2:37: error: listen.authz_tls.certificate: `",
         "c.yaml:3:73: warning: identity.issuers[0].jwks: `",
+        "its tokens are answered 503, and the start is not ready (for a minute, where another issuer's keys are there)",
         "rules.yaml:4:5: error: resources[0].colour",
         "more.yaml: error: cannot be read",
     ] {

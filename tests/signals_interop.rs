@@ -64,7 +64,8 @@ fn receiver(fixture: &Value, folder: &std::path::Path) -> (Arc<Signals>, Arc<dyn
         clock,
     };
     let issuers = vec!["https://issuer.test".to_owned()];
-    (Signals::start(settings, &KeySetSettings::default(), issuers, parts, &stop), store, devices)
+    let (key_sets, counters) = (KeySetSettings::default(), Arc::default());
+    (Signals::start(settings, &key_sets, issuers, parts, &counters, &stop), store, devices)
 }
 
 fn push(router: &Router, body: Body) -> impl Future<Output = Result<Response, Infallible>> {

@@ -27,7 +27,8 @@ pub(super) fn start(
         auditor: Arc::clone(&pipeline.auditor),
         clock: pipeline.clock.clone(),
     };
-    Signals::start(config.signals.clone(), &config.identity.key_sets, issuers(config), parts, background)
+    let (settings, counters) = (config.signals.clone(), pipeline.authenticator.counters());
+    Signals::start(settings, &config.identity.key_sets, issuers(config), parts, counters, background)
 }
 
 /// Who tells others; `None` where nobody is to be told. Its keys are sealed and changed as those of assertions are.

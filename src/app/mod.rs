@@ -231,7 +231,7 @@ async fn run(
     }
     background.cancel();
     let ended = async {
-        parts.pipeline.sessions.stopped().await;
+        tokio::join!(parts.pipeline.sessions.stopped(), parts.pipeline.notices.stopped());
         while tasks.join_next().await.is_some() {}
     };
     if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {

@@ -27,6 +27,9 @@ use crate::{
     },
 };
 
+/// A server that hangs still takes connections: so long is waited for one, and as long for TLS on it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 const ADDRESSES: &str = "host:port, http://… or https://…";
 
 /// Where the admin API is, and who asks.
@@ -234,7 +237,7 @@ impl Connection {
     fn endpoint(&self, address: &str) -> Result<Endpoint, Failure> {
         let endpoint = Endpoint::from_shared(address.to_owned())
             .map_err(|_| Failure::usage(format!("`{address}` is no address: {ADDRESSES}")))?
-            .connect_timeout(Duration::from_secs(5))
+            .connect_timeout(PATIENCE)
             .timeout(Duration::from_secs(30));
         if !address.starts_with("https://") {
             return Ok(endpoint);
@@ -242,7 +245,7 @@ impl Connection {
         // A second installation in one process (tests) changes nothing.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let read = |path: &PathBuf| fs::read(path).map_err(|error| Failure::usage(unreadable(path, &error)));
-        let mut tls = ClientTlsConfig::new();
+        let mut tls = ClientTlsConfig::new().timeout(PATIENCE);
         if let Some(ca) = &self.ca {
             tls = tls.ca_certificate(Certificate::from_pem(read(ca)?));
         }

@@ -305,7 +305,7 @@ impl Authenticator {
         self.issuers.iter().map(|issuer| issuer.keys.generation()).sum()
     }
 
-    pub fn counters(&self) -> &Counters {
+    pub const fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 

@@ -81,11 +81,12 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Begins to keep the signer's keys until cancelled. Waits for nothing.
+    /// Begins to keep the signer's keys until cancelled. Waits for nothing. `counters`: where its fetches are counted.
     pub fn start(
         settings: &SignerSettings,
         key_sets: &KeySetSettings,
         fetcher: &Arc<Fetcher>,
+        counters: &Arc<Counters>,
         clock: Clock,
         cancel: CancellationToken,
     ) -> Arc<Self> {
@@ -99,7 +100,7 @@ impl Signer {
             keys: Arc::clone(&signer.state.keys),
             settings: key_sets.clone(),
             fetcher: Arc::clone(fetcher),
-            counters: Arc::new(Counters::default()),
+            counters: Arc::clone(counters),
             clock,
         };
         tokio::spawn(keeper.run(cancel));

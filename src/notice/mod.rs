@@ -7,6 +7,7 @@
 mod counters;
 mod follow;
 mod held;
+mod insist;
 #[cfg(test)]
 mod tests;
 mod word;
@@ -26,6 +27,7 @@ pub use self::word::{Aspect, Kind, Word};
 use self::{
     counters::Counters,
     held::{Held, Said},
+    insist::Insistence,
 };
 use crate::{
     clock::Clock,
@@ -49,6 +51,7 @@ pub struct Notices {
     /// The last sign of life of the feed while memory was whole, in milliseconds after `base`.
     heard: AtomicU64,
     max_staleness: Duration,
+    insistence: Insistence,
     counters: Counters,
 }
 
@@ -72,6 +75,7 @@ impl Notices {
             base: Instant::now(),
             heard: AtomicU64::new(0),
             max_staleness,
+            insistence: Insistence::new(cancel.clone()),
             counters: Counters::default(),
         });
         let follower = Arc::clone(&notices);

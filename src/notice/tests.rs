@@ -71,3 +71,37 @@ async fn a_full_memory_shows_and_says_nothing_of_anybody() {
     }
     assert_eq!(notices.held.len(), 2);
 }
+
+#[tokio::test]
+async fn a_word_that_is_insisted_on_outlives_who_said_it_and_the_end_waits_for_it() {
+    let cancel = CancellationToken::new();
+    let (notices, store) = start(&Clock::manual(NOW), 100, &cancel);
+    until_live(&notices).await;
+    let key = keys::notice("end", "login", "l1");
+    store.write(&key, b"garbage", None).await.unwrap();
+    let insisting = Arc::clone(&notices);
+    // A worker of the Check port, whose runtime ends with its last call.
+    let worker = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { insisting.insist((Kind::Login, "l1".to_owned()), Word::Ended, NOW, None) });
+    });
+    tokio::task::spawn_blocking(move || worker.join().unwrap()).await.unwrap();
+    cancel.cancel();
+    let mut stopped = std::pin::pin!(notices.stopped());
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut stopped).await.is_err(), "not taken yet");
+    store.delete(std::slice::from_ref(&key)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(3), stopped).await.unwrap();
+    assert!(store.read(&[key]).await.unwrap()[0].as_ref().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn words_that_wait_to_be_taken_are_bounded_and_the_rest_are_counted() {
+    let (notices, _store) = start(&Clock::manual(NOW), 100, &CancellationToken::new());
+    for number in 0..insist::WAITING + 2 {
+        notices.insist((Kind::Login, number.to_string()), Word::Ended, NOW, None);
+    }
+    assert_eq!(notices.counters.lost.get(), 2);
+    notices.stopped().await;
+    notices.insist((Kind::Login, "l1".to_owned()), Word::Ended, NOW, None);
+    assert_eq!(notices.counters.lost.get(), 2, "there is room again");
+}

@@ -7,6 +7,7 @@ mod metrics;
 mod serve;
 mod settings;
 mod status;
+mod taken;
 
 use std::{fmt, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! The listener: plain HTTP/1.1, a bounded number of connections, a bounded time for a request's head and for its body.
+//! The listener: plain HTTP/1.1, a bounded number of connections, a bounded time for a request's head, for its body, and for
+//! its answer to be read.
 
 use std::{
     io,
@@ -31,10 +32,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::taken::Taken;
+
 /// How long a client may take to send a request's head; also how long a connection may idle.
 const HEAD: Duration = Duration::from_secs(15);
-/// How long a request's whole body may take to arrive, however steadily it trickles.
-const BODY: Duration = Duration::from_secs(15);
+/// How long a request's whole body may take to arrive, and its whole answer to be read, however steadily they trickle.
+const LONGEST: Duration = Duration::from_secs(15);
 /// Connections beyond the bound that are still heard, about health alone: whoever fills the port must not have us restarted.
 /// Who fills it takes these too: the oldest that has not asked yet gives way to a newcomer.
 const RESERVE: usize = 16;
@@ -77,12 +80,12 @@ impl Listener {
 
 /// Serves `router` until cancelled, then lets open requests end.
 pub async fn serve(listener: Listener, router: Router, cancel: CancellationToken) {
-    serve_within(BODY, listener, router, cancel).await;
+    serve_within(LONGEST, listener, router, cancel).await;
 }
 
-async fn serve_within(body: Duration, listener: Listener, router: Router, cancel: CancellationToken) {
+async fn serve_within(longest: Duration, listener: Listener, router: Router, cancel: CancellationToken) {
     let open = TaskTracker::new();
-    let router = router.layer(from_fn_with_state(body, in_time));
+    let router = router.layer(from_fn_with_state(longest, in_time));
     let health = router.clone().layer(from_fn(health_alone));
     let mut reserve = Reserve::default();
     while let Some(accepted) = cancel.run_until_cancelled(listener.listener.accept()).await {
@@ -93,6 +96,7 @@ async fn serve_within(body: Duration, listener: Listener, router: Router, cancel
         };
         let cancel = cancel.clone();
         let peer = Peer { address, dialled: stream.local_addr().ok() };
+        let stream = Taken::within(longest, stream);
         if let Ok(place) = Arc::clone(&listener.connections).try_acquire_owned() {
             let service = router.clone().layer(Extension(peer));
             open.spawn(async move {
@@ -160,7 +164,7 @@ async fn in_time(State(longest): State<Duration>, request: Request, next: Next) 
     next.run(request).await
 }
 
-async fn connection(stream: TcpStream, router: Router, patience: Duration, cancel: CancellationToken) {
+async fn connection(stream: Taken<TcpStream>, router: Router, patience: Duration, cancel: CancellationToken) {
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(patience == HEAD)
@@ -181,7 +185,10 @@ async fn connection(stream: TcpStream, router: Router, patience: Duration, cance
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Bytes, routing::post};
+    use axum::{
+        body::Bytes,
+        routing::{get, post},
+    };
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -204,6 +211,31 @@ mod tests {
         assert!(late.starts_with("HTTP/1.1 400 "), "{late}");
         let whole = ask("body").await;
         assert!(whole.starts_with("HTTP/1.1 200 "), "{whole}");
+        serving.abort();
+    }
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_holds_no_connection() {
+        let large = || async { vec![b'a'; 1024 * 1024] };
+        let router = Router::new().route("/metrics", get(large)).route("/devices/enroll", post(async || {}));
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), 1).await.unwrap();
+        let address = listener.address().unwrap();
+        let serving = tokio::spawn(serve_within(Duration::from_millis(50), listener, router, CancellationToken::new()));
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        silent.write_all("GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100).as_bytes()).await.unwrap();
+        let free = async {
+            loop {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let ask = "POST /devices/enroll HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+                let (mut answer, asked) = (String::new(), stream.write_all(ask.as_bytes()).await);
+                if asked.is_ok() && stream.read_to_string(&mut answer).await.is_ok() && answer.contains(" 200 ") {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // Well before the connection's head is late.
+        tokio::time::timeout(HEAD / 2, free).await.unwrap();
+        drop(silent);
         serving.abort();
     }
 }

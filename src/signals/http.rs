@@ -1,8 +1,9 @@
 //! The paths: `POST /signals/ssf` (push, RFC 8935) and `POST /signals/logout` (OpenID Connect back-channel logout).
 //!
-//! Bounded in size, time and number. Answers name what is wrong with a token and nothing else.
+//! Bounded in size and number; how long a body may take is the port's business. Answers name what is wrong with a token and
+//! nothing else.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error as _, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -15,24 +16,24 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use http_body_util::LengthLimitError;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::{
     logout,
     receiver::{Receiver, Way},
-    set::{Code, Problem, invalid},
+    set::{Problem, invalid},
 };
 
 /// Largest body, in octets.
 const MAX_BODY: usize = 64 * 1024;
 /// What is read of a larger one, so that its sender hears why it is refused.
 const MAX_READ: usize = 256 * 1024;
-/// How long a body may take to arrive.
-const BODY: Duration = Duration::from_secs(10);
 /// Tokens that are worked on at the same time. Bodies that are on their way are bounded by connections.
 const CONCURRENT: usize = 64;
 const CROWDED: &str = "too many at a time";
+const HALF: &str = "the body took too long, or broke off";
 
 #[derive(Clone)]
 struct Door {
@@ -57,9 +58,12 @@ async fn push(State(door): State<Door>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let token = match read(&parts.headers, "application/secevent+jwt", body).await {
         Ok(token) => token,
-        Err(why) => {
-            door.receiver.counters.refused(Code::InvalidRequest);
-            return answer(&Problem::Refused(Code::InvalidRequest, why.to_owned()));
+        Err(problem) => {
+            match &problem {
+                Problem::Refused(code, _) => door.receiver.counters.refused(*code),
+                Problem::Later(_) => door.receiver.counters.later.increment(),
+            }
+            return answer(&problem);
         }
     };
     // Not before: a body that drips in would keep somebody else's token out.
@@ -78,7 +82,7 @@ async fn back_channel(State(door): State<Door>, request: Request) -> Response {
             Ok(_place) => logout::take(&door.receiver, &form).await,
             Err(_) => return answer(&Problem::Later(CROWDED)),
         },
-        Err(why) => invalid(why),
+        Err(problem) => Err(problem),
     };
     let no_store = [(CACHE_CONTROL, "no-store")];
     match taken {
@@ -102,17 +106,21 @@ async fn back_channel(State(door): State<Door>, request: Request) -> Response {
 }
 
 /// A body of this type, as text.
-async fn read(headers: &HeaderMap, wanted: &str, body: Body) -> Result<String, &'static str> {
+async fn read(headers: &HeaderMap, wanted: &str, body: Body) -> Result<String, Problem> {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case(wanted) {
-        return Err("`Content-Type` is not what this path takes");
+        return invalid("`Content-Type` is not what this path takes");
     }
-    match tokio::time::timeout(BODY, to_bytes(body, MAX_READ)).await {
-        Ok(Ok(octets)) if octets.len() > MAX_BODY => Err("the body is over 64 KiB"),
-        Ok(Ok(octets)) => String::from_utf8(octets.into()).map_err(|_| "the body is not text"),
-        Ok(Err(_)) => Err("the body is over 64 KiB, or broke off"),
-        Err(_) => Err("the body took too long"),
+    match to_bytes(body, MAX_READ).await {
+        Ok(octets) if octets.len() <= MAX_BODY => {
+            String::from_utf8(octets.into()).or_else(|_| invalid("the body is not text"))
+        }
+        Err(error) if !error.source().is_some_and(|source| source.is::<LengthLimitError>()) => {
+            // Nothing is known to be wrong with it: 400 would be the end of an event whose line was slow.
+            Err(Problem::Later(HALF))
+        }
+        Ok(_) | Err(_) => invalid("the body is over 64 KiB"),
     }
 }
 
@@ -125,5 +133,35 @@ fn answer(problem: &Problem) -> Response {
             (StatusCode::BAD_REQUEST, [no_store, (CONTENT_LANGUAGE, "en")], Json(words)).into_response()
         }
         Problem::Later(_) => (StatusCode::SERVICE_UNAVAILABLE, [no_store, (RETRY_AFTER, "5")]).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use axum::{body::Bytes, http::HeaderValue};
+    use futures_util::stream::iter;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_is_late_or_breaks_off_may_be_sent_again_and_a_wrong_one_is_refused() {
+        const TYPE: &str = "application/secevent+jwt";
+        let part = |octets: usize| Ok(Bytes::from(vec![b'a'; octets]));
+        let late = || Err(io::Error::from(io::ErrorKind::TimedOut));
+        for (name, body, kind, expected) in [
+            ("late", vec![part(8), late()], TYPE, Err(503)),
+            ("too large", vec![part(MAX_BODY), part(1)], TYPE, Err(400)),
+            ("far too large", vec![part(MAX_READ), part(1), late()], TYPE, Err(400)),
+            ("no text", vec![Ok(Bytes::from_static(b"\xff"))], TYPE, Err(400)),
+            ("another type", vec![part(8)], "text/plain", Err(400)),
+            ("whole", vec![part(MAX_BODY)], TYPE, Ok(MAX_BODY)),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            let read = read(&headers, TYPE, Body::from_stream(iter(body))).await;
+            let told = read.map(|text| text.len()).map_err(|problem| answer(&problem).status().as_u16());
+            assert_eq!(told, expected, "{name}");
+        }
     }
 }

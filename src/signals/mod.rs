@@ -37,7 +37,7 @@ pub use self::{
 };
 use crate::{
     domain::metric::{Page, Source},
-    identity::{Fetcher, KeySetSettings, Signer, SignerSettings},
+    identity::{self, Fetcher, KeySetSettings, Signer, SignerSettings},
 };
 
 /// The receiver of security events, and all that runs for it.
@@ -47,17 +47,19 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to keep the keys of transmitters until cancelled. Waits for nobody. `issuers`: those of access tokens.
+    /// Begins to keep the keys of transmitters until cancelled. Waits for nobody. `issuers`: those of access tokens. `counters`:
+    /// where fetches of keys are counted.
     pub fn start(
         settings: Settings,
         key_sets: &KeySetSettings,
         issuers: Vec<String>,
         parts: Parts,
+        counters: &Arc<identity::Counters>,
         cancel: &CancellationToken,
     ) -> Arc<Self> {
         let fetcher = Arc::new(Fetcher::new(key_sets.timeout.get(), key_sets.ca_file.clone()));
         let signer = |settings: SignerSettings| {
-            Signer::start(&settings, key_sets, &fetcher, parts.clock.clone(), cancel.clone())
+            Signer::start(&settings, key_sets, &fetcher, counters, parts.clock.clone(), cancel.clone())
         };
         let transmitters = settings.transmitters.iter().map(|known| Transmitter {
             signer: signer(SignerSettings {
@@ -105,7 +107,7 @@ impl Signals {
 /// Who asks a transmitter at the address that the configuration names.
 fn poller(known: &Transmitter, receiver: Arc<Receiver>, fetcher: Arc<Fetcher>) -> Option<Poller> {
     let settings = known.settings.poll.clone()?;
-    let url = crate::identity::check_address(&settings.url).ok()?;
+    let url = identity::check_address(&settings.url).ok()?;
     let (issuer, asking) = (known.settings.issuer.clone(), Arc::clone(&known.asking));
     Some(Poller { receiver, fetcher, issuer, url, settings, asking, of_stream: false })
 }

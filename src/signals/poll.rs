@@ -21,6 +21,7 @@ use crate::{
         metric::{Counter, Gauge},
     },
     identity::{FetchProblem, Fetcher, MAX_BODY, Outgoing},
+    store::Backoff,
     telemetry::audit::fingerprint,
 };
 
@@ -91,13 +92,13 @@ struct Answer {
 impl Poller {
     /// Asks for ever; where the address is a stream's, until there is nobody there any more.
     pub(super) async fn run(self) {
-        let (mut told, mut failures, mut most) = (Told::default(), 0_u32, self.settings.max_events);
+        let (mut told, mut backoff, mut most) = (Told::default(), backoff(), self.settings.max_events);
         let mut room = MAX_BODY;
         loop {
             let asked = Instant::now();
             let pause = match self.ask(&told, most, room).await {
                 Ok(answer) => {
-                    failures = 0;
+                    backoff.worked();
                     room = MAX_BODY;
                     self.name_oversized(&answer);
                     if !answer.more_available {
@@ -109,7 +110,7 @@ impl Poller {
                     told = next;
                     match () {
                         // What could not be written is asked for again, not at once.
-                        () if held_up => back_off(1),
+                        () if held_up => backoff.pause(),
                         () if answer.more_available || !told.is_empty() || self.is_long() => Duration::ZERO,
                         () => self.settings.interval.get().mul_f64(rand::random_range(0.8..1.2)),
                     }
@@ -151,11 +152,10 @@ impl Poller {
                     }
                     let (why, retry_after) = failure.words();
                     self.asking.failed.increment();
-                    if failures == 0 {
+                    if !backoff.is_failing() {
                         tracing::warn!(transmitter = self.issuer, why, "a transmitter cannot be asked for events");
                     }
-                    failures = failures.saturating_add(1);
-                    back_off(failures).max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
+                    backoff.failed().max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
                 }
             };
             // A transmitter that answers long polls at once is not hammered.
@@ -245,8 +245,7 @@ impl Told {
     }
 }
 
-/// Doubling from a second, never the same for two replicas.
-pub(super) fn back_off(failures: u32) -> Duration {
-    let ceiling = Duration::from_secs(1).saturating_mul(1 << failures.saturating_sub(1).min(6)).min(MAX_PAUSE);
-    ceiling.mul_f64(rand::random_range(0.5..1.0))
+/// Of attempts at somebody else's server.
+pub(super) const fn backoff() -> Backoff {
+    Backoff::between(Duration::from_secs(1), MAX_PAUSE)
 }

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{
     event::EventType,
-    poll::{Poller, back_off},
+    poll::{Poller, backoff},
     receiver::{Receiver, Transmitter},
     settings::{Delivery, PollSettings, StreamSettings},
 };
@@ -64,7 +64,7 @@ impl Stream {
     /// found or made anew.
     pub(super) async fn run(self) {
         let Some(settings) = self.transmitter().settings.stream.clone() else { return };
-        let (mut found, mut losses) = (self.found(&settings).await, 0);
+        let (mut found, mut losses) = (self.found(&settings).await, backoff());
         loop {
             let since = Instant::now();
             let another = tokio::select! {
@@ -74,10 +74,12 @@ impl Stream {
             found = match another {
                 Some(another) => another,
                 None => {
-                    losses = if since.elapsed() > STEADY { 1 } else { losses + 1 };
+                    if since.elapsed() > STEADY {
+                        losses.worked();
+                    }
                     let transmitter = &*self.transmitter().settings.issuer;
-                    tracing::warn!(transmitter, losses, "a stream of security events is not there any more");
-                    tokio::time::sleep(back_off(losses)).await;
+                    tracing::warn!(transmitter, "a stream of security events is not there any more");
+                    tokio::time::sleep(losses.failed()).await;
                     self.found(&settings).await
                 }
             };
@@ -86,7 +88,7 @@ impl Stream {
 
     async fn found(&self, settings: &StreamSettings) -> Found {
         let transmitter = &*self.transmitter().settings.issuer;
-        let mut failures = 0;
+        let mut backoff = backoff();
         loop {
             match self.set_up(settings).await {
                 Ok(found) => {
@@ -94,9 +96,8 @@ impl Stream {
                     return found;
                 }
                 Err(Failure { why, .. }) => {
-                    failures += 1;
-                    tracing::warn!(transmitter, why, failures, "a stream of security events is not set up yet");
-                    tokio::time::sleep(back_off(failures)).await;
+                    tracing::warn!(transmitter, why, "a stream of security events is not set up yet");
+                    tokio::time::sleep(backoff.failed()).await;
                 }
             }
         }

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::support::{
     process::eventually,
     stack::{Builder, Stack},
+    tls,
     tokens::{Token, proof},
 };
 
@@ -229,14 +230,23 @@ fn doctor_tells_keys_store_rules_feed_and_when_envoy_last_asked() {
 
 #[test]
 fn doctor_ends_also_where_the_server_hangs() {
-    let stack = Builder::new().no_envoy().start();
-    stack.countersign.process.signal("STOP");
-    let (code, said) = stack.countersign.command(&["doctor", "--config", "countersign.yaml"]);
-    assert_eq!(code, Some(1), "{said}");
-    for part in ["authz port", "readiness", "admin API"] {
-        assert!(said.contains(&format!("BAD   {part}")), "{part}: {said}");
+    for admin_tls in [false, true] {
+        let mut builder = Builder::new().no_envoy();
+        if admin_tls {
+            tls::write_server(builder.folder());
+            let file = |name: &str| builder.folder().join(name).display().to_string();
+            let (certificate, key) = (file("tls-server.pem"), file("tls-server.key"));
+            builder = builder.set("/listen/admin_tls", json!({"certificate": certificate, "key": key}));
+        }
+        let stack = builder.start();
+        stack.countersign.process.signal("STOP");
+        let (code, said) = stack.countersign.command(&["doctor", "--config", "countersign.yaml"]);
+        assert_eq!(code, Some(1), "{said}");
+        for part in ["authz port", "readiness", "admin API"] {
+            assert!(said.contains(&format!("BAD   {part}")), "{part}: {said}");
+        }
+        stack.countersign.process.signal("CONT");
     }
-    stack.countersign.process.signal("CONT");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::{
     redis::Redis,
     support::{
         http::{Request, Response},
+        ports,
         process::{eventually, pause},
         stack::{Builder, Stack},
         tokens::{self, Token, now, unique},
@@ -413,6 +414,14 @@ fn nothing_is_said_to_be_taken_that_the_store_has_not() {
     let answer = eventually("it is known again", || Some(hello(&stack, &karl)).filter(|answer| answer.status != 503));
     assert_refused(&answer, 401, "account_disabled");
     eventually("and written back", || (redis.cli(&["EXISTS", "cs:notice:account:sub:karl"]) == "1").then_some(()));
+}
+
+#[test]
+fn fetches_of_a_transmitters_keys_are_counted_as_those_of_issuers_are() {
+    let nobody = format!("http://{}/jwks", ports::local(ports::free()));
+    let stack = with_signals(Builder::new().no_envoy()).set("/signals/transmitters/0/jwks", nobody).start();
+    let failed = || stack.countersign.metric("countersign_key_fetches_total", "outcome=\"failed\"");
+    eventually("a failed fetch is counted", || (failed() > 0.0).then_some(()));
 }
 
 /// A logout token for a person's session.

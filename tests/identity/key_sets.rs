@@ -97,7 +97,8 @@ async fn signer(rig: &Rig, cooldown: Duration) -> impl AsyncFn(&SigningKey) -> R
         shared_signals: true,
     };
     let fetcher = std::sync::Arc::new(Fetcher::new(key_sets.timeout.get(), None));
-    let signer = Signer::start(&settings, &key_sets, &fetcher, rig.clock.clone(), CancellationToken::new());
+    let (counters, cancel) = (rig.authenticator.counters(), CancellationToken::new());
+    let signer = Signer::start(&settings, &key_sets, &fetcher, counters, rig.clock.clone(), cancel);
     rig.until("its keys", |rig| signer.is_ready(rig.clock.now())).await;
     let claims = rig.claims();
     async move |key| {

@@ -139,8 +139,13 @@ fn key_sets(config: &Config) -> Vec<Problem> {
     let mut found = Vec::new();
     for (i, issuer) in config.identity.issuers.iter().enumerate() {
         let file = issuer.jwks.as_deref().filter(|jwks| !jwks.contains("://")).map(Path::new);
-        let said = file.and_then(absent).map(|said| format!("{said}: not ready until it is"));
-        found.extend(said.map(|said| Problem::warning(format!("identity.issuers[{i}].jwks"), said)));
+        found.extend(file.and_then(absent).map(|said| {
+            let said = format!(
+                "{said}: until it is, its tokens are answered 503, and the start is not ready (for a minute, where another \
+                 issuer's keys are there)"
+            );
+            Problem::warning(format!("identity.issuers[{i}].jwks"), said)
+        }));
     }
     let ca = config.identity.key_sets.ca_file.as_deref().and_then(absent);
     found.extend(

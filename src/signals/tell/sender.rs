@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     domain::Secret,
     identity::{Fetcher, MAX_BODY, Outgoing},
-    signals::poll::back_off,
+    signals::poll::backoff,
     store::StoreError,
     telemetry::audit::{AdminRecord, Auditor, fingerprint},
 };
@@ -58,15 +58,16 @@ enum Sent {
 impl Sender {
     /// Looks for ever.
     pub(super) async fn run(self) {
-        let mut failures = 0;
+        let mut backoff = backoff();
         loop {
             let _ = timeout(LOOK.mul_f64(rand::random_range(0.8..1.2)), self.wake.notified()).await;
             match self.look().await {
-                Ok(()) => failures = 0,
+                Ok(()) => {
+                    backoff.worked();
+                }
                 Err(error) => {
-                    failures += 1;
                     tracing::warn!(%error, receiver = self.settings.audience, "what others are to be told cannot be read");
-                    sleep(back_off(failures)).await;
+                    sleep(backoff.failed()).await;
                 }
             }
         }
@@ -91,7 +92,7 @@ impl Sender {
 
     /// Sends until nothing waits, or until the turn is another's.
     async fn empty(&self) -> Result<(), StoreError> {
-        let (mut failures, mut hole) = (0, None);
+        let (mut backoff, mut hole) = (backoff(), None);
         loop {
             let (done, last) = self.extent().await?;
             if last == done || !self.outbox.keep_turn().await? {
@@ -115,21 +116,20 @@ impl Sender {
                 Sent::Refused(why) => self.finish(number, &waiting, Fate::Refused, Some(why)).await?,
                 Sent::Later(why, wanted) => {
                     self.counters.attempts_failed.increment();
-                    if failures == 0 {
+                    if !backoff.is_failing() {
                         tracing::warn!(
                             receiver = self.settings.audience,
                             why,
                             "a receiver of security events is not heard from"
                         );
                     }
-                    failures += 1;
-                    if !self.pause(back_off(failures).max(wanted.unwrap_or_default().min(MAX_RETRY_AFTER))).await? {
+                    if !self.pause(backoff.failed().max(wanted.unwrap_or_default().min(MAX_RETRY_AFTER))).await? {
                         return Ok(());
                     }
                     continue;
                 }
             }
-            failures = 0;
+            backoff.worked();
         }
     }
 
