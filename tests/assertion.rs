@@ -204,6 +204,9 @@ async fn replicas_share_keys_and_rotation_overlaps() {
     assert_ne!(decode(before.split('.').next().unwrap())["kid"], decode(after.split('.').next().unwrap())["kid"]);
     assert!(verify(&after, &fetched).is_some(), "the next key was published a period ahead");
     assert!(verify(&before, &one.jwks()).is_some(), "the last key is published a period longer");
+    let newcomer = Assertions::new(Settings::default(), store.clone()).unwrap();
+    assert!(newcomer.refresh(tomorrow).await);
+    assert!(verify(&before, &newcomer.jwks()).is_some(), "by who was not there when it signed, too");
     let later = tomorrow.plus(day);
     assert!(one.refresh(later).await);
     assert!(verify(&before, &one.jwks()).is_none(), "and then it is gone");

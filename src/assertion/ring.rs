@@ -67,29 +67,47 @@ impl Keeper {
         now.as_millis() / period
     }
 
-    /// Brings the ring the keys of this period and the next, as the store has them; makes those it has not. What was had before
-    /// a failure stays in it.
+    /// Brings the ring the keys of this period and the next, as the store has them; makes those it has not. The one before it
+    /// has where the store has it: others signed with it a moment ago. What was had before a failure stays in it.
     pub(super) async fn refresh(&self, ring: &mut Ring, now: UnixTime) -> Result<(), Error> {
         let period = self.period_at(now);
         for wanted in [period, period + 1] {
             self.look_after(ring, wanted).await?;
         }
         let oldest = period.saturating_sub(1);
+        if !ring.keys.contains_key(&oldest) {
+            self.recall(ring, oldest).await?;
+        }
         ring.keys.retain(|period, _| *period >= oldest);
         ring.replaced.retain(|(period, _)| *period >= oldest);
         Ok(())
     }
 
-    async fn look_after(&self, ring: &mut Ring, period: u64) -> Result<(), Error> {
+    /// Where the keys of a period may stand, that of any secret first.
+    fn places(&self, period: u64) -> Vec<String> {
         let name = keys::assertion_key(self.algorithm.as_str(), period);
-        let beside = self.vault.marks().map(|mark| format!("{name}:{mark}"));
-        let places: Vec<_> = std::iter::once(name.clone()).chain(beside).collect();
+        let beside: Vec<_> = self.vault.marks().map(|mark| format!("{name}:{mark}")).collect();
+        std::iter::once(name).chain(beside).collect()
+    }
+
+    async fn recall(&self, ring: &mut Ring, period: u64) -> Result<(), Error> {
+        let mut found: Vec<_> = self.look(&self.places(period)).await?.into_iter().filter_map(Found::key).collect();
+        if !found.is_empty() {
+            let key = found.remove(0);
+            ring.publish(period, &key, found);
+            ring.keys.insert(period, key);
+        }
+        Ok(())
+    }
+
+    async fn look_after(&self, ring: &mut Ring, period: u64) -> Result<(), Error> {
+        let places = self.places(period);
         let known = ring.keys.get(&period).cloned();
         let (foreign, mut found) = self.obtain(&places, known.as_ref()).await?;
         let key = found.remove(0);
         if foreign && known.as_ref().is_none_or(|known| known.kid != key.kid) {
             tracing::warn!(
-                key = name,
+                key = places[0],
                 "this key was sealed with a secret that is not known here: another of ours stands beside it. Replicas with \
                  different secrets do not publish each other's keys"
             );

@@ -59,6 +59,11 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// What is decided where the quota is taken: always an allow.
+    pub const fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
     pub const fn wanted(&self) -> &QuotaWanted {
         &self.wanted
     }

@@ -105,9 +105,9 @@ impl Pipeline {
         self.tracer.begin(parse(call).or_else(|| parse(request)), id).map(Box::new)
     }
 
-    /// What [`Pipeline::check`] would answer now, by which version of the rules, and why credentials were refused, without taking quota, using up a proof of
-    /// possession, recording or counting anything. `client`: judged as the client's address instead of the one that the message
-    /// tells.
+    /// What [`Pipeline::check`] would answer now, by which version of the rules, and why credentials were refused, without taking
+    /// quota, using up a proof of possession, recording or counting anything. Whether a session that begins would have a place
+    /// is not looked at. `client`: judged as the client's address instead of the one that the message tells.
     pub async fn explain(
         &self,
         message: &[u8],
@@ -130,8 +130,23 @@ impl Pipeline {
                 self.gather(carried, &mut facts, &mut beside, &target, deadline).await;
             }
         }
-        let decision = decision::decide(&facts, &rules);
+        let decision = *self.foresee(&mut facts, &rules, deadline).await;
         (*facts, decision, Arc::clone(rules.version()), beside.detail.map(identity::Detail::as_str))
+    }
+
+    /// What [`Self::decide`] would come to: the quota is looked at and not taken.
+    async fn foresee(&self, facts: &mut Facts, rules: &Rules, deadline: Instant) -> Box<decision::Decision> {
+        let decision = Box::new(decision::decide(facts, rules));
+        if !decision.is_allow() {
+            return decision;
+        }
+        if let Err(refusal) = self.audited(&decision) {
+            return refusal;
+        }
+        let Some(wanted) = &decision.quota else { return decision };
+        facts.quota = self.quotas.look(wanted, facts, deadline).await;
+        let live = LiveFacts::gathered(facts, Target::of(&facts.request, rules));
+        decision::authorize(live).map_or_else(|refusal| refusal, Permit::into_decision)
     }
 
     /// The answer when too many checks are under way: nothing is looked up, so that only what is public is let through; else 503.
@@ -218,6 +233,7 @@ impl Pipeline {
             decision::Outcome::Permit(permit) => permit,
             decision::Outcome::Refusal(refusal) => return Err(refusal),
             decision::Outcome::Pending(pending) => {
+                self.audited(pending.decision())?;
                 let stage = Stopwatch::now();
                 let _traced = beside.stage("quota");
                 facts.quota = Box::pin(self.quotas.take(pending.wanted(), facts, deadline)).await;
@@ -225,7 +241,7 @@ impl Pipeline {
                 pending.settle(&facts.quota)?
             }
         };
-        let permit = self.audited(permit)?;
+        self.audited(permit.decision())?;
         if self.admit(facts, beside, deadline).await {
             return Ok(permit);
         }
@@ -270,12 +286,13 @@ impl Pipeline {
         self.assertions.assertion(&subject, facts.now)
     }
 
-    /// Where a record must be written or there is no access, an audit that has no room is a refusal.
-    fn audited(&self, permit: Permit) -> Result<Permit, Box<decision::Decision>> {
-        if self.auditor.must_refuse(permit.decision().audit_required) {
+    /// Where a record must be written or there is no access, an audit that has no room is a refusal. Asked before quota is
+    /// taken, so that none is used up for nothing, and once more after that wait.
+    fn audited(&self, allowed: &decision::Decision) -> Result<(), Box<decision::Decision>> {
+        if self.auditor.must_refuse(allowed.audit_required) {
             return Err(decision::Decision::refusal(decision::Reason::AuditUnavailable));
         }
-        Ok(permit)
+        Ok(())
     }
 }
 

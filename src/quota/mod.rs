@@ -57,6 +57,26 @@ impl Quotas {
         quota
     }
 
+    /// What [`Self::take`] would come to now. Takes and counts nothing.
+    pub async fn look(&self, wanted: &QuotaWanted, facts: &Facts, deadline: Instant) -> Fact<Quota> {
+        let look = async {
+            let mut tightest: Option<Quota> = None;
+            for limit in counted(wanted, facts) {
+                let taken = self.store.take(&limit.key, limit.rate, 0).await?;
+                let quota = Quota { allowed: taken.remaining > 0, ..quota(limit.rate, taken) };
+                if tightest.is_none_or(|known| quota.remaining < known.remaining) {
+                    tightest = Some(quota);
+                }
+            }
+            Ok(tightest)
+        };
+        match tokio::time::timeout_at(deadline, look).await {
+            Ok(Ok(tightest)) => tightest.map_or(Fact::Absent, |quota| Fact::known(quota, facts.now)),
+            Ok(Err(error)) => uncounted(&error),
+            Err(_) => Fact::Unavailable(Unavailable::Timeout),
+        }
+    }
+
     pub const fn counters(&self) -> &Counters {
         &self.counters
     }

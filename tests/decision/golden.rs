@@ -63,3 +63,20 @@ cases:
         assert!(told.iter().any(|one| one.starts_with(start)), "{start}\n{told:#?}");
     }
 }
+
+#[test]
+fn a_case_that_says_no_session_is_the_first_request_of_one() {
+    let rules = "resources: [{ id: me, match: { paths: ['/me'] }, access: authenticated }]";
+    let rules = load(&[SourceFile::new("rules.yaml", rules)], Options::default()).unwrap().rules;
+    let abroad = "request: { path: /me }\n    place: { country: FR, unusual: true }";
+    for (session, verdict, reason) in [
+        ("", "step_up", ", reason: mfa_required"),
+        ("session: none", "step_up", ", reason: mfa_required"),
+        ("session: not_asked", "allow", ""),
+    ] {
+        let expected = format!("expect: {{ verdict: {verdict}{reason} }}");
+        let text = format!("cases:\n  - name: abroad\n    {abroad}\n    {session}\n    {expected}\n");
+        let report = cases::run(&[SourceFile::new("x.yaml", text.as_str())], &rules).unwrap();
+        assert_eq!(report.results[0].differences, Vec::<String>::new(), "{session}: {}", report.results[0].outcome);
+    }
+}

@@ -104,6 +104,24 @@ fn an_explanation_uses_up_no_proof_of_possession() {
 }
 
 #[test]
+fn an_explanation_knows_of_a_used_up_rate_limit_and_takes_nothing_from_it() {
+    let stack = Stack::start();
+    let token = Token::person("bob").mint();
+    let request = json!({"attributes": {"request": {"http": {
+        "method": "GET", "scheme": "http", "host": "shop.example", "path": "/limited",
+        "headers": {"authorization": format!("Bearer {token}")},
+    }}}});
+    let explained = || stack.countersign.admin_as_nobody("Explain", &json!({ "request": request })).expect("explained");
+    let asked = || stack.countersign.check(&request).expect("answered");
+    for _ in 0..2 {
+        assert_eq!(explained()["verdict"], "allow", "{}", explained());
+        assert!(asked().get("okResponse").is_some(), "what was only looked at is still there");
+    }
+    assert_eq!(explained()["reason"], "rate_limited", "{}", explained());
+    assert_eq!(asked()["deniedResponse"]["status"]["code"], 429);
+}
+
+#[test]
 fn a_decision_is_explained_by_the_id_that_the_client_was_given() {
     let stack = Stack::start();
     let answer = stack.get("/orders").bearer(&Token::person("bob").mint()).send();

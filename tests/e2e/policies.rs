@@ -231,6 +231,7 @@ fn sensitive_data_condition_by_condition() {
     );
     let unrecorded = start(rules().set("/audit", json!({"sink": "none"})));
     assert_rows(&unrecorded, &good, &[("audit_all_access", |_| (), 503, "audit_unavailable")]);
+    assert_eq!(unrecorded.countersign.metric("countersign_quota", ""), 0.0, "and uses up none of a rate limit");
     assert_eq!(Ask::new("/country").send(&unrecorded).status, 200, "what needs no record goes on");
 }
 

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Decision, decide};
+use super::{Decision, Target, decide};
 use crate::{
     document::{Diagnostic, Document, Mark, Node, Problem, Value, closest},
-    domain::Facts,
+    domain::{Fact, Facts},
     policy::{OF_CASES, Rules, SourceFile},
 };
 
@@ -122,7 +122,11 @@ impl<'d> Case<'d> {
                 problems.push(self.node.diagnose(&self.path, Problem::error("", message)));
             }
         }
-        let facts = self.facts(problems);
+        let mut facts = self.facts(problems);
+        // As of the first request of a session. `serve` does not ask only where nothing reads what it would remember.
+        if self.section("session").is_none() && Target::of(&facts.request, rules).needs().session {
+            facts.session = Fact::Absent;
+        }
         let expected: Option<expect::Expect> =
             expected.and_then(|node| node.read_into(&format!("{}.expect", self.path), problems));
         let (name, expected) = (name?, expected?);
