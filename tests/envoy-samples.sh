@@ -15,7 +15,8 @@ ENVOY_PID=
 PASSED=0
 FAILED=0
 stop() { if [[ -n $ENVOY_PID ]]; then kill "$ENVOY_PID" 2>/dev/null || true; wait "$ENVOY_PID" 2>/dev/null || true; ENVOY_PID=; fi; }
-trap 'stop; rm -rf "$WORK"' EXIT
+SERVICE_PID=
+trap 'stop; [[ -z $SERVICE_PID ]] || kill "$SERVICE_PID" 2>/dev/null; rm -rf "$WORK"' EXIT
 
 pass() { PASSED=$((PASSED + 1)); printf 'ok      %s\n' "$1"; }
 fail() { FAILED=$((FAILED + 1)); printf 'FAILED  %s\n' "$1"; printf '        %s\n' "${2//$'\n'/$'\n'        }"; }
@@ -87,6 +88,7 @@ for sample in "$ROOT"/envoy/*.yaml; do
   done
   if grep -q 'http.ext_authz.v3.ExtAuthz$' "$sample"; then
     for line in 'status_on_error: { code: ServiceUnavailable }' 'validate_mutations: true' 'clear_route_cache: false' \
+      'runtime_key: countersign.deny_at_disable' 'default_value: true' \
       'normalize_path: true' 'merge_slashes: true' 'path_with_escaped_slashes_action: REJECT_REQUEST' \
       'headers_with_underscores_action: REJECT_REQUEST' 'use_remote_address: true' 'forward_client_cert_details: SANITIZE' \
       'strip_any_host_port: true' 'strip_trailing_host_dot: true' \
@@ -105,10 +107,44 @@ expect() {
   got=$(curl -s -o /dev/null -w '%{http_code}' --max-time 5 --path-as-is "$@" || true)
   if [[ $got == "$status" ]]; then pass "$what"; else fail "$what" "expected $status, got $got"; fi
 }
+# Behind the edge is a service that answers everybody: whatever is let through is 200.
+service=$(free_port)
+python3 - "$service" <<'PYTHON' &
+import http.server, sys
+class Service(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+    do_OPTIONS = do_GET
+    def log_message(self, *arguments):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Service).serve_forever()
+PYTHON
+SERVICE_PID=$!
+# The edge before that service, on ports of its own: $1, with its admin on $2, Countersign on $3. More is for sed.
+edge() {
+  sed -e "s/0\.0\.0\.0, port_value: 10000/127.0.0.1, port_value: $1/" -e "s/port_value: 9901/port_value: $2/" \
+    -e "s/port_value: 9191/port_value: $3/" -e "s/port_value: 8080/port_value: $service/" "${@:4}" "$ROOT/envoy/edge-http.yaml"
+}
+# `filter_enabled` with what would switch the filter off at run time, beside what else the sample says.
+OFF='filter_enabled: { runtime_key: countersign.enabled, default_value: { numerator: 0, denominator: HUNDRED } }'
+for version in "${VERSIONS[@]}"; do
+  for guard in 'deny_at_disable: 503' 'without it: 200'; do
+    port=$(free_port) admin=$(free_port)
+    change=(-e "s/^\( *\)deny_at_disable:/\1$OFF\n&/")
+    [[ $guard == without* ]] && change+=(-e 's/default_value: true/default_value: false/')
+    edge "$port" "$admin" 1 "${change[@]}" >"$WORK/edge.yaml"
+    "$ROOT/.tools/envoy-$version/bin/envoy" -c "$WORK/edge.yaml" --disable-hot-restart --concurrency 1 -l error >"$WORK/envoy.log" 2>&1 &
+    ENVOY_PID=$!
+    for _ in $(seq 100); do curl -sf -o /dev/null "http://127.0.0.1:$admin/ready" && break; sleep 0.1; done
+    expect "Envoy $version: the filter switched off, $guard" "${guard##* }" -H 'host: shop.example' "http://127.0.0.1:$port/orders"
+    stop
+  done
+done
 for version in "${VERSIONS[@]}"; do
   port=$(free_port) admin=$(free_port) nobody=$(free_port)
-  sed -e "s/0\.0\.0\.0, port_value: 10000/127.0.0.1, port_value: $port/" -e "s/port_value: 9901/port_value: $admin/" \
-    -e "s/port_value: 9191/port_value: $nobody/" "$ROOT/envoy/edge-http.yaml" >"$WORK/edge.yaml"
+  edge "$port" "$admin" "$nobody" >"$WORK/edge.yaml"
   "$ROOT/.tools/envoy-$version/bin/envoy" -c "$WORK/edge.yaml" --disable-hot-restart --concurrency 1 -l error >"$WORK/envoy.log" 2>&1 &
   ENVOY_PID=$!
   for _ in $(seq 100); do curl -sf -o /dev/null "http://127.0.0.1:$admin/ready" && break; sleep 0.1; done

@@ -296,3 +296,59 @@ fn t4_what_claims_are_accepted_is_what_a_slow_reference_says() {
         targets::token::run(format!("S{header}\n{}", claims(&mut random)).as_bytes());
     }
 }
+
+/// A header or payload with something wrong with it, or not: to be signed again, so that nothing but itself refuses it.
+fn varied(text: &str, random: &mut StdRng) -> String {
+    let mut octets = text.as_bytes().to_vec();
+    match random.random_range(0..4) {
+        0 => {
+            let at = random.random_range(0..octets.len());
+            octets[at] = random.random_range(0x20..0x7f);
+        }
+        1 => {
+            let (at, length) = (random.random_range(0..octets.len()), random.random_range(1..6));
+            octets.drain(at..(at + length).min(text.len()));
+        }
+        // A member more, before the others: one that is there already, in another spelling, or one that changes the meaning.
+        kind => {
+            let members = [
+                r#""alg":"EdDSA""#,
+                r#""al\u0067":"none""#,
+                r#""kid":"ed""#,
+                r#""crit":["exp"]"#,
+                r#""b64":false"#,
+                r#""cty":"JWT""#,
+                r#""typ":"id+jwt""#,
+                r#""t\u0079p":"at+jwt""#,
+                r#""jwk":{}"#,
+                r#""aud":["api.example.com"]"#,
+                r#""su\u0062":"root""#,
+                r#""exp":1e300"#,
+                r#""x":[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]"#,
+            ];
+            let one = members.choose(random).unwrap();
+            let text = if kind == 2 {
+                text.replacen('{', &format!("{{{one},"), 1)
+            } else {
+                text.replacen('}', &format!(",{one}}}"), 1)
+            };
+            octets = text.into_bytes();
+        }
+    }
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
+#[test]
+fn t2_a_variant_that_is_signed_again_is_what_a_slow_reference_says() {
+    let mut random = StdRng::seed_from_u64(13);
+    for _ in 0..wanted("DIFFERENTIAL", 200_000) / 10 {
+        let mut header = r#"{"alg":"EdDSA","kid":"ed","typ":"at+jwt"}"#.to_owned();
+        let mut payload = claims(&mut random);
+        match random.random_range(0..3) {
+            0 => header = varied(&header, &mut random),
+            1 => payload = varied(&payload, &mut random),
+            _ => (header, payload) = (varied(&header, &mut random), varied(&payload, &mut random)),
+        }
+        targets::token::run(format!("S{header}\n{payload}").as_bytes());
+    }
+}

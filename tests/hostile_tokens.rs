@@ -910,7 +910,8 @@ async fn t1_the_whole_table_shuffled_and_64_at_once_beside_good_tokens_makes_no_
     }
 }
 
-/// Makes one hostile token out of good ones. Never returns a good one.
+/// Makes one hostile token out of good ones, nearly always under a signature that was of another. Never returns a good one.
+/// What is signed again is tried in `tests/fuzz_targets.rs`, beside a reference that knows what is right.
 fn mutate(good: &[String], issuer: &str, random: &mut StdRng) -> String {
     let token = good.choose(random).unwrap().clone();
     let mut segments: Vec<String> = token.split('.').map(str::to_owned).collect();
@@ -962,7 +963,7 @@ fn mutate(good: &[String], issuer: &str, random: &mut StdRng) -> String {
             segments.join(".")
         }
         7 => {
-            // JSON with an octet changed, signed rightly where it makes the claims bad, wrongly otherwise.
+            // JSON with an octet changed, under the old signature.
             let mut text = URL_SAFE_NO_PAD.decode(&segments[1]).unwrap();
             let at = random.random_range(0..text.len());
             text[at] = random.random();

@@ -17,7 +17,7 @@ use countersign::{
 };
 use envoy_types::pb::envoy::{
     config::core::v3::HeaderValueOption,
-    service::auth::v3::{CheckRequest, CheckResponse, check_response::HttpResponse},
+    service::auth::v3::{CheckRequest, CheckResponse, OkHttpResponse, check_response::HttpResponse},
 };
 use prost::Message as _;
 use serde_json::json;
@@ -92,6 +92,7 @@ fn assert_answer(walked: &Result<CheckView<'_>, Malformed>, (permitted, answer):
             headers(&ok.headers, true);
             let set = |name: &String| ok.headers.iter().filter_map(|one| one.header.as_ref()).any(|h| h.key == *name);
             assert!(!ok.headers_to_remove.iter().any(set), "set and removed: {ok:?}");
+            nothing_that_routes(ok);
             let view = walked.as_ref().expect("read");
             let http = view.http().expect("an HTTP request");
             let public = http.path.starts_with(b"/public/") && [&b"GET"[..], b"HEAD"].contains(&http.method);
@@ -99,7 +100,7 @@ fn assert_answer(walked: &Result<CheckView<'_>, Malformed>, (permitted, answer):
             for header in http.headers() {
                 let Ok(name) = std::str::from_utf8(header.name) else { continue };
                 let name = name.to_ascii_lowercase();
-                let ours = name.replace('_', "-").starts_with("x-zt-") || name == "x-original-url";
+                let ours = name.to_ascii_lowercase().replace('_', "-").starts_with("x-zt-") || name == "x-original-url";
                 assert!(!ours || set(&name) || ok.headers_to_remove.contains(&name), "{what}: {name} is let through");
             }
         }
@@ -111,6 +112,31 @@ fn assert_answer(walked: &Result<CheckView<'_>, Malformed>, (permitted, answer):
         }
         // Plain TCP is told by the code alone; these rules have nothing for it.
         _ => assert!(!permitted && code != 0, "no answer: {answer:?}"),
+    }
+}
+
+/// Headers by which a client might name another path, method or time.
+const OVERRIDES: [&str; 9] = [
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-forwarded-uri",
+    "x-forwarded-path",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-envoy-upstream-stream-duration-ms",
+];
+
+/// No header that is set or removed makes the request that was judged another one, or sends it elsewhere.
+fn nothing_that_routes(ok: &OkHttpResponse) {
+    for header in ok.headers.iter().filter_map(|option| option.header.as_ref()) {
+        let ours = header.key.starts_with("x-zt-") || header.key == "x-envoy-upstream-stream-duration-ms";
+        assert!(ours, "set: {header:?}");
+    }
+    for name in &ok.headers_to_remove {
+        let ours = name.replace('_', "-").starts_with("x-zt-") || OVERRIDES.contains(&&**name);
+        assert!(ours, "removed: {name}");
     }
 }
 

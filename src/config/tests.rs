@@ -293,3 +293,30 @@ fn a_file_store_is_in_the_folder_that_its_url_means() {
         assert_eq!(refused, other.starts_with("file"), "{other}");
     }
 }
+
+#[test]
+fn no_secret_of_a_configuration_is_seen_in_what_is_written_of_it() {
+    let text = r#"
+store: { url: "redis://:needle-01-password@127.0.0.1:6379/0" }
+identity:
+  issuers:
+    - { issuer: https://a.test, audiences: [a], introspection: { endpoint: https://a.test/i, client_id: c, client_secret: needle-02-client } }
+  dpop: { nonce: true, nonce_secret: needle-03-of-nonces }
+ops: { status_token: needle-04-of-the-status-page-and-long-enough }
+assertion: { secret: needle-05-that-is-long-enough-for-a-key, other_secrets: [needle-06-that-is-long-enough-for-a-key] }
+signals:
+  issuer: https://us.test
+  transmitters:
+    - issuer: https://t.test
+      audience: us
+      authorization_header: needle-07-of-push
+      poll: { url: https://t.test/poll, authorization_header: needle-08-of-poll }
+  receivers:
+    - { url: https://r.test/events, audience: them, authorization_header: needle-09-of-a-receiver }
+"#;
+    let (config, _) = parse("c.yaml", text, &Environment::new()).unwrap();
+    for written in [format!("{config:?}"), format!("{config:#?}"), serde_json::to_string(&config).unwrap()] {
+        assert!(!written.contains("needle"), "{written}");
+        assert_eq!(written.matches("***").count(), 9, "{written}");
+    }
+}

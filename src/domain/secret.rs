@@ -62,3 +62,17 @@ impl schemars::JsonSchema for Secret {
         String::json_schema(generator)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whichever_way_it_is_written_nothing_of_it_is_seen() {
+        let secret = Secret::new("hunter2");
+        let written = [format!("{secret:?}"), format!("{secret}"), format!("{:#?}", Some(&secret))];
+        assert_eq!(written, ["***", "***", "Some(\n    ***,\n)"]);
+        assert_eq!(serde_json::to_string(&secret).unwrap(), r#""***""#);
+        assert_eq!(secret.expose(), "hunter2");
+    }
+}

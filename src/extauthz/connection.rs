@@ -18,9 +18,6 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// Longest time a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-
 /// A socket as the acceptor deals it out, not yet bound to a runtime.
 pub(super) enum Socket {
     Tcp(std::net::TcpStream, Option<Arc<ServerConfig>>),
@@ -35,13 +32,13 @@ pub(super) enum Connection {
 }
 
 impl Socket {
-    /// Registers the socket with the runtime this is called on, and shakes hands where TLS is wanted.
-    pub(super) async fn connect(self) -> io::Result<Connection> {
+    /// Registers the socket with the runtime this is called on, and shakes hands, for so long at most, where TLS is wanted.
+    pub(super) async fn connect(self, longest: Duration) -> io::Result<Connection> {
         Ok(match self {
             Self::Tcp(socket, None) => Connection::Tcp(TcpStream::from_std(socket)?),
             Self::Tcp(socket, Some(tls)) => {
                 let handshake = TlsAcceptor::from(tls).accept(TcpStream::from_std(socket)?);
-                Connection::Tls(Box::new(tokio::time::timeout(HANDSHAKE, handshake).await??))
+                Connection::Tls(Box::new(tokio::time::timeout(longest, handshake).await??))
             }
             Self::Unix(socket) => Connection::Unix(UnixStream::from_std(socket)?),
         })

@@ -26,7 +26,7 @@ use super::{
     connection::Socket,
     places::Places,
     service::Checks,
-    worker::{Dealt, Door},
+    worker::{Dealt, Door, Patience},
 };
 use crate::{domain::metric::Source, pipeline::Pipeline, tls::Tls, wire::AUTHZ_DESCRIPTORS};
 
@@ -125,7 +125,7 @@ impl Server {
         for index in 0..workers {
             let (inbox, sockets) = mpsc::channel(64);
             let checks = Checks::new(Arc::clone(&pipeline), self.settings.clone(), self.answer.clone(), counts.clone());
-            let door = Door { checks: Arc::new(checks), others: others.clone() };
+            let door = Door { checks: Arc::new(checks), others: others.clone(), patience: Patience::default() };
             threads.push(door.open(index, sockets, goaway.clone()).map_err(Error::Thread)?);
             inboxes.push(inbox);
         }

@@ -216,31 +216,4 @@ fn send(answer: Result<Bytes, &'static str>, respond: &mut SendResponse<Bytes>) 
 }
 
 #[cfg(test)]
-mod tests {
-    use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, check_response::HttpResponse};
-    use prost::Message as _;
-
-    use super::*;
-
-    #[test]
-    fn grpc_timeouts_are_read_in_every_unit() {
-        assert_eq!(grpc_timeout(b"200m"), Some(Duration::from_millis(200)));
-        assert_eq!(grpc_timeout(b"1S"), Some(Duration::from_secs(1)));
-        assert_eq!(grpc_timeout(b"99999999u"), Some(Duration::from_micros(99_999_999)));
-        for broken in [&b""[..], b"m", b"123456789m", b"12x", b"-1m"] {
-            assert_eq!(grpc_timeout(broken), None);
-        }
-    }
-
-    #[test]
-    fn a_refusal_that_panics_is_a_refusal_all_the_same() {
-        assert_eq!(whatever_happens(|| Bytes::from_static(b"refused")), "refused");
-        let answer = whatever_happens(|| panic!("on purpose"));
-        let (prefix, message) = answer.split_at(5);
-        assert_eq!(prefix, [&[0], &u32::try_from(message.len()).unwrap().to_be_bytes()[..]].concat());
-        let answer = CheckResponse::decode(message).unwrap();
-        assert_eq!(answer.status.unwrap().code, 14);
-        let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else { panic!("not a refusal") };
-        assert_eq!(denied.status.unwrap().code, 503);
-    }
-}
+pub(super) mod tests;

@@ -49,11 +49,26 @@ const MAX_HEADER_LIST: u32 = 256 * 1024;
 /// Octets of calls that a connection, and each of its streams, may send before they are read.
 const WINDOW: u32 = 1024 * 1024;
 
-/// Longest time until a connection has begun to speak HTTP/2.
-const PREFACE: Duration = Duration::from_secs(10);
+/// How long a connection may say nothing: without these, as many silent ones as there are places keep everybody out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Longest time a TLS handshake may take.
+    handshake: Duration,
+    /// Longest time until a connection has begun to speak HTTP/2.
+    preface: Duration,
+    /// How often a silent peer is asked whether it is there, and how long it may take to say so.
+    keepalive: (Duration, Duration),
+}
 
-/// How often a silent peer is asked whether it is there, and how long it may take to say so.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            preface: Duration::from_secs(10),
+            keepalive: (Duration::from_secs(30), Duration::from_secs(10)),
+        }
+    }
+}
 
 /// A connection and its place among `max_connections`.
 pub(super) type Dealt = (Socket, Place);
@@ -113,6 +128,7 @@ pub(super) struct Door {
     pub(super) checks: Arc<Checks>,
     /// Health and reflection.
     pub(super) others: Routes,
+    pub(super) patience: Patience,
 }
 
 impl Door {
@@ -149,9 +165,10 @@ impl Door {
     }
 
     async fn connection(self, socket: Socket, goaway: CancellationToken) -> Result<(), Error> {
-        let stream = socket.connect().await?;
-        let mut connection = timeout(PREFACE, http2().handshake(stream)).await??;
-        let mut silent = pin!(fallen_silent(connection.ping_pong(), KEEPALIVE).fuse());
+        let Patience { handshake, preface, keepalive } = self.patience;
+        let stream = socket.connect(handshake).await?;
+        let mut connection = timeout(preface, http2().handshake(stream)).await??;
+        let mut silent = pin!(fallen_silent(connection.ping_pong(), keepalive).fuse());
         let mut leaving = pin!(goaway.cancelled().fuse());
         let mut calls = VecDeque::new();
         poll_fn(|context| {
@@ -189,143 +206,4 @@ impl Door {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use tokio::{
-        io::{AsyncWriteExt, DuplexStream, duplex},
-        sync::oneshot,
-    };
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_call_that_waits_goes_on_by_itself_and_a_panic_ends_nothing_else() {
-        let (told, mut heard) = mpsc::channel(2);
-        let (open, gate) = oneshot::channel::<()>();
-        run(Box::pin(async { panic!("on purpose") }));
-        let waiting = told.clone();
-        run(Box::pin(async move {
-            let _ = gate.await;
-            waiting.send("waited").await.unwrap();
-        }));
-        run(Box::pin(async move { told.send("at once").await.unwrap() }));
-        assert_eq!(heard.try_recv(), Ok("at once"));
-        open.send(()).unwrap();
-        assert_eq!(heard.recv().await, Some("waited"));
-    }
-
-    #[tokio::test]
-    async fn after_so_many_calls_the_rest_are_tasks_and_all_are_answered() {
-        let answered = Arc::new(AtomicUsize::new(0));
-        for _ in 0..1_000 {
-            let answered = Arc::clone(&answered);
-            run(Box::pin(async move {
-                answered.fetch_add(1, Ordering::Relaxed);
-            }));
-        }
-        assert!(answered.load(Ordering::Relaxed) < 1_000);
-        while answered.load(Ordering::Relaxed) < 1_000 {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Serves a connection until its peer falls silent, or the connection ends.
-    async fn falls_silent(stream: DuplexStream, keepalive: (Duration, Duration)) -> bool {
-        let mut connection = Builder::new().handshake::<_, Bytes>(stream).await.unwrap();
-        let pings = connection.ping_pong();
-        tokio::select! {
-            () = fallen_silent(pings, keepalive) => true,
-            _ = connection.accept() => false,
-        }
-    }
-
-    #[tokio::test]
-    async fn calls_that_are_given_up_end_nobody_elses() {
-        let (near, far) = duplex(1 << 20);
-        let (mut requests, connection) = h2::client::handshake(far).await.unwrap();
-        tokio::spawn(connection);
-        let ask = || Request::post("http://localhost").body(()).unwrap();
-        let mut serving = http2().handshake::<_, Bytes>(near).await.unwrap();
-        // All of them are there, and taken back, before the first is looked at.
-        for _ in 0..500 {
-            requests = requests.ready().await.unwrap();
-            drop(requests.send_request(ask(), false).unwrap());
-            tokio::task::yield_now().await;
-        }
-        let (answer, _) = requests.ready().await.unwrap().send_request(ask(), true).unwrap();
-        tokio::spawn(async move {
-            while let Some(Ok((_, mut respond))) = serving.accept().await {
-                let _ = respond.send_response(http::Response::new(()), true);
-            }
-        });
-        assert_eq!(answer.await.unwrap().status(), 200);
-    }
-
-    /// Statuses of calls with values of so many KiB among their headers, one after another on one connection.
-    async fn statuses<F>(
-        kibibytes: &[usize],
-        answer: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
-    ) -> Vec<u16>
-    where
-        F: Future<Output = ()>,
-    {
-        let (near, far) = duplex(1 << 20);
-        let (mut requests, connection) = h2::client::handshake(far).await.unwrap();
-        tokio::spawn(connection);
-        let mut serving = http2().handshake::<_, Bytes>(near).await.unwrap();
-        let served = async {
-            while let Some(Ok((request, respond))) = serving.accept().await {
-                answer(request, respond).await;
-            }
-        };
-        let asked = async {
-            let mut statuses = Vec::new();
-            for kibibytes in kibibytes {
-                let ask = Request::post("http://localhost").header("tracestate", "v".repeat(kibibytes * 1024));
-                requests = requests.ready().await.unwrap();
-                let (answer, _) = requests.send_request(ask.body(()).unwrap(), true).unwrap();
-                statuses.push(answer.await.unwrap().status().as_u16());
-            }
-            statuses
-        };
-        tokio::select! {
-            statuses = asked => statuses,
-            () = served => panic!("the connection has ended"),
-        }
-    }
-
-    #[tokio::test]
-    async fn what_envoy_hands_on_of_a_clients_headers_beside_a_question_is_no_reason_to_refuse_it() {
-        let accept = |_, mut respond: SendResponse<Bytes>| async move {
-            respond.send_response(http::Response::new(()), true).unwrap();
-        };
-        assert_eq!(statuses(&[1, 40, 60, 200, 240], accept).await, [200; 5]);
-    }
-
-    #[tokio::test]
-    async fn calls_that_are_no_checks_have_few_headers() {
-        let answer = |request, respond| others::answer(Routes::default(), request, respond);
-        assert_eq!(statuses(&[1, 40, 200, 1], answer).await, [200, 431, 431, 200]);
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_answers_no_ping_has_fallen_silent() {
-        let (near, mut far) = duplex(4096);
-        // A preface and empty settings, and never a word again.
-        far.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-        assert!(falls_silent(near, (Duration::from_millis(1), Duration::from_millis(20))).await);
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_answers_pings_may_be_idle() {
-        let (near, far) = duplex(4096);
-        let peer = async {
-            let (_requests, connection) = h2::client::handshake(far).await.unwrap();
-            let _ = timeout(Duration::from_millis(200), connection).await;
-        };
-        let keepalive = (Duration::from_millis(1), Duration::from_secs(10));
-        let ((), silent) = tokio::join!(peer, falls_silent(near, keepalive));
-        assert!(!silent, "dozens of pings were answered, then the connection ended");
-    }
-}
+mod tests;

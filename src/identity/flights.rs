@@ -175,6 +175,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn c10_whoever_began_a_flight_and_goes_away_takes_nothing_with_it() {
+        let flights = Arc::new(Flights::<u8>::default());
+        let later = Instant::now() + Duration::from_secs(60);
+        let (taken_off, under_way) = oneshot::channel();
+        let of = Arc::clone(&flights);
+        let leader = tokio::spawn(async move { of.run("t", later, |flight| taken_off.send(flight).is_ok()).await });
+        let flight = under_way.await.unwrap();
+        let of = Arc::clone(&flights);
+        let follower = tokio::spawn(async move { of.run("t", later, |_| panic!("one is under way")).await });
+        while flights.0.lock()["t"].senders.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        leader.abort();
+        assert!(leader.await.unwrap_err().is_cancelled());
+        flight.land(Ok(7));
+        assert_eq!(follower.await.unwrap(), Ok(7));
+    }
+
+    #[tokio::test]
     async fn who_joined_a_flight_that_never_took_off_is_told_of_the_overload_too() {
         let flights = Flights::<u8>::default();
         let later = Instant::now() + Duration::from_secs(60);

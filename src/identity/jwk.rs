@@ -14,6 +14,7 @@ use super::{
 };
 
 /// A public key and the algorithms it verifies.
+#[derive(Clone)]
 pub(super) struct VerifyingKey {
     /// RFC 7638: which key this is, whatever its `kid`.
     pub thumbprint: [u8; 32],

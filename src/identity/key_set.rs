@@ -14,12 +14,14 @@ use super::{
 const MAX_KEYS: usize = 256;
 
 /// Keys by `kid`. One `kid` may stand for several keys only where their algorithms differ.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct KeySet {
     keys: HashMap<Box<str>, Vec<VerifyingKey>>,
-    /// Members left aside: their `kid`, where they have one, and why.
-    pub ignored: Vec<(Option<String>, KeyProblem)>,
+    pub ignored: Vec<Ignored>,
 }
+
+/// A member left aside: its `kid`, where it has one, and why.
+pub(super) type Ignored = (Option<String>, KeyProblem);
 
 /// Why a document is no key set that may replace the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +35,11 @@ pub enum KeySetProblem {
 }
 
 impl KeySet {
+    /// Every member that is usable: perhaps none, see [`Self::usable`].
+    ///
     /// # Errors
     ///
-    /// No key set, or none of its members is usable: the last good set stays.
+    /// No key set.
     pub(super) fn parse(text: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetProblem> {
         let members = members(text).ok_or(KeySetProblem::Malformed)?;
         if members.len() > MAX_KEYS {
@@ -52,7 +56,20 @@ impl KeySet {
         for (kid, algorithms) in clashes {
             set.drop_clash(kid, &algorithms);
         }
-        if set.keys.is_empty() { Err(KeySetProblem::Empty) } else { Ok(set) }
+        Ok(set)
+    }
+
+    /// # Errors
+    ///
+    /// None of its members is usable: it takes no other's place.
+    pub(super) fn usable(self) -> Result<Self, KeySetProblem> {
+        if self.keys.is_empty() { Err(KeySetProblem::Empty) } else { Ok(self) }
+    }
+
+    /// What is left without the keys of these names.
+    pub(super) fn without(mut self, kids: &[&str]) -> Self {
+        self.keys.retain(|kid, _| !kids.contains(&&**kid));
+        self
     }
 
     /// The key that `kid` names for `algorithm`. `Err`: whether the `kid` is known at all.
@@ -169,7 +186,7 @@ mod tests {
                 assert!(set.find("good", Algorithm::ES256).is_ok(), "{odd}");
                 assert_eq!(set.ignored, [(None, KeyProblem::Malformed)], "{odd}");
             }
-            assert_eq!(read(odd).unwrap_err(), KeySetProblem::Empty, "{odd}");
+            assert_eq!(read(odd).unwrap().usable().unwrap_err(), KeySetProblem::Empty, "{odd}");
         }
     }
 

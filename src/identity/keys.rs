@@ -228,4 +228,15 @@ impl Keys {
         confirm();
         changed
     }
+
+    /// Takes keys out of the current set, where no other takes its place.
+    fn drop_keys(&self, kids: &[&str]) {
+        let Some(old) = self.current.load_full() else { return };
+        let left = KeySet::clone(&old).without(kids);
+        if left.len() < old.len() {
+            // As in `take`.
+            self.current.store(Some(Arc::new(left)));
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }

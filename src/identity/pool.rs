@@ -149,7 +149,10 @@ impl fmt::Debug for Pool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    };
 
     use super::*;
 
@@ -199,6 +202,27 @@ mod tests {
             assert!(pool.run(short, move || told.send(std::thread::current().id() == here).unwrap()));
             assert_eq!(heard.recv().unwrap(), short);
         }
+    }
+
+    #[test]
+    fn a_flood_of_short_jobs_is_not_done_in_place() {
+        let pool = Pool::start(1, 1).unwrap();
+        let here = std::thread::current().id();
+        let done_here = Arc::new(AtomicUsize::new(0));
+        for _ in 0..1_000 {
+            let done_here = Arc::clone(&done_here);
+            // Queued or refused: either is the pool's to bound.
+            let _ = pool.run(true, move || {
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_micros(30) {
+                    std::hint::spin_loop();
+                }
+                done_here.fetch_add(usize::from(std::thread::current().id() == here), Ordering::Relaxed);
+            });
+        }
+        // Some ten at once, and what is earned while the others are refused.
+        let done_here = done_here.load(Ordering::Relaxed);
+        assert!((1..=200).contains(&done_here), "{done_here} of 1000");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub fn signature(jwk: &Value, algorithm: Algorithm, message: &[u8], signature: &
 ///
 /// The document would not replace a good set.
 pub fn key_set(text: &[u8]) -> Result<(usize, Vec<KeyProblem>), KeySetProblem> {
-    let set = KeySet::parse(text, &Algorithm::ALL)?;
+    let set = KeySet::parse(text, &Algorithm::ALL)?.usable()?;
     Ok((set.len(), set.ignored.iter().map(|(_, problem)| *problem).collect()))
 }
 
@@ -42,7 +42,7 @@ impl Target {
     ///
     /// `keys` is no key set.
     pub fn new(issuer: IssuerSettings, keys: &[u8], now: UnixTime) -> Result<Self, KeySetProblem> {
-        let set = KeySet::parse(keys, &issuer.algorithms)?;
+        let set = KeySet::parse(keys, &issuer.algorithms)?.usable()?;
         let state = IssuerState::new(issuer, &KeySetSettings::default());
         state.keys.take(set, now);
         Ok(Self([state]))

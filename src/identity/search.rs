@@ -40,3 +40,19 @@ impl Search {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::settings::KeySetSettings;
+
+    #[tokio::test]
+    async fn a_kid_that_a_fetch_did_not_bring_is_known_not_to_be_there_without_another() {
+        let keys = Keys::new(&KeySetSettings::default());
+        keys.remember_missing("stranger");
+        // Before the end of the first fetch, for which any other waits.
+        let now = Instant::now();
+        assert_eq!(Search::default().again(&keys, Some("stranger"), now).await, Err(Refetch::Done));
+        assert_eq!(Search::default().again(&keys, Some("other"), now).await, Err(Refetch::Late));
+    }
+}

@@ -391,6 +391,39 @@ async fn two_replicas_agree_on_a_step_up_and_on_an_end() {
 }
 
 #[tokio::test]
+async fn what_two_issuers_call_by_one_name_shares_neither_step_up_nor_end() {
+    let moved = SessionWhen { device_changed: true, ..SessionWhen::default() };
+    let replica = one(Settings::default(), rules(rule(moved, SessionOutcome::EndSession))).await;
+    let of = |issuer: &str, authenticated: UnixTime| {
+        let mut ann = Person { device: Some("laptop"), ..Person::signed_in(START).from("NO", 1, true) };
+        (ann.identity.issuer, ann.identity.auth_time) = (issuer.into(), Some(authenticated));
+        ann.refreshed(replica.clock.now())
+    };
+    let (ours, theirs) = ("https://issuer.test", "https://partner.test");
+    let keys = [ours, theirs].map(|issuer| super::SessionKey::of(&of(issuer, START).identity));
+    assert_ne!(keys[0].subject_text(), keys[1].subject_text());
+    assert_ne!(keys[0].session_text(), keys[1].session_text());
+
+    replica.clock.advance(MINUTE);
+    assert_eq!(replica.told(&of(ours, START)).await, "step-up:location_step_up");
+    replica.clock.advance(MINUTE);
+    assert_eq!(
+        replica.told(&of(theirs, replica.clock.now())).await,
+        "step-up:location_step_up",
+        "a question of its own"
+    );
+    replica.clock.advance(MINUTE);
+    assert_eq!(replica.told(&of(theirs, replica.clock.now())).await, "allow");
+    assert_eq!(replica.told(&of(ours, START)).await, "step-up:location_step_up", "another's answer");
+    replica.clock.advance(MINUTE);
+    assert_eq!(replica.told(&of(ours, replica.clock.now())).await, "allow");
+    let elsewhere = Person { device: Some("other"), ..of(theirs, replica.clock.now()) };
+    assert_eq!(replica.told(&elsewhere).await, "deny:session_ended");
+    assert_eq!(replica.told(&of(theirs, replica.clock.now())).await, "deny:session_ended");
+    assert_eq!(replica.told(&of(ours, replica.clock.now())).await, "allow", "another's end");
+}
+
+#[tokio::test]
 async fn a_store_that_lost_its_sessions_is_given_them_back() {
     let clock = Clock::manual(START);
     let now = clock.clone();

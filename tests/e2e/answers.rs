@@ -1,5 +1,7 @@
 //! DESIGN 3.5, row by row: status, headers and body of every kind of answer, as the client sees them.
 
+use std::collections::BTreeSet;
+
 use crate::support::{
     envoy,
     http::{Request, Response},
@@ -75,30 +77,62 @@ fn no_credentials_is_401_with_a_bare_challenge() {
     assert_eq!(answer.json()["action_required"], "authenticate");
 }
 
+/// All that a client can tell answers apart by: what differs in every answer is left out.
+fn told(answer: &Response) -> (u16, String, String, String, BTreeSet<String>) {
+    let mut body = answer.json();
+    body.as_object_mut().expect("an object").remove("decision_id");
+    let names = answer.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    (answer.status, answer.reason(), body.to_string(), challenge(answer), names)
+}
+
 #[test]
 fn every_bad_token_gets_the_same_answer() {
     let stack = Stack::start();
-    let good = Token::person("alice").mint();
-    let (unsigned, signature) = good.rsplit_once('.').expect("three parts");
-    let mut flipped = signature.to_owned();
-    flipped.replace_range(4..5, if &signature[4..5] == "A" { "B" } else { "A" });
-    let cases = [
+    let alice = || Token::person("alice");
+    let forged = |token: Token| {
+        let mut token = token.mint();
+        let (at, other) = (token.len() - 20, if token.contains("AAAA") { "BBBB" } else { "AAAA" });
+        token.replace_range(at..at + 4, other);
+        token
+    };
+    let good = alice().mint();
+    let (unsigned, _) = good.rsplit_once('.').expect("three parts");
+    // Nobody knows of these that they have a key of the issuer's.
+    let unsigned = [
         ("rubbish", "not-a-token".to_owned()),
-        ("a signature of another token", format!("{unsigned}.{flipped}")),
+        ("three parts of rubbish", "e30.e30.e30".to_owned()),
         ("no signature", format!("{unsigned}.")),
-        ("another issuer", Token::person("alice").claim("iss", "https://issuer.test/").mint()),
-        ("another audience", Token::person("alice").claim("aud", "other.test").mint()),
-        ("no token id", Token::person("alice").without("jti").mint()),
-        ("alg none", Token::person("alice").parameter("alg", "none").mint()),
-        ("an unknown critical parameter", Token::person("alice").parameter("crit", vec!["x"]).mint()),
-        ("an ID token's typ", Token::person("alice").parameter("typ", "id+jwt").mint()),
-        ("too long a life", Token::person("alice").claim("exp", now() + 10 * 365 * 86_400).mint()),
-        ("not valid yet", Token::person("alice").claim("nbf", now() + 600).mint()),
+        ("a wrong signature", forged(alice())),
+        ("an unknown issuer", alice().claim("iss", "https://issuer.test/").mint()),
+        ("an unknown key", alice().parameter("kid", "no-such-key").mint()),
+        ("another algorithm than the key's", alice().parameter("alg", "EdDSA").mint()),
+        ("alg none", alice().parameter("alg", "none").mint()),
+        ("forged and expired", forged(alice().claim("iat", now() - 7200).claim("exp", now() - 3600))),
+        ("forged and not valid yet", forged(alice().claim("nbf", now() + 600))),
+        ("forged and for others", forged(alice().claim("aud", "other.test"))),
     ];
-    for (what, token) in cases {
+    let mut expected = None;
+    for (what, token) in unsigned {
         let answer = stack.get("/hello").bearer(&token).send();
-        assert_refused(&answer, 401, "unauthorized");
+        assert_eq!(assert_refused(&answer, 401, "unauthorized"), "token_invalid", "{what}");
+        let told = told(&answer);
+        assert_eq!(*expected.get_or_insert_with(|| told.clone()), told, "{what}");
+    }
+    // Of these the issuer's signature is right: its client may know that the time is wrong.
+    let signed = [
+        ("another audience", alice().claim("aud", "other.test"), "token_invalid"),
+        ("no token id", alice().without("jti"), "token_invalid"),
+        ("an unknown critical parameter", alice().parameter("crit", vec!["x"]), "token_invalid"),
+        ("an ID token's typ", alice().parameter("typ", "id+jwt"), "token_invalid"),
+        ("too long a life", alice().claim("exp", now() + 10 * 365 * 86_400), "token_invalid"),
+        ("not valid yet", alice().claim("nbf", now() + 600), "token_not_yet_valid"),
+        ("expired", alice().claim("iat", now() - 7200).claim("exp", now() - 3600), "token_expired"),
+    ];
+    for (what, token, reason) in signed {
+        let answer = stack.get("/hello").bearer(&token.mint()).send();
+        assert_eq!(assert_refused(&answer, 401, "unauthorized"), reason, "{what}");
         assert!(challenge(&answer).contains("error=\"invalid_token\""), "{what}: {}", challenge(&answer));
+        assert!(reason != "token_invalid" || expected.as_ref() == Some(&told(&answer)), "{what}");
     }
 }
 

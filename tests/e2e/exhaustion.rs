@@ -5,12 +5,14 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    process::Command,
     time::Duration,
 };
 
 use serde_json::json;
 
 use crate::support::{
+    countersign::Countersign,
     http::Request,
     process::eventually,
     stack::{Builder, Stack},
@@ -160,7 +162,7 @@ fn check_headers() -> Vec<u8> {
 }
 
 #[test]
-fn d03_rapid_resets_are_forgotten_or_end_the_connection_and_not_the_process() {
+fn d03_rapid_resets_do_not_grow_the_process() {
     let stack = Stack::start();
     assert_well(&stack, "nothing");
     let before = resident(&stack);
@@ -183,7 +185,7 @@ fn d03_rapid_resets_are_forgotten_or_end_the_connection_and_not_the_process() {
 }
 
 #[test]
-fn d03_streams_beyond_the_limit_are_refused_and_held_ones_cost_little() {
+fn d03_many_open_streams_do_not_grow_the_process() {
     let stack = Stack::start();
     assert_well(&stack, "nothing");
     let before = resident(&stack);
@@ -274,6 +276,29 @@ fn d05_connections_that_come_and_go_and_octets_that_are_no_http_stop_nothing() {
     assert_well(&stack, "all of them");
     let open = || fs::read_dir(format!("/proc/{}/fd", stack.countersign.process.id())).expect("it lives").count();
     eventually("their descriptors are closed", || (open() < 200).then_some(()));
+}
+
+#[test]
+fn d05_without_descriptors_for_more_connections_every_port_goes_on_when_there_are_some() {
+    let stack = Stack::start();
+    assert_well(&stack, "nothing");
+    let process = &stack.countersign.process;
+    let open = || fs::read_dir(format!("/proc/{}/fd", process.id())).expect("it lives").count();
+    let most = open() + 20;
+    let mut limit = Command::new("prlimit");
+    limit.args(["--pid", &process.id().to_string(), &format!("--nofile={most}:{most}")]);
+    assert!(limit.status().is_ok_and(|status| status.success()), "`prlimit` is of util-linux");
+    let Countersign { authz, admin, http, .. } = stack.countersign;
+    // The Check port last: it says when it cannot accept.
+    let held: Vec<TcpStream> =
+        [http, admin, authz].iter().flat_map(|port| (0..40).map(move |_| TcpStream::connect(port))).flatten().collect();
+    eventually("it cannot accept", || process.stderr().contains("Too many open files").then_some(()));
+    drop(held);
+    eventually("their descriptors are closed", || (open() < most - 10).then_some(()));
+    assert_eq!(stack.countersign.ready(), Some(200), "HTTP");
+    stack.countersign.admin("Status", &json!({})).expect("the admin API");
+    assert!(stack.countersign.health().is_some(), "a new connection to the Check port");
+    assert_well(&stack, "no descriptors");
 }
 
 #[test]

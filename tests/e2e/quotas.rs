@@ -9,7 +9,7 @@ use crate::{
         http::Response,
         ports,
         stack::{Builder, Stack},
-        tokens::{Token, unique},
+        tokens::{AUDIENCE, ISSUER, Token, unique},
     },
 };
 
@@ -51,7 +51,11 @@ fn ask(stack: &Stack, path: &str, token: &Token, device: Option<&str>) -> Respon
 
 #[test]
 fn each_scope_counts_together_what_it_names() {
-    let stack = Builder::with_rules(RULES).start();
+    let builder = Builder::with_rules(RULES);
+    let keys = builder.folder().join("jwks.json");
+    let issuer = |name: &str| serde_json::json!({ "issuer": name, "audiences": [AUDIENCE], "jwks": keys });
+    let issuers = serde_json::json!([issuer(ISSUER), issuer("https://partner.test")]);
+    let stack = builder.set("/identity/issuers", issuers).start();
     for id in ["d1", "d2"] {
         let (code, output) =
             stack.countersign.command(&["device", "put", id, "--set", "user=ada", "--config", "countersign.yaml"]);
@@ -74,6 +78,12 @@ fn each_scope_counts_together_what_it_names() {
         // All of them come from one address.
         let expected = if path == "/ip" { 429 } else { 200 };
         assert_eq!(ask(&stack, path, &other, other_device).status, expected, "{path}: another");
+    }
+    // The same names with another issuer are another's.
+    for path in ["/user", "/session", "/client", "/scope"] {
+        let theirs = || ada().claim("iss", "https://partner.test");
+        assert_eq!(ask(&stack, path, &theirs(), None).status, 200, "{path}: of another issuer");
+        assert_eq!(ask(&stack, path, &theirs(), None).status, 429, "{path}: once more");
     }
     // Without a client id each subject is counted.
     let nameless = |name: &str| person(name).without("client_id");

@@ -10,12 +10,13 @@ use std::{
 use serde_json::json;
 
 use crate::support::{
-    self,
-    http::Response,
+    self, envoy,
+    http::{Request, Response},
     ports,
     process::{Process, eventually},
+    sample,
     stack::{Builder, Stack},
-    tokens::{Token, now},
+    tokens::{self, Token, now},
 };
 
 /// A redis-server of one test. Its port outlives the process, so that it can come back.
@@ -329,4 +330,33 @@ fn with_redis_gone_nothing_unchecked_is_allowed_and_all_is_well_when_it_returns(
     let back = Instant::now();
     eventually("it is let in again", || (hello(&stack, &compact).status == 200).then_some(()));
     assert!(back.elapsed().as_secs() < 5, "recovery took {:?}", back.elapsed());
+}
+
+#[test]
+fn e07_with_redis_stalled_our_answer_is_there_before_envoys_shipped_patience_ends() {
+    let builder = Builder::new().no_envoy();
+    let redis = Redis::start(builder.folder());
+    // As shipped: our deadline, and Envoy's of the sample. Only the store would wait for longer.
+    let builder = builder.set("/check", json!({})).set("/store/url", format!("{}?timeout=5s", redis.url()));
+    let stack = builder.start();
+    let shipped = [
+        ("timeout: 5s\n                        # A replica", "timeout: 0.2s\n                        # A replica"),
+        ("max_interval: 5s", "max_interval: 0.2s"),
+    ];
+    let (authz, upstream) = (stack.countersign.authz, stack.upstream);
+    let (_envoy, door) = sample::start(&stack.folder, ("edge-http", envoy::NEW), authz, upstream, &shipped);
+    let ask = || {
+        let bearer = Token::person(&tokens::unique("hasty")).mint();
+        Request::new(door, "GET", "/limited").bearer(&bearer).send()
+    };
+    // Each time the first that has to wait. A machine may be too busy to be in time once, not always.
+    let in_time = (0..5).any(|_| {
+        eventually("it is let in", || (ask().status == 200).then_some(()));
+        redis.process.signal("STOP");
+        let answer = ask();
+        redis.process.signal("CONT");
+        assert_eq!(answer.status, 503, "{answer:?}");
+        answer.header("x-zt-decision-id").is_some()
+    });
+    assert!(in_time, "each 503 was Envoy's own");
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use ::countersign::policy::{self, Options, SourceFile};
 
 use crate::{
-    spoofing::overrides,
+    spoofing::OVERRIDES,
     support::{self, countersign, envoy, http::Request, sample, stack::Builder, tokens::Token},
 };
 
@@ -113,7 +113,7 @@ fn no_sample_hands_on_another_host_path_or_method_or_refuses_for_one() {
         let more = if name == "streams" { &grpc[..] } else { &[] };
         for version in [envoy::NEW, envoy::OLD] {
             let (_envoy, door) = sample::start(&stack.folder, (name, version), authz, upstream, more);
-            let others = ["x-forwarded-host", "forwarded"].into_iter().chain(overrides());
+            let others = ["x-forwarded-host", "forwarded"].into_iter().chain(OVERRIDES);
             let ask = Request::new(door, "GET", "/hello").bearer(&Token::person("alice").mint());
             let ask = others.clone().fold(ask, |ask, other| ask.header(other, "host=b.example"));
             let answer = ask.send();

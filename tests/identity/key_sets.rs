@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::rig::{Answer, ED, FOREIGN, Issuer, NOW, Outcome, P256, P384, RSA, Rig, changed, make};
+use crate::{
+    log::Log,
+    rig::{Answer, ED, FOREIGN, Issuer, NOW, Outcome, P256, P384, RSA, Rig, changed, make},
+};
 
 fn brisk(settings: &mut Settings) {
     settings.key_sets.refresh = Duration::from_secs(1).into();
@@ -416,6 +419,36 @@ async fn j29_c09_a_key_taken_out_takes_its_tokens_with_it_and_a_refusal_ends_wit
     rig.issuer.serve_keys([&*RSA, &*ED, &*P256]);
     rig.until("the key again", |rig| rig.authenticator.generation() > generation).await;
     assert!(rig.bearer(&goes).await.is_allowed());
+}
+
+/// On one thread, whose log lines are kept.
+#[tokio::test]
+async fn j20_a_weak_or_private_key_is_told_of_once_also_where_the_good_ones_stay_as_they_are() {
+    let log = Log::default();
+    let _guard = log.listen();
+    let rig = Rig::with(brisk).await;
+    let token = rig.token();
+    assert!(rig.bearer(&token).await.is_allowed());
+    let alarms = |rig: &Rig| rig.authenticator.counters().alarming_keys.get();
+    let (good, other) = (P256.jwk(), ED.jwk());
+    let weak = json!({ "kty": "RSA", "kid": "weak", "n": URL_SAFE_NO_PAD.encode([0xff; 128]), "e": "AQAB" });
+    let mut private = good.clone();
+    private["d"] = "AAAA".into();
+    for (keys, told, said) in [
+        (json!([RSA.jwk(), good, P384.jwk(), other, weak]), 1, "kid=\"weak\""),
+        // Alone, it takes no other set's place.
+        (json!([private]), 2, "holds the private key"),
+    ] {
+        rig.issuer.serve("/jwks", Answer::ok(json!({ "keys": keys }).to_string()));
+        rig.until(said, |rig| alarms(rig) == told).await;
+        let next = rig.issuer.hits("/jwks") + 2;
+        rig.until("another fetch", |rig| rig.issuer.hits("/jwks") >= next).await;
+        assert_eq!(alarms(&rig), told, "once");
+        assert_eq!(log.lines("key ignored").len() as u64, told);
+        assert_eq!(log.lines(said).len(), 1, "{said}");
+    }
+    assert!(!rig.bearer(&token).await.is_allowed(), "anybody may have signed it");
+    assert!(rig.bearer(&ED.token(&rig.claims()).unwrap()).await.is_allowed(), "the rest of the last good set is kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]

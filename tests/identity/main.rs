@@ -9,4 +9,6 @@ mod key_sets;
 mod log;
 mod opaque;
 mod possession;
+#[path = "../support/redis.rs"]
+mod redis;
 mod rig;

@@ -1,12 +1,19 @@
 //! DPoP (RFC 9449) and certificate-bound tokens (RFC 8705): each check by itself, replay, nonces.
 
+use std::time::Duration;
+
 use countersign::{
     domain::{CredentialProblem, Possession, UnixTime},
-    identity::{Credentials, Detail, HeaderValues, mint::SigningKey, settings::XfccTrust},
+    identity::{Authenticator, Credentials, Detail, HeaderValues, Settings, mint::SigningKey, settings::XfccTrust},
+    store::redis,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::rig::{ED, NOW, Outcome, P256, RSA, Rig, changed, outcome};
+use crate::{
+    redis::Redis,
+    rig::{ED, NOW, Outcome, P256, RSA, Rig, changed, outcome},
+};
 
 fn bound(rig: &Rig, key: &SigningKey) -> String {
     rig.token_with(json!({ "cnf": { "jkt": key.thumbprint() } }))
@@ -65,6 +72,43 @@ async fn a_proof_of_the_tokens_key_is_accepted_once() {
     assert_eq!(again, Outcome::Refused(CredentialProblem::ProofInvalid, Detail::ProofReplayed));
     let next = ED.dpop(proof_claims("p-2"), Some(&token)).unwrap();
     assert!(rig.ask(&request(&value, &next)).await.is_allowed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_proof_is_remembered_for_as_long_as_it_could_be_used_again() {
+    let rig = Rig::new().await;
+    let token = bound(&rig, &ED);
+    let value = format!("DPoP {token}");
+    // As far ahead as a client's clock may be: good for the window and that.
+    let proof = ED.dpop(changed(proof_claims("p-1"), json!({ "iat": NOW + 5 })), Some(&token)).unwrap();
+    assert!(rig.ask(&request(&value, &proof)).await.is_allowed());
+    rig.clock.advance(Duration::from_millis(64_999));
+    assert_eq!(rig.ask(&request(&value, &proof)).await.detail(), Some(Detail::ProofReplayed));
+    rig.clock.advance(Duration::from_millis(1_001));
+    assert_eq!(rig.ask(&request(&value, &proof)).await.detail(), Some(Detail::ProofTime));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_that_one_replica_took_is_refused_by_every_other() {
+    let rig = Rig::new().await;
+    let redis = Redis::start().await;
+    let replica = async || {
+        let settings = Settings { issuers: vec![rig.issuer.settings()], ..Settings::default() };
+        let store = redis::Redis::open(&redis.url(), &rig.cancelled).unwrap();
+        Authenticator::start(settings, rig.clock.clone(), store, rig.cancelled.clone()).await.unwrap()
+    };
+    let replicas = [replica().await, replica().await];
+    let token = bound(&rig, &ED);
+    let (value, proof) = (format!("DPoP {token}"), ED.dpop(proof_claims("p-1"), Some(&token)).unwrap());
+    let ask = async |replica: &Authenticator| {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        outcome(&replica.authenticate(&request(&value, &proof), rig.clock.now(), deadline).await)
+    };
+    assert_eq!(ask(&replicas[0]).await, Outcome::Allowed(Some(Possession::Dpop)));
+    assert_eq!(ask(&replicas[1]).await.detail(), Some(Detail::ProofReplayed));
+    let key = redis.cli(&["--scan", "--pattern", "cs:dpop:*"]);
+    let left: u64 = redis.cli(&["PTTL", key.trim()]).trim().parse().unwrap();
+    assert!((60_001..=65_000).contains(&left), "{left} ms: the window and the skew");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,7 +270,7 @@ async fn on_a_connection_that_outlives_its_certificate_a_bound_token_is_good_and
     let out_of_time = async || rig.authenticate(&credentials).await.workload.value().map(|peer| peer.out_of_time);
     assert_eq!(rig.ask(&credentials).await, Outcome::Allowed(Some(Possession::Certificate)));
     assert_eq!(out_of_time().await, Some(false));
-    rig.clock.advance(std::time::Duration::from_secs(30_000));
+    rig.clock.advance(Duration::from_secs(30_000));
     assert_eq!(rig.ask(&credentials).await, Outcome::Allowed(None));
     assert_eq!(out_of_time().await, Some(true));
 }

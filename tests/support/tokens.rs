@@ -61,8 +61,13 @@ pub fn now() -> i64 {
     i64::try_from(since.as_secs()).expect("seconds fit")
 }
 
-/// Parts of minted tokens that must turn up nowhere: payloads and signatures.
+/// What must turn up nowhere: payloads and signatures of minted tokens, and secrets.
 static MINTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// From now on `secret` must turn up nowhere either.
+pub fn must_not_leak(secret: &str) {
+    MINTED.lock().expect("no test panics while it mints").push(secret.to_owned());
+}
 
 /// Whether part of a token that this test process minted stands in `text`: it must not in anything that a process writes.
 /// All of them are looked for in one pass: thousands of tokens, and logs of many megabytes.

@@ -11,7 +11,8 @@ use crate::{
     identity::{
         counters::Counters,
         fetch::{FetchProblem, Fetched, Fetcher, read_file},
-        key_set::KeySet,
+        jwk::KeyProblem,
+        key_set::{Ignored, KeySet},
         settings::{IssuerSettings, KeyPlace, KeySetSettings, fetchable},
     },
 };
@@ -23,6 +24,15 @@ const FILE_POLL: Duration = Duration::from_secs(1);
 struct Outcome {
     set: KeySet,
     max_age: Option<Duration>,
+}
+
+/// What a keeper remembers of its fetches.
+#[derive(Default)]
+struct Past {
+    /// In a row, up to the last.
+    failures: u32,
+    /// Of the last document that was a key set.
+    ignored: Vec<Ignored>,
 }
 
 /// Where an issuer says where its keys are.
@@ -61,14 +71,14 @@ pub(in crate::identity) struct Keeper {
 impl Keeper {
     /// Fetches until cancelled.
     pub(in crate::identity) async fn run(self, cancelled: CancellationToken) {
-        let mut failures = 0_u32;
+        let mut past = Past::default();
         loop {
             self.keys.begins();
             let fetched = tokio::select! {
                 fetched = self.fetch() => fetched,
                 () = cancelled.cancelled() => return,
             };
-            let pause = self.conclude(fetched, &mut failures);
+            let pause = self.conclude(fetched, &mut past);
             self.keys.ends();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -105,8 +115,10 @@ impl Keeper {
     }
 
     /// Takes over what was fetched, or says what went wrong; returns how long to wait.
-    fn conclude(&self, fetched: Result<Outcome, FetchProblem>, failures: &mut u32) -> Duration {
+    fn conclude(&self, fetched: Result<Outcome, FetchProblem>, past: &mut Past) -> Duration {
         let issuer = self.issuer.issuer.as_str();
+        let fetched = fetched.and_then(|outcome| self.looked_at(outcome, &mut past.ignored));
+        let failures = &mut past.failures;
         *self.keys.failure.lock() = fetched.as_ref().err().map(ToString::to_string);
         match fetched {
             Ok(Outcome { set, max_age }) => {
@@ -135,21 +147,31 @@ impl Keeper {
         }
     }
 
-    fn take_over(&self, mut set: KeySet) {
+    /// Tells of members that are left aside, once while they stay so: also where the rest does not change, or is not there. What
+    /// has been published whole is nobody's key any more, whatever becomes of the others.
+    fn looked_at(&self, mut outcome: Outcome, known: &mut Vec<Ignored>) -> Result<Outcome, FetchProblem> {
         let issuer = self.issuer.issuer.as_str();
-        let ignored = std::mem::take(&mut set.ignored);
-        let keys = set.len();
-        if !self.keys.take(set, self.clock.now()) {
-            return;
-        }
-        tracing::info!(issuer, keys, "key set in use");
-        for (kid, problem) in ignored {
+        let ignored = std::mem::take(&mut outcome.set.ignored);
+        for (kid, problem) in ignored.iter().filter(|ignored| !known.contains(ignored)) {
+            let kid = kid.as_deref().unwrap_or_default();
             if problem.is_alarming() {
                 self.counters.alarming_keys.increment();
-                tracing::warn!(issuer, kid = kid.as_deref().unwrap_or_default(), "key ignored: {problem}");
+                tracing::warn!(issuer, kid, "key ignored: {problem}");
             } else {
-                tracing::debug!(issuer, kid = kid.as_deref().unwrap_or_default(), "key ignored: {problem}");
+                tracing::debug!(issuer, kid, "key ignored: {problem}");
             }
+        }
+        *known = ignored;
+        let private = known.iter().filter(|(_, problem)| *problem == KeyProblem::Private);
+        let private: Vec<_> = private.filter_map(|(kid, _)| kid.as_deref()).collect();
+        self.keys.drop_keys(&private);
+        Ok(Outcome { set: outcome.set.without(&private).usable()?, ..outcome })
+    }
+
+    fn take_over(&self, set: KeySet) {
+        let keys = set.len();
+        if self.keys.take(set, self.clock.now()) {
+            tracing::info!(issuer = self.issuer.issuer, keys, "key set in use");
         }
     }
 
