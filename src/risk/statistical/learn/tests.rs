@@ -285,25 +285,27 @@ fn colleagues_in_one_hotel_are_as_many_as_they_are_however_often_they_ask() {
 }
 
 #[test]
-fn whoever_asks_again_while_refused_is_not_kept_out_by_that() {
-    let mut engine = acquainted();
-    let at = |second: f64, session: &str| Event { now: MONDAY + second, ..alice(MONDAY, session) };
-    let pace = |engine: &Engine, second: f64| {
-        let evidence = engine.clone().assess(&at(second, "polls")).evidence;
-        [Term::Rate, Term::Volume, Term::Behaviour].map(|term| evidence.nats(term))
-    };
-    let before = pace(&engine, 0.0);
-    for second in 0..2000 {
-        pass(&mut engine, &at(f64::from(second), "polls"), Outcome::Denied);
+fn whoever_asks_again_while_challenged_or_refused_is_not_kept_out_by_that() {
+    for outcome in [Outcome::Challenged, Outcome::Denied] {
+        let mut engine = acquainted();
+        let at = |second: f64, session: &str| Event { now: MONDAY + second, ..alice(MONDAY, session) };
+        let pace = |engine: &Engine, second: f64| {
+            let evidence = engine.clone().assess(&at(second, "polls")).evidence;
+            [Term::Rate, Term::Volume, Term::Behaviour].map(|term| evidence.nats(term))
+        };
+        let before = pace(&engine, 0.0);
+        for second in 0..2000 {
+            pass(&mut engine, &at(f64::from(second), "polls"), outcome);
+        }
+        let after = pace(&engine, 2000.0);
+        // The request at hand counts itself.
+        assert!(after.iter().zip(before).all(|(after, before)| *after <= before + 0.2), "{before:?}, {after:?}");
+        // A flood that is let through, and teaches nothing, is seen.
+        for _ in 0..200 {
+            pass(&mut engine, &thief(MONDAY + 2000.0, "floods"), Outcome::Allowed);
+        }
+        assert!(pace(&engine, 2000.0)[1] > 2.0, "{:?}", pace(&engine, 2000.0));
     }
-    let after = pace(&engine, 2000.0);
-    // The request at hand counts itself.
-    assert!(after.iter().zip(before).all(|(after, before)| *after <= before + 0.2), "{before:?}, {after:?}");
-    // A flood that is not refused is seen.
-    for _ in 0..200 {
-        pass(&mut engine, &at(2000.0, "polls"), Outcome::Challenged);
-    }
-    assert!(pace(&engine, 2000.0)[1] > 2.0, "{:?}", pace(&engine, 2000.0));
 }
 
 #[test]
@@ -341,14 +343,26 @@ fn judged(engine: &mut Engine, event: &Event) -> Advice {
 
 #[test]
 fn a_page_that_goes_on_asking_while_its_user_is_challenged_is_not_refused_for_that() {
-    let mut engine = acquainted();
-    let mut advised = Vec::new();
-    for turn in 0..30 {
-        let action = Action::of("GET", ["/dashboards", "/alerts"][turn % 2]);
-        advised.push(judged(&mut engine, &Event { action, ..alice(MONDAY + 2.0 * turn as f64, "s") }));
+    // For a quarter of an hour.
+    for (pause, turns) in [(2.0, 450), (1.0, 900), (0.5, 1800)] {
+        let mut engine = acquainted();
+        let asks = |turn: usize| {
+            let action = Action::of("GET", ["/dashboards", "/alerts"][turn % 2]);
+            Event { action, ..alice(MONDAY + pause * turn as f64, "s") }
+        };
+        let advised: Vec<_> = (0..turns).map(|turn| judged(&mut engine, &asks(turn))).collect();
+        assert_eq!(advised[..2], [Advice::Allow, Advice::Challenge]);
+        assert!(
+            !advised.contains(&Advice::Refuse),
+            "{:?}",
+            advised.iter().position(|advice| *advice == Advice::Refuse)
+        );
+        pass(&mut engine, &asks(turns), Outcome::StepUpPassed);
+        for path in &WORK[..3] {
+            let event = Event { action: Action::of("GET", path), ..asks(turns + 1) };
+            assert_ne!(judged(&mut engine, &event), Advice::Refuse, "{path}");
+        }
     }
-    assert_eq!(advised[..2], [Advice::Allow, Advice::Challenge]);
-    assert!(!advised.contains(&Advice::Refuse), "{advised:?}");
 }
 
 /// What others do, and Alice does not.
