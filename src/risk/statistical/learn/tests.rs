@@ -377,61 +377,101 @@ const KEPT: [&str; 8] = [
     "/kept/labels",
 ];
 
-/// An engine that also knows a service, which does four things each hour.
-fn with_service() -> Engine {
+/// An engine that also knows services of such roles, each of which does four things each hour.
+fn with_services(services: &[&str], roles: &[&str]) -> Engine {
     let mut engine = acquainted();
     for hour in 0..20 * 24 {
         for (turn, path) in KEPT.iter().take(4).enumerate() {
             let now = MONDAY - 20.0 * DAY + f64::from(hour) * 3600.0 + turn as f64 * 2.0;
-            pass(&mut engine, &service(now, &format!("t{hour}"), path), Outcome::Allowed);
+            for name in services {
+                pass(&mut engine, &service(name, roles, now, path), Outcome::Allowed);
+            }
         }
     }
     engine
 }
 
-fn service(now: f64, token: &str, path: &str) -> Event {
-    let subject = Key::of("worker");
+/// Each hour has a token of its own.
+fn service(name: &str, roles: &[&str], now: f64, path: &str) -> Event {
+    let subject = Key::of(name);
     Event {
         subject,
-        session: subject.within(token),
+        session: subject.within(&format!("t{}", (now / 3600.0) as u64)),
         strength: Strength::Service,
         device: Device::default(),
-        roles: roles_key(["worker"]),
+        roles: roles_key(roles.iter().copied()),
         action: Action::of("GET", path),
         ..alice(now, "")
     }
 }
 
 /// The turns of rounds in which each of four usual things is followed by one of four that nobody has done, or follow on these.
-fn release() -> impl Iterator<Item = (f64, usize)> {
+fn release(rounds: usize) -> impl Iterator<Item = (f64, usize)> {
     let orders = [[0, 4, 1, 5, 2, 6, 3, 7], [4, 5, 6, 7, 0, 1, 2, 3]];
     let turn = move |n: usize| (MONDAY + (n / 8) as f64 * 600.0 + (n % 8) as f64 * 2.0, orders[n / 8 % 2][n % 8]);
-    (0..8 * 20).map(turn)
+    (0..8 * rounds).map(turn)
 }
 
 #[test]
 fn a_service_whose_release_does_what_nobody_has_done_is_not_refused() {
-    let mut engine = with_service();
-    for (now, which) in release() {
-        let advice = judged(&mut engine, &service(now, "new", KEPT[which]));
-        assert_eq!(advice, Advice::Allow, "{which} at {now}");
+    let known = with_services(&["worker"], &["worker"]);
+    let unnamed = with_services(&["worker"], &[]);
+    // A token for all of it, for an hour, and for a quarter of one.
+    for life in [DAY, 3600.0, 900.0] {
+        for (engine, roles) in [(&known, &["worker"][..]), (&unnamed, &[])] {
+            let mut engine = engine.clone();
+            for (now, which) in release(60) {
+                let event = service("worker", roles, now, KEPT[which]);
+                let session = event.subject.within(&format!("{}", (now / life) as u64));
+                let advice = judged(&mut engine, &Event { session, ..event });
+                assert_eq!(advice, Advice::Allow, "{which} at {now}, tokens of {life} s, {roles:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn services_of_a_role_that_take_up_a_release_one_after_another_are_not_refused() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut engine = with_services(&names, &["worker"]);
+    let begins = |n: usize| n as f64 * 3600.0 + n as f64 * 0.1;
+    let turns = |n: usize| release(60).map(move |(now, which)| (now + begins(n), n, which));
+    let mut turns: Vec<_> = (0..names.len()).flat_map(turns).collect();
+    turns.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for (now, n, which) in turns {
+        let advice = judged(&mut engine, &service(names[n], &["worker"], now, KEPT[which]));
+        assert_eq!(advice, Advice::Allow, "{which} at {now} by {}", names[n]);
     }
 }
 
 #[test]
 fn a_service_that_does_what_others_do_and_it_does_not_is_refused() {
-    let mut engine = with_service();
+    let advised = |engine: &mut Engine, roles: &[&str]| -> Vec<_> {
+        let turn = |which| service("worker", roles, MONDAY + which as f64, KEPT[which]);
+        (4..8).map(|which| judged(engine, &turn(which))).collect()
+    };
+    let mut engine = with_services(&["worker"], &["worker"]);
     keepers(&mut engine, &KEPT[4..]);
-    let advised: Vec<_> =
-        (4..8).map(|which| judged(&mut engine, &service(MONDAY + which as f64, "new", KEPT[which]))).collect();
-    assert!(advised.iter().any(|advice| *advice != Advice::Allow), "no challenge reaches a service: {advised:?}");
+    let told = advised(&mut engine, &["worker"]);
+    assert!(told.iter().any(|advice| *advice != Advice::Allow), "no challenge reaches a service: {told:?}");
+    // Without roles nobody is of its kind.
+    let mut engine = with_services(&["worker"], &[]);
+    for n in 0..10 {
+        for (turn, path) in KEPT[4..].iter().enumerate() {
+            let now = MONDAY - DAY + turn as f64 * 6.0 * 3600.0 + f64::from(n);
+            let other = service(&format!("other-{n}"), &[], now, path);
+            pass(&mut engine, &other, Outcome::StepUpPassed);
+        }
+    }
+    let told = advised(&mut engine, &[]);
+    assert!(told.iter().any(|advice| *advice != Advice::Allow), "{told:?}");
 }
 
 #[test]
 fn a_person_on_pages_that_nobody_has_seen_is_challenged_and_not_refused() {
     let mut engine = acquainted();
     let mut advised = Vec::new();
-    for (now, which) in release() {
+    for (now, which) in release(20) {
         let path = if which < 4 { WORK[which] } else { KEPT[which] };
         let event = Event { action: Action::of("GET", path), ..alice(now, "new") };
         let scored = engine.assess(&event);
