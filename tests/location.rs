@@ -265,6 +265,24 @@ async fn a_replaced_file_is_taken_up_and_a_broken_one_leaves_the_last_good_one()
     watching.await.unwrap();
 }
 
+#[tokio::test]
+async fn a_feed_that_is_renewed_before_each_look_is_read_all_the_same() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("tor.txt");
+    fs::write(&path, "192.0.2.0/24\n").unwrap();
+    let lists = ListSettings { tor: vec![path.clone()], ..ListSettings::default() };
+    let hourly = Duration::from_secs(3600).into();
+    let locator = Locator::open(Settings { lists, reload_every: hourly, ..Settings::default() });
+    fs::write(folder.path().join("new"), "198.51.100.0/24\n").unwrap();
+    fs::rename(folder.path().join("new"), &path).unwrap();
+    let cancel = CancellationToken::new();
+    // Its first look is now, its next but for the change in an hour, when there is another file again.
+    let watching = locator.watch(cancel.clone());
+    until(|| place(&locator, "198.51.100.9").network == NetworkKind::Tor).await;
+    cancel.cancel();
+    watching.await.unwrap();
+}
+
 #[test]
 fn an_emptied_feed_or_one_that_is_being_written_leaves_the_last_good_one() {
     let folder = TempDir::new().unwrap();

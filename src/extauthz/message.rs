@@ -74,7 +74,10 @@ impl Drop for Room<'_> {
 }
 
 /// The one message of a unary call, without its five octets of prefix. [`UNREADABLE`] where it is too large.
-pub(super) async fn read(mut body: RecvStream, deadline: Instant, room: &mut Room<'_>) -> Read {
+///
+/// One of one frame keeps its part of the connection's window until the call is answered, which nearly always is at once, or
+/// until [`release`].
+pub(super) async fn read(body: &mut RecvStream, deadline: Instant, room: &mut Room<'_>) -> Read {
     match body.data().now_or_never() {
         Some(Some(Ok(data))) if body.is_end_stream() => unframe(data),
         first => Box::pin(collect(body, first, deadline, room)).await,
@@ -84,7 +87,7 @@ pub(super) async fn read(mut body: RecvStream, deadline: Instant, room: &mut Roo
 type Frame = Option<Result<Bytes, h2::Error>>;
 
 /// `first`: the first frame, where it is there already.
-async fn collect(mut body: RecvStream, mut first: Option<Frame>, deadline: Instant, room: &mut Room<'_>) -> Read {
+async fn collect(body: &mut RecvStream, mut first: Option<Frame>, deadline: Instant, room: &mut Room<'_>) -> Read {
     let mut collected = BytesMut::new();
     loop {
         let frame = match first.take() {
@@ -93,7 +96,6 @@ async fn collect(mut body: RecvStream, mut first: Option<Frame>, deadline: Insta
         };
         let Some(data) = frame else { return unframe(collected.freeze()) };
         let data = data.map_err(|_| Unread::Broken(INTERNAL))?;
-        // What a stream has received and not released is released with it.
         if collected.is_empty() && body.is_end_stream() {
             return unframe(data);
         }
@@ -110,8 +112,16 @@ async fn collect(mut body: RecvStream, mut first: Option<Frame>, deadline: Insta
     }
 }
 
+/// Gives the connection back what a message that was read takes of its window, which is one for all of its calls: those that wait
+/// would hold up those that need not. How many messages of one frame wait is limited by `check.max_in_flight`.
+pub(super) fn release(body: &mut RecvStream) {
+    let window = body.flow_control();
+    // It fails where more is released than was received.
+    let _ = window.release_capacity(window.used_capacity());
+}
+
 /// Reads a body to its end and keeps nothing of it.
-async fn discard(mut body: RecvStream) {
+async fn discard(body: &mut RecvStream) {
     let mut left = MAX_DISCARDED;
     while let Some(Ok(data)) = body.data().await {
         let Some(rest) = left.checked_sub(data.len()) else { return };
@@ -159,10 +169,11 @@ mod tests {
         let (request, mut respond) = connection.accept().await.unwrap().unwrap();
         let serving = tokio::spawn(async move { while connection.accept().await.is_some() {} });
         let mut room = Room::of(held);
-        let read = read(request.into_body(), Instant::now() + Duration::from_millis(500), &mut room).await;
+        let mut body = request.into_body();
+        let read = read(&mut body, Instant::now() + Duration::from_millis(500), &mut room).await;
         let octets = read.as_ref().map_or(0, Bytes::len);
         assert!(octets < 20_000 || octets == 1 || held.load(Ordering::Relaxed) >= octets, "held while it is looked at");
-        drop(room);
+        drop((room, body));
         respond.send_response(Response::new(()), true).unwrap();
         caller.await.unwrap();
         serving.abort();

@@ -90,7 +90,8 @@ impl Checks {
         let traced = self.pipeline.tracer.is_on();
         let parent = if traced { request.headers().get(TRACEPARENT).cloned() } else { None };
         let mut room = Room::of(&self.held);
-        let message = match message::read(request.into_body(), deadline, &mut room).await {
+        let mut body = request.into_body();
+        let message = match message::read(&mut body, deadline, &mut room).await {
             Ok(message) => message,
             Err(Unread::Broken(status)) => return Err(status),
             Err(Unread::Late) => return Ok(self.refuse(Unavailable::Timeout)),
@@ -107,7 +108,7 @@ impl Checks {
             self.conclude(outcome)
         });
         // A panic is a bug of ours; the caller is refused and the process lives.
-        let checked = self.counted(AssertUnwindSafe(check).catch_unwind()).await;
+        let checked = self.counted(AssertUnwindSafe(check).catch_unwind(), &mut body).await;
         Ok(checked.unwrap_or_else(|_| self.refuse(Unavailable::Internal)))
     }
 
@@ -116,13 +117,14 @@ impl Checks {
         whatever_happens(|| self.conclude(self.pipeline.refuse(why)))
     }
 
-    /// Counts a check among those that wait, from when it first has to.
-    fn counted<T>(&self, mut check: impl Future<Output = T> + Unpin) -> impl Future<Output = T> {
+    /// Counts a check among those that wait, from when it first has to, and holds up none that come after it on its connection.
+    fn counted<T>(&self, mut check: impl Future<Output = T> + Unpin, body: &mut RecvStream) -> impl Future<Output = T> {
         let mut place = None;
         poll_fn(move |context| {
             let polled = check.poll_unpin(context);
-            if polled.is_pending() {
-                place.get_or_insert_with(|| Place::take(&self.waiting));
+            if polled.is_pending() && place.is_none() {
+                place = Some(Place::take(&self.waiting));
+                message::release(body);
             }
             polled
         })

@@ -46,7 +46,7 @@ const MAX_GIVEN_UP: usize = MAX_STREAMS as usize;
 /// hundred entries of its HPACK table may keep alive the blocks that they came in.
 const MAX_HEADER_LIST: u32 = 256 * 1024;
 
-/// Octets of calls that a connection, and each of its streams, may send before they are read.
+/// Octets of calls that a connection, and each of its streams, may send before they are read and answered, or read and have to wait.
 const WINDOW: u32 = 1024 * 1024;
 
 /// How long a connection may say nothing: without these, as many silent ones as there are places keep everybody out.

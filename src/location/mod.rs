@@ -15,12 +15,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use maxminddb::MaxMindDbError;
 use quick_cache::sync::Cache;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::{
+    task::{JoinError, JoinHandle},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::settings::{DatabaseSettings, ListSettings, Networks, Settings};
@@ -34,6 +38,10 @@ use crate::domain::{
     address::{embedded, is_private},
     metric::{self, Counter, Page},
 };
+
+/// How long a changed file is to look the same before it is read, so that it is not read while it is written. Not the pause between
+/// two looks: a file that is renewed as often as it is looked at would never be read.
+const REST: Duration = Duration::from_secs(2);
 
 /// Knows places. One for the process; files are looked after in the background.
 #[derive(Debug)]
@@ -93,12 +101,14 @@ impl Locator {
     pub fn watch(self: &Arc<Self>, cancel: CancellationToken) -> JoinHandle<()> {
         let locator = Arc::clone(self);
         tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(locator.settings.reload_every.get());
-            while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
+            let often = locator.settings.reload_every.get();
+            let mut pause = Duration::ZERO;
+            while cancel.run_until_cancelled(sleep(pause)).await.is_some() {
                 let reloading = Arc::clone(&locator);
                 if let Err(error) = tokio::task::spawn_blocking(move || reloading.reload()).await {
                     tracing::error!("{}", not_read(&error));
                 }
+                pause = if locator.sources.load().are_changing() { often.min(REST) } else { often };
             }
         })
     }

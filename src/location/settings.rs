@@ -30,8 +30,8 @@ pub struct Settings {
     /// leave the list out where there is to be none. Prefixes shorter than `/8` (IPv6: `/16`) are bad lines, as a download that
     /// was cut leaves them. Write a new file beside the old one and rename it: of half a feed nothing tells that it is half.
     pub lists: ListSettings,
-    /// How often files are looked at for changes. A changed file is read when it looks the same twice in a row, so that it is not
-    /// read while it is written; one that cannot be read leaves the last good one in use.
+    /// How often files are looked at for changes. A changed file is read once it has looked the same for two seconds, so that it is
+    /// not read while it is written; one that cannot be read leaves the last good one in use.
     pub reload_every: Span,
     /// How many addresses' places are kept in memory.
     pub cache_entries: u64,

@@ -1,5 +1,5 @@
 //! The files that places come from: read whole, swapped whole. A changed file that is broken leaves the last good one in use,
-//! and so does one that is being written: it is read when two looks in a row find it the same.
+//! and so does one that is being written: it is read when two looks in a row find it the same, the second of them soon.
 
 use std::{
     fs,
@@ -92,6 +92,12 @@ impl Sources {
             && self.lists().all(Source::is_complete)
     }
 
+    /// Whether a file was not yet read because it was another at the look before.
+    pub(super) fn are_changing(&self) -> bool {
+        [&self.city, &self.asn, &self.anonymous].into_iter().any(Source::is_changing)
+            || self.lists().any(Source::is_changing)
+    }
+
     /// Files and what is wrong with them now.
     pub(super) fn problems(&self) -> Vec<(PathBuf, String)> {
         let databases = [&self.city, &self.asn, &self.anonymous].into_iter().filter_map(Source::told);
@@ -136,6 +142,10 @@ impl<T> Source<T> {
                 Some(false)
             }
         }
+    }
+
+    fn is_changing(&self) -> bool {
+        self.seen != self.stamp
     }
 
     const fn is_complete(&self) -> bool {

@@ -6,14 +6,21 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use envoy_types::pb::envoy::service::auth::v3::{
+    AttributeContext, CheckRequest, CheckResponse,
+    attribute_context::{HttpRequest, Request as Asked},
+};
+use h2::client::{ResponseFuture, SendRequest};
+use prost::Message as _;
 use serde_json::json;
 
 use crate::support::{
     countersign::Countersign,
     http::Request,
+    key_sets::KeySets,
     process::eventually,
     stack::{Builder, Stack},
     tokens::Token,
@@ -325,4 +332,75 @@ fn d09_too_many_checks_at_once_are_shed_with_503_and_never_let_through() {
     assert!(stack.countersign.metric("countersign_shed", "") > 0.0, "none was shed");
     assert_well(&stack, "the crowd");
     assert_eq!(stack.countersign.ready(), Some(200));
+}
+
+/// A Check as it goes over the wire.
+fn question(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let http = HttpRequest {
+        method: "GET".to_owned(),
+        host: "shop.example".to_owned(),
+        path: path.to_owned(),
+        headers,
+        ..HttpRequest::default()
+    };
+    let request = Some(Asked { http: Some(http), ..Asked::default() });
+    let attributes = Some(AttributeContext { request, ..AttributeContext::default() });
+    let message = CheckRequest { attributes }.encode_to_vec();
+    let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+    [&[0], &length[..], &message].concat()
+}
+
+/// Asks on a connection that others ask on too.
+async fn ask(requests: SendRequest<bytes::Bytes>, question: &[u8]) -> (SendRequest<bytes::Bytes>, ResponseFuture) {
+    let mut requests = requests.ready().await.expect("it is open");
+    let call = http::Request::post("http://x/envoy.service.auth.v3.Authorization/Check").body(()).expect("a request");
+    let (answer, mut stream) = requests.send_request(call, false).expect("a stream");
+    stream.send_data(question.to_vec().into(), true).expect("it is taken");
+    (requests, answer)
+}
+
+async fn answered(answer: ResponseFuture) -> CheckResponse {
+    let mut body = answer.await.expect("an answer").into_body();
+    let mut octets = Vec::new();
+    while let Some(data) = body.data().await {
+        octets.extend_from_slice(&data.expect("the whole of it"));
+    }
+    CheckResponse::decode(&octets[5..]).expect("a CheckResponse")
+}
+
+#[test]
+fn d09_checks_that_wait_hold_up_none_that_needs_not_on_their_connection() {
+    let keys = KeySets::start();
+    let check = json!({"deadline": "4s"});
+    let stack = Builder::new().no_envoy().set("/identity/issuers/0/jwks", keys.url()).set("/check", check).start();
+    // By a key that nobody has yet: all of these wait for it, together with far more octets than the connection's window.
+    let bearer = format!("Bearer {}", Token::person("bob").algorithm("ES256").mint());
+    let held = question("/hello", &[("authorization", &bearer), ("cookie", &"c".repeat(4096))]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(stack.countersign.authz).await.expect("it listens");
+        // With room for all answers: they are read one after another.
+        let (mut requests, connection) = h2::client::Builder::new()
+            .initial_connection_window_size(1 << 24)
+            .handshake(socket)
+            .await
+            .expect("it speaks HTTP/2");
+        tokio::spawn(connection);
+        let mut waiting = Vec::new();
+        for _ in 0..600 {
+            let answer;
+            (requests, answer) = ask(requests, &held).await;
+            waiting.push(answer);
+        }
+        let asked = Instant::now();
+        let (_requests, public) = ask(requests, &question("/public/x", &[])).await;
+        assert_eq!(answered(public).await.status.expect("a status").code, 0);
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+        assert!(keys.is_awaited(), "the others do wait");
+        keys.let_go();
+        for answer in waiting {
+            assert_eq!(answered(answer).await.status.expect("a status").code, 0);
+        }
+    });
 }

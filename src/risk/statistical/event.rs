@@ -129,6 +129,12 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether the subject has any role.
+    #[must_use]
+    pub fn has_roles(&self) -> bool {
+        self.roles != roles_key([])
+    }
+
     /// The network of the address: its /24, or /48 for IPv6; of one that stands behind another, its own. `None` without an
     /// address.
     #[must_use]

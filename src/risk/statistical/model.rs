@@ -94,7 +94,8 @@ pub struct Model {
     pub b_low: f64,
     /// The most that a repetition of the action before may add: paging and polling are no exploration.
     pub b_repeat: f64,
-    /// Times that anyone must have taken an action before it is no longer a new one.
+    /// Times that others than the subject and those of its roles must have taken an action for it to raise accumulated surprise
+    /// further than a new one may; from then on in proportion.
     pub b_new_times: f64,
     /// How far new actions may raise a service's accumulated surprise, all together: as far as one, which is under the step-up line.
     pub b_new_service: f64,

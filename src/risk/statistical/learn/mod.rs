@@ -5,8 +5,8 @@
 //! - Nothing else: no device and no network is ever learned from a password alone; refused requests teach nothing.
 //! - The first session of a subject is trusted on first use, at half weight.
 //! - Per session and context each value counts once, and the n-th time of an action votes 1/n².
-//! - Surprise and shared addresses always count, but an action that is not let through once a session; a refused request is none
-//!   of the pace.
+//! - Surprise and shared addresses always count, but an action that is not let through once a session; a request that is not is
+//!   none of the pace.
 //! - Action habits and marks are learned only while surprise is low.
 
 mod record;
@@ -82,7 +82,7 @@ pub fn learn(past: Past<'_>, lines: Lines, event: &Event, assessment: &Scored, o
     let barred = matches!(outcome, Outcome::Denied | Outcome::Challenged);
     let (previous, times) = binding.act(event.action.key, barred);
     // Onto the pace as it is by now: others of this subject may have been settled since this request was scored.
-    let (surprise, requests) = paced(assessment.step.surprise, times, outcome);
+    let (surprise, requests) = paced(assessment.step.surprise, times, barred);
     let surprise = (surprise, assessment.step.ceiling);
     let (pace, behaviour) = behaviour::advance(profile.pace, event.now, surprise, requests);
     let habit = if behaviour < weight::TOO_SURPRISING { weight * weight::vote(times) } else { 0.0 };
@@ -117,13 +117,13 @@ pub fn learn(past: Past<'_>, lines: Lines, event: &Event, assessment: &Scored, o
 }
 
 /// The surprise and the requests that count towards the pace. The marks rise with what is let through alone, so that is what is
-/// compared with them: whoever asks again and again while refused is not kept out by that. What was not yet tried in the session
-/// still counts as surprise, but once, since nothing becomes usual that is not let through. What is usual takes surprise off even
-/// in vain: whoever means harm may do that before, and a service that was refused in error would stay so for hours.
-fn paced(surprise: f64, times: u8, outcome: Outcome) -> (f64, f64) {
-    let requests = if outcome == Outcome::Denied { 0.0 } else { 1.0 };
-    match outcome {
-        Outcome::Denied | Outcome::Challenged if times > 1 => (surprise.min(0.0), requests),
-        _ => (surprise, requests),
+/// compared with them: whoever asks again and again while challenged or refused is not kept out by that. What was not yet tried in
+/// the session still counts as surprise, but once, since nothing becomes usual that is not let through. What is usual takes surprise
+/// off even in vain: whoever means harm may do that before, and a service that was refused in error would stay so for hours.
+fn paced(surprise: f64, times: u8, barred: bool) -> (f64, f64) {
+    match (barred, times) {
+        (false, _) => (surprise, 1.0),
+        (true, ..=1) => (surprise, 0.0),
+        (true, _) => (surprise.min(0.0), 0.0),
     }
 }

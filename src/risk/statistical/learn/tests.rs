@@ -285,25 +285,27 @@ fn colleagues_in_one_hotel_are_as_many_as_they_are_however_often_they_ask() {
 }
 
 #[test]
-fn whoever_asks_again_while_refused_is_not_kept_out_by_that() {
-    let mut engine = acquainted();
-    let at = |second: f64, session: &str| Event { now: MONDAY + second, ..alice(MONDAY, session) };
-    let pace = |engine: &Engine, second: f64| {
-        let evidence = engine.clone().assess(&at(second, "polls")).evidence;
-        [Term::Rate, Term::Volume, Term::Behaviour].map(|term| evidence.nats(term))
-    };
-    let before = pace(&engine, 0.0);
-    for second in 0..2000 {
-        pass(&mut engine, &at(f64::from(second), "polls"), Outcome::Denied);
+fn whoever_asks_again_while_challenged_or_refused_is_not_kept_out_by_that() {
+    for outcome in [Outcome::Challenged, Outcome::Denied] {
+        let mut engine = acquainted();
+        let at = |second: f64, session: &str| Event { now: MONDAY + second, ..alice(MONDAY, session) };
+        let pace = |engine: &Engine, second: f64| {
+            let evidence = engine.clone().assess(&at(second, "polls")).evidence;
+            [Term::Rate, Term::Volume, Term::Behaviour].map(|term| evidence.nats(term))
+        };
+        let before = pace(&engine, 0.0);
+        for second in 0..2000 {
+            pass(&mut engine, &at(f64::from(second), "polls"), outcome);
+        }
+        let after = pace(&engine, 2000.0);
+        // The request at hand counts itself.
+        assert!(after.iter().zip(before).all(|(after, before)| *after <= before + 0.2), "{before:?}, {after:?}");
+        // A flood that is let through, and teaches nothing, is seen.
+        for _ in 0..200 {
+            pass(&mut engine, &thief(MONDAY + 2000.0, "floods"), Outcome::Allowed);
+        }
+        assert!(pace(&engine, 2000.0)[1] > 2.0, "{:?}", pace(&engine, 2000.0));
     }
-    let after = pace(&engine, 2000.0);
-    // The request at hand counts itself.
-    assert!(after.iter().zip(before).all(|(after, before)| *after <= before + 0.2), "{before:?}, {after:?}");
-    // A flood that is not refused is seen.
-    for _ in 0..200 {
-        pass(&mut engine, &at(2000.0, "polls"), Outcome::Challenged);
-    }
-    assert!(pace(&engine, 2000.0)[1] > 2.0, "{:?}", pace(&engine, 2000.0));
 }
 
 #[test]
@@ -341,14 +343,26 @@ fn judged(engine: &mut Engine, event: &Event) -> Advice {
 
 #[test]
 fn a_page_that_goes_on_asking_while_its_user_is_challenged_is_not_refused_for_that() {
-    let mut engine = acquainted();
-    let mut advised = Vec::new();
-    for turn in 0..30 {
-        let action = Action::of("GET", ["/dashboards", "/alerts"][turn % 2]);
-        advised.push(judged(&mut engine, &Event { action, ..alice(MONDAY + 2.0 * turn as f64, "s") }));
+    // For a quarter of an hour.
+    for (pause, turns) in [(2.0, 450), (1.0, 900), (0.5, 1800)] {
+        let mut engine = acquainted();
+        let asks = |turn: usize| {
+            let action = Action::of("GET", ["/dashboards", "/alerts"][turn % 2]);
+            Event { action, ..alice(MONDAY + pause * turn as f64, "s") }
+        };
+        let advised: Vec<_> = (0..turns).map(|turn| judged(&mut engine, &asks(turn))).collect();
+        assert_eq!(advised[..2], [Advice::Allow, Advice::Challenge]);
+        assert!(
+            !advised.contains(&Advice::Refuse),
+            "{:?}",
+            advised.iter().position(|advice| *advice == Advice::Refuse)
+        );
+        pass(&mut engine, &asks(turns), Outcome::StepUpPassed);
+        for path in &WORK[..3] {
+            let event = Event { action: Action::of("GET", path), ..asks(turns + 1) };
+            assert_ne!(judged(&mut engine, &event), Advice::Refuse, "{path}");
+        }
     }
-    assert_eq!(advised[..2], [Advice::Allow, Advice::Challenge]);
-    assert!(!advised.contains(&Advice::Refuse), "{advised:?}");
 }
 
 /// What others do, and Alice does not.
@@ -363,61 +377,101 @@ const KEPT: [&str; 8] = [
     "/kept/labels",
 ];
 
-/// An engine that also knows a service, which does four things each hour.
-fn with_service() -> Engine {
+/// An engine that also knows services of such roles, each of which does four things each hour.
+fn with_services(services: &[&str], roles: &[&str]) -> Engine {
     let mut engine = acquainted();
     for hour in 0..20 * 24 {
         for (turn, path) in KEPT.iter().take(4).enumerate() {
             let now = MONDAY - 20.0 * DAY + f64::from(hour) * 3600.0 + turn as f64 * 2.0;
-            pass(&mut engine, &service(now, &format!("t{hour}"), path), Outcome::Allowed);
+            for name in services {
+                pass(&mut engine, &service(name, roles, now, path), Outcome::Allowed);
+            }
         }
     }
     engine
 }
 
-fn service(now: f64, token: &str, path: &str) -> Event {
-    let subject = Key::of("worker");
+/// Each hour has a token of its own.
+fn service(name: &str, roles: &[&str], now: f64, path: &str) -> Event {
+    let subject = Key::of(name);
     Event {
         subject,
-        session: subject.within(token),
+        session: subject.within(&format!("t{}", (now / 3600.0) as u64)),
         strength: Strength::Service,
         device: Device::default(),
-        roles: roles_key(["worker"]),
+        roles: roles_key(roles.iter().copied()),
         action: Action::of("GET", path),
         ..alice(now, "")
     }
 }
 
 /// The turns of rounds in which each of four usual things is followed by one of four that nobody has done, or follow on these.
-fn release() -> impl Iterator<Item = (f64, usize)> {
+fn release(rounds: usize) -> impl Iterator<Item = (f64, usize)> {
     let orders = [[0, 4, 1, 5, 2, 6, 3, 7], [4, 5, 6, 7, 0, 1, 2, 3]];
     let turn = move |n: usize| (MONDAY + (n / 8) as f64 * 600.0 + (n % 8) as f64 * 2.0, orders[n / 8 % 2][n % 8]);
-    (0..8 * 20).map(turn)
+    (0..8 * rounds).map(turn)
 }
 
 #[test]
 fn a_service_whose_release_does_what_nobody_has_done_is_not_refused() {
-    let mut engine = with_service();
-    for (now, which) in release() {
-        let advice = judged(&mut engine, &service(now, "new", KEPT[which]));
-        assert_eq!(advice, Advice::Allow, "{which} at {now}");
+    let known = with_services(&["worker"], &["worker"]);
+    let unnamed = with_services(&["worker"], &[]);
+    // A token for all of it, for an hour, and for a quarter of one.
+    for life in [DAY, 3600.0, 900.0] {
+        for (engine, roles) in [(&known, &["worker"][..]), (&unnamed, &[])] {
+            let mut engine = engine.clone();
+            for (now, which) in release(60) {
+                let event = service("worker", roles, now, KEPT[which]);
+                let session = event.subject.within(&format!("{}", (now / life) as u64));
+                let advice = judged(&mut engine, &Event { session, ..event });
+                assert_eq!(advice, Advice::Allow, "{which} at {now}, tokens of {life} s, {roles:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn services_of_a_role_that_take_up_a_release_one_after_another_are_not_refused() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut engine = with_services(&names, &["worker"]);
+    let begins = |n: usize| n as f64 * 3600.0 + n as f64 * 0.1;
+    let turns = |n: usize| release(60).map(move |(now, which)| (now + begins(n), n, which));
+    let mut turns: Vec<_> = (0..names.len()).flat_map(turns).collect();
+    turns.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for (now, n, which) in turns {
+        let advice = judged(&mut engine, &service(names[n], &["worker"], now, KEPT[which]));
+        assert_eq!(advice, Advice::Allow, "{which} at {now} by {}", names[n]);
     }
 }
 
 #[test]
 fn a_service_that_does_what_others_do_and_it_does_not_is_refused() {
-    let mut engine = with_service();
+    let advised = |engine: &mut Engine, roles: &[&str]| -> Vec<_> {
+        let turn = |which| service("worker", roles, MONDAY + which as f64, KEPT[which]);
+        (4..8).map(|which| judged(engine, &turn(which))).collect()
+    };
+    let mut engine = with_services(&["worker"], &["worker"]);
     keepers(&mut engine, &KEPT[4..]);
-    let advised: Vec<_> =
-        (4..8).map(|which| judged(&mut engine, &service(MONDAY + which as f64, "new", KEPT[which]))).collect();
-    assert!(advised.iter().any(|advice| *advice != Advice::Allow), "no challenge reaches a service: {advised:?}");
+    let told = advised(&mut engine, &["worker"]);
+    assert!(told.iter().any(|advice| *advice != Advice::Allow), "no challenge reaches a service: {told:?}");
+    // Without roles nobody is of its kind.
+    let mut engine = with_services(&["worker"], &[]);
+    for n in 0..10 {
+        for (turn, path) in KEPT[4..].iter().enumerate() {
+            let now = MONDAY - DAY + turn as f64 * 6.0 * 3600.0 + f64::from(n);
+            let other = service(&format!("other-{n}"), &[], now, path);
+            pass(&mut engine, &other, Outcome::StepUpPassed);
+        }
+    }
+    let told = advised(&mut engine, &[]);
+    assert!(told.iter().any(|advice| *advice != Advice::Allow), "{told:?}");
 }
 
 #[test]
 fn a_person_on_pages_that_nobody_has_seen_is_challenged_and_not_refused() {
     let mut engine = acquainted();
     let mut advised = Vec::new();
-    for (now, which) in release() {
+    for (now, which) in release(20) {
         let path = if which < 4 { WORK[which] } else { KEPT[which] };
         let event = Event { action: Action::of("GET", path), ..alice(now, "new") };
         let scored = engine.assess(&event);

@@ -107,7 +107,8 @@ fn surprise(view: &View<'_>, event: &Event) -> (f64, f64) {
     }
     let variety = view.globals.total(Total::Templates).max(10.0);
     let p_global = smooth(anywhere, 1.0 / variety, 20.0);
-    let p_role = smooth(view.globals.in_role(event.roles, key, today), p_global, 10.0);
+    let in_role = view.globals.in_role(event.roles, key, today);
+    let p_role = smooth(in_role, p_global, 10.0);
     let p_after = smooth(view.globals.after(event.roles, previous, key, today), p_role, 8.0);
     let own = Habit {
         count: view.count(view.profile.actions.units(key)),
@@ -117,13 +118,16 @@ fn surprise(view: &View<'_>, event: &Event) -> (f64, f64) {
     let p_user = 0.4 * p_after + 0.4 * p_own + 0.15 * p_role + 0.05 * p_global;
     let p_attacker = view.model.b_new / variety + (1.0 - view.model.b_new) * p_global;
     let high = if previous == key { view.model.b_repeat } else { view.model.b_high };
-    // A release brings what nobody has done yet. That may be a reason to ask who it is, not to refuse; nobody can ask a service.
+    // A release brings what nobody has done yet, and what it brings stays unusual for a while to those who begin with it. That may be
+    // a reason to ask who it is, not to refuse; nobody can ask a service. So what only its own kind does raises no further, and
+    // what others do the further, the more they do it.
     let ceiling = match event.strength {
-        _ if anywhere.count >= view.model.b_new_times => f64::INFINITY,
         Strength::Service => view.model.b_new_service,
         Strength::Weak | Strength::Strong => view.model.b_new_person,
     };
-    ((p_attacker / p_user).ln().clamp(view.model.b_low, high), ceiling)
+    let own_kind = if event.has_roles() { own.count.max(in_role.count) } else { own.count };
+    let foreign = ((anywhere.count - own_kind) / view.model.b_new_times).max(1.0);
+    ((p_attacker / p_user).ln().clamp(view.model.b_low, high), ceiling * foreign)
 }
 
 /// A share, backed off to a wider one with the weight of `mass` observations.
