@@ -111,7 +111,10 @@ fn check_config_tells_of_rules_and_missing_files_beside_errors_of_the_configurat
         "listne: {}\n\
          listen: { authz_tls: { certificate: tls.crt, key: rules.yaml } }\n\
          identity: { issuers: [{ issuer: \"https://i.test\", audiences: [a], jwks: keys.json }] }\n\
-         rules: [rules.yaml, more.yaml]\n",
+         rules: [rules.yaml, more.yaml]\n\
+         signals: { transmitters: [{ issuer: \"https://t.test\", audience: a, jwks: \"file://localhost/no%20where\" }],\n\
+         \x20 logout: [{ issuer: \"https://o.test\", audience: a, jwks: \"file://keys.json\" },\n\
+         \x20   { issuer: \"https://p.test\", audience: a, jwks: keys.json }] }\n",
     );
     let (code, text) = countersign(&["check-config", "--short", "--config", path.to_str().unwrap()]);
     assert_eq!(code, Some(64), "{text}");
@@ -120,6 +123,9 @@ fn check_config_tells_of_rules_and_missing_files_beside_errors_of_the_configurat
         "c.yaml:2:37: error: listen.authz_tls.certificate: `",
         "c.yaml:3:73: warning: identity.issuers[0].jwks: `",
         "its tokens are answered 503, and the start is not ready (for a minute, where another issuer's keys are there)",
+        "signals.transmitters[0].jwks: `/no where` cannot be read: ",
+        "error: signals.logout[0].jwks: must name a file by its absolute path",
+        "warning: signals.logout[1].jwks: `",
         "rules.yaml:4:5: error: resources[0].colour",
         "more.yaml: error: cannot be read",
     ] {
@@ -165,6 +171,11 @@ fn check_config_reads_files_as_the_start_does_and_makes_none() {
         ("devices: { authorities: [tls.crt, junk] }".into(), "devices.authorities[1]: "),
         (format!("store: {{ url: \"file://{here}/junk\" }}"), "store.url: "),
         (format!("store: {{ url: \"file://{here}/junk/below\" }}"), "store.url: "),
+        (
+            "telemetry: { traces: { endpoint: \"https://otel:4317\", ca: nowhere.pem } }".into(),
+            "telemetry.traces.ca: `",
+        ),
+        ("telemetry: { traces: { endpoint: \"https://otel:4317\", ca: junk } }".into(), "telemetry.traces.ca: "),
         ("store: { url: \"rediss://localhost?ca=/nonexistent.pem\" }".into(), "store.url: "),
     ] {
         let (code, text) = look(&line);
@@ -375,5 +386,6 @@ fn the_schema_knows_every_section_and_no_other() {
         assert!(sections.contains_key(section), "{section}");
     }
     let text = schema.to_string();
+    assert!(!text.contains("\"null\"") && !text.contains(":null"), "a key with nothing after it is refused");
     assert!(text.contains("COUNTERSIGN") || text.contains("Envoy asks"), "doc comments are descriptions");
 }

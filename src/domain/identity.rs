@@ -26,8 +26,7 @@ pub struct Identity {
     /// When the person authenticated: `auth_time`, if the token says.
     pub auth_time: Option<UnixTime>,
     pub issued_at: UnixTime,
-    /// Nobody said when it was issued, or it is issued anew by itself as a workload's certificate is: it may be older than
-    /// anything, whatever `issued_at` says.
+    /// Nobody said when it was issued: it may be older than anything, whatever `issued_at` says.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub issue_unstated: bool,
     pub expires_at: UnixTime,
@@ -49,11 +48,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// `auth_time`, else `iat`: what decay and `max_age` count from.
-    pub fn authenticated_at(&self) -> UnixTime {
-        self.auth_time.unwrap_or(self.issued_at)
-    }
-
     /// Whether its token belongs to a new session where the one of its name ended at `end`. Only where the token names no
     /// session and no authentication: nothing but its issue then tells one login from the next.
     pub fn begins_after(&self, end: UnixTime) -> bool {

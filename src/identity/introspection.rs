@@ -25,12 +25,12 @@ use super::{
     jws::Jws,
     life::{Life, Moment},
     outage::Outage,
-    settings::{IntrospectionSettings, IssuerSettings, fetchable},
+    settings::{IntrospectionSettings, fetchable},
     turns::Turns,
 };
 use crate::{
     clock::Clock,
-    domain::{Unavailable, UnixTime},
+    domain::{SessionId, Unavailable, UnixTime},
 };
 
 /// Opaque tokens and those who ask about them.
@@ -151,10 +151,10 @@ impl Server {
         issuers: &[IssuerState],
         before: Option<&TokenEntry>,
     ) -> Result<Word, Unavailable> {
-        let issuer = &issuers.get(self.issuer).ok_or(Unavailable::Internal)?.settings;
+        let issuer = issuers.get(self.issuer).ok_or(Unavailable::Internal)?;
         let asked = Moment::of(&self.clock);
         let answer = self.fetch(token).await;
-        self.note(&answer, &issuer.issuer, asked.wall);
+        self.note(&answer, &issuer.settings.issuer, asked.wall);
         Ok(self.read(answer?, issuer, token, asked).map(|entry| Arc::new(entry.after(before))))
     }
 
@@ -183,8 +183,8 @@ impl Server {
         }
     }
 
-    fn read(&self, answer: Value, issuer: &IssuerSettings, token: &str, asked: Moment) -> Result<TokenEntry, Detail> {
-        let now = asked.wall;
+    fn read(&self, answer: Value, state: &IssuerState, token: &str, asked: Moment) -> Result<TokenEntry, Detail> {
+        let (issuer, now) = (&state.settings, asked.wall);
         if answer.get("active").and_then(Value::as_bool) != Some(true) {
             return Err(Detail::NotActive);
         }
@@ -201,11 +201,16 @@ impl Server {
         }
         let mut claims = claims::read(&members.into(), Some("at+jwt"), issuer, now, token)?;
         claims.identity.issue_unstated = issue_unstated;
+        if issue_unstated && !claims.identity.session_claimed && claims.identity.auth_time.is_none() {
+            // Nothing else tells one login from the next, and when its session began is all that says how old it is.
+            claims.identity.session = SessionId::from(format!("token-{}", hex::encode(sha256(token.as_bytes()))));
+        }
         let life = Life::new(asked, self.settings.life.get());
         let until = life.until();
         let with = VerifiedWith::Introspection(life);
         let mut entry = TokenEntry::new(claims.identity, self.issuer, with, claims.not_before);
-        entry.status = claims.status;
+        // Without keys no list can be verified: that the token is active says what the list would.
+        entry.status = claims.status.filter(|_| state.has_keys());
         entry.ends_at = until;
         Ok(entry)
     }

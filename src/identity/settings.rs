@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::checks::{KeyPlace, fetchable};
-pub use self::checks::{Problem, check_address, check_key_place};
+pub use self::checks::{Problem, check_address, key_file};
 use super::Algorithm;
 use crate::domain::{AuthMethod, Secret, Span};
 
@@ -91,12 +91,13 @@ pub struct IssuerSettings {
     /// Claims that are handed on to attribute policies.
     #[serde(default)]
     pub attributes: Vec<String>,
-    /// Where its opaque tokens are asked about (RFC 7662), and its JWTs where no `jwks` is named. At most one issuer may have this. Its answers should say `iat`:
-    /// where they do not, each revocation of the subject covers the token, however new it is.
+    /// Where its opaque tokens are asked about (RFC 7662), and its JWTs where no `jwks` is named. At most one issuer may have
+    /// this. Its answers should say `iat`: where they do not, each revocation of the subject covers the token, however new it
+    /// is, and without `auth_time` it is as old as its session, which no new token renews.
     #[serde(default)]
     pub introspection: Option<IntrospectionSettings>,
     /// Prefixes of addresses of its status lists (https, or http on loopback): the same origin, and a path that begins as
-    /// written. Empty: those on the issuer's own origin.
+    /// written. Empty: those on the issuer's own origin. With `introspection` and no `jwks` none is read: its answers stand for them.
     #[serde(default)]
     pub status_lists: Vec<String>,
 }
@@ -252,7 +253,8 @@ impl Default for CacheSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct WorkloadSettings {
     /// SPIFFE trust domains (`td.example`, without `spiffe://`) whose workloads are identities by themselves, without a
-    /// token. Empty: none.
+    /// token. Empty: none. Of a certificate that Envoy sends (`include_peer_certificate: true`) its URIs are looked at; else
+    /// Envoy's word counts, which is a DNS name where a certificate has no URI: sign no unchecked names.
     pub trust_domains: Vec<String>,
     /// Roles by SPIFFE id, `*` for any run of characters.
     pub roles: BTreeMap<String, Vec<String>>,

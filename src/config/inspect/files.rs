@@ -12,7 +12,8 @@ use crate::{
     config::{Config, Tls, reason},
     device::{self, Certificates, enroll::Authority},
     document::Problem,
-    store,
+    identity::key_file,
+    store, telemetry,
     tls::{self, Files},
 };
 
@@ -22,6 +23,7 @@ pub(super) fn unusable(config: &Config) -> Vec<Problem> {
     found.extend(admin_files(config));
     found.extend(devices(config));
     found.extend(config.audit.unusable().into_iter().map(|(path, said)| Problem::error(path, said).under("audit")));
+    found.extend(traces(config));
     found.extend(key_sets(config));
     found.extend(places(config));
     found
@@ -134,18 +136,32 @@ fn authority(settings: &device::Settings, file: &Path) -> Option<Problem> {
     }
 }
 
+fn traces(config: &Config) -> Option<Problem> {
+    let traces = &config.telemetry.traces;
+    let file = traces.ca.as_deref().filter(|_| traces.endpoint.is_some())?;
+    let wrong = absent(file).or_else(|| telemetry::trace::read_ca(file).err().map(|error| reason(&error)));
+    wrong.map(error("telemetry.traces.ca"))
+}
+
+const FIRST_KEYS: &str =
+    "its tokens are answered 503, and the start is not ready (for a minute, where another issuer's keys are there)";
+
 /// Key sets are read again and again: the start does not wait for them.
 fn key_sets(config: &Config) -> Vec<Problem> {
     let mut found = Vec::new();
+    let mut look = |path: String, jwks: &Option<String>, meanwhile: &str| {
+        let file = jwks.as_deref().and_then(|jwks| key_file(jwks).ok().flatten());
+        let said = file.as_deref().and_then(absent).map(|said| format!("{said}: until it is, {meanwhile}"));
+        found.extend(said.map(|said| Problem::warning(path, said)));
+    };
     for (i, issuer) in config.identity.issuers.iter().enumerate() {
-        let file = issuer.jwks.as_deref().filter(|jwks| !jwks.contains("://")).map(Path::new);
-        found.extend(file.and_then(absent).map(|said| {
-            let said = format!(
-                "{said}: until it is, its tokens are answered 503, and the start is not ready (for a minute, where another \
-                 issuer's keys are there)"
-            );
-            Problem::warning(format!("identity.issuers[{i}].jwks"), said)
-        }));
+        look(format!("identity.issuers[{i}].jwks"), &issuer.jwks, FIRST_KEYS);
+    }
+    for (i, transmitter) in config.signals.transmitters.iter().enumerate() {
+        look(format!("signals.transmitters[{i}].jwks"), &transmitter.jwks, "its events are not taken");
+    }
+    for (i, provider) in config.signals.logout.iter().enumerate() {
+        look(format!("signals.logout[{i}].jwks"), &provider.jwks, "its logouts are not taken");
     }
     let ca = config.identity.key_sets.ca_file.as_deref().and_then(absent);
     found.extend(
