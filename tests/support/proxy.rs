@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -23,7 +23,11 @@ pub struct Proxy {
     /// Milliseconds.
     delay: AtomicU64,
     taken: AtomicUsize,
+    deaf: AtomicBool,
 }
+
+/// How a push of Redis begins that tells of changed keys.
+const INVALIDATION: &[u8] = b">2\r\n$10\r\ninvalidate\r\n";
 
 impl Proxy {
     pub async fn start(to: u16) -> (Arc<Self>, SocketAddr) {
@@ -47,6 +51,11 @@ impl Proxy {
         self.delay.store(by.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Whether what Redis tells of changes is left out.
+    pub fn deafen(&self, deaf: bool) {
+        self.deaf.store(deaf, Ordering::Relaxed);
+    }
+
     /// Connections taken so far.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
@@ -68,9 +77,24 @@ impl Proxy {
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
             let due = Instant::now() + Duration::from_millis(self.delay.load(Ordering::Relaxed));
-            if queue.send((due, buffer[..read].to_vec())).is_err() {
+            let mut octets = buffer[..read].to_vec();
+            if self.deaf.load(Ordering::Relaxed) {
+                leave_out_invalidations(&mut octets);
+            }
+            if queue.send((due, octets)).is_err() {
                 return;
             }
         }
+    }
+}
+
+/// Each is followed by an array of keys: a line with their number, and two lines for each.
+fn leave_out_invalidations(octets: &mut Vec<u8>) {
+    while let Some(start) = octets.windows(INVALIDATION.len()).position(|some| some == INVALIDATION) {
+        let mut lines = octets[start + INVALIDATION.len()..].split_inclusive(|octet| *octet == b'\n');
+        let head = lines.next().unwrap_or_default();
+        let keys: usize = std::str::from_utf8(head).unwrap().trim().trim_start_matches('*').parse().unwrap();
+        let length = head.len() + lines.take(2 * keys).map(<[u8]>::len).sum::<usize>();
+        octets.drain(start..start + INVALIDATION.len() + length);
     }
 }
