@@ -24,6 +24,8 @@ pub struct Proxy {
     delay: AtomicU64,
     taken: AtomicUsize,
     deaf: AtomicBool,
+    /// How many of the connections taken are cut.
+    cut: AtomicUsize,
 }
 
 /// How a push of Redis begins that tells of changed keys.
@@ -36,12 +38,12 @@ impl Proxy {
         let shared = Arc::clone(&proxy);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                shared.taken.fetch_add(1, Ordering::Relaxed);
+                let number = shared.taken.fetch_add(1, Ordering::Relaxed);
                 let Ok(far) = TcpStream::connect(("127.0.0.1", to)).await else { continue };
                 let (near_reads, near_writes) = near.into_split();
                 let (far_reads, far_writes) = far.into_split();
-                tokio::spawn(Arc::clone(&shared).pass(near_reads, far_writes));
-                tokio::spawn(Arc::clone(&shared).pass(far_reads, near_writes));
+                tokio::spawn(Arc::clone(&shared).pass(number, near_reads, far_writes));
+                tokio::spawn(Arc::clone(&shared).pass(number, far_reads, near_writes));
             }
         });
         (proxy, address)
@@ -49,6 +51,11 @@ impl Proxy {
 
     pub fn delay(&self, by: Duration) {
         self.delay.store(by.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// From here on nothing is passed on for the connections that there are.
+    pub fn cut(&self) {
+        self.cut.store(self.taken(), Ordering::Relaxed);
     }
 
     /// Whether what Redis tells of changes is left out.
@@ -61,7 +68,7 @@ impl Proxy {
         self.taken.load(Ordering::Relaxed)
     }
 
-    async fn pass(self: Arc<Self>, mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
+    async fn pass(self: Arc<Self>, number: usize, mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
         let (queue, mut waiting) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
         tokio::spawn(async move {
             while let Some((due, octets)) = waiting.recv().await {
@@ -76,6 +83,10 @@ impl Proxy {
         });
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            if number < self.cut.load(Ordering::Relaxed) {
+                // Open on both sides, and nobody is told.
+                std::future::pending::<()>().await;
+            }
             let due = Instant::now() + Duration::from_millis(self.delay.load(Ordering::Relaxed));
             let mut octets = buffer[..read].to_vec();
             if self.deaf.load(Ordering::Relaxed) {

@@ -21,8 +21,9 @@ use tokio::{
 };
 
 use super::{
-    WAITS,
+    GIVE_UP, WAITS,
     address::Kind,
+    link::Link,
     reply,
     topology::{Node, Plain, Topology},
 };
@@ -48,15 +49,13 @@ const TRIES: usize = 32;
 /// How long after the last sign of life the feed may be believed: a ping, its answer, and some delay of ours.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// After so long without an answer the connection is given up.
-const GIVE_UP: Duration = Duration::from_secs(2);
-
-/// Follows the primaries for ever, from when commands can be sent.
-pub(super) async fn follow(topology: Arc<Topology>, hub: Arc<Hub>) {
+/// Follows the primaries for ever, while commands are answered.
+pub(super) async fn follow(topology: Arc<Topology>, link: Arc<Link>, hub: Arc<Hub>) {
     let mut backoff = Backoff::between(WAITS.0, WAITS.1);
-    // What is told of is read by commands: before the first connection of theirs, listening is of no use.
-    let _ = topology.links().wait_for(|links| *links > 0).await;
     loop {
+        // What is told of is read by commands: while those go nowhere, a new epoch is of no use, and everything would be
+        // read again in vain.
+        link.answers().await;
         // Before connecting, so that nothing is missed.
         let (mut switches, mut links) = (topology.switches(), topology.links());
         let pause = match begin(&topology).await {

@@ -18,21 +18,21 @@ use redis::{
     cluster_async::ClusterConnection,
     cmd,
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
-    WAITS,
+    GIVE_UP, WAITS,
     address::Kind,
     reply::{failure, is_broken},
     topology::{Switches, Topology},
 };
-use crate::store::{Backoff, StoreError, StoreErrorKind};
+use crate::store::{Backoff, StoreError, StoreErrorKind, keys::CANARY};
 
 /// Between two questions whether the server answers.
 const PROBE: Duration = Duration::from_millis(100);
-
-/// Unanswered questions after which the connection is given up.
-const PROBES: u32 = 20;
 
 #[derive(Clone)]
 pub(super) struct Connection {
@@ -81,6 +81,20 @@ impl Link {
         let mut connection = self.connection()?;
         let answer = script.invoke_async(&mut connection).await;
         self.checked(&connection, answer)
+    }
+
+    /// Returns when a command is answered.
+    pub(super) async fn answers(&self) {
+        let mut links = self.topology.links();
+        loop {
+            let mut some = cmd("GETRANGE");
+            some.arg(CANARY).arg(0).arg(0);
+            if !self.run(some).await.is_err_and(|error| error.is_transient()) {
+                return;
+            }
+            // The next connection may answer, or this one later.
+            let _ = timeout(PROBE, links.changed()).await;
+        }
     }
 
     /// Passes a result on, and has the connection replaced that gave it if that is what it calls for.
@@ -187,15 +201,16 @@ impl Link {
             // The cluster's client watches its own connections.
             return std::future::pending().await;
         }
-        let mut unanswered = 0;
-        while unanswered < PROBES {
+        let mut answered = Instant::now();
+        while answered.elapsed() < GIVE_UP {
             tokio::time::sleep(PROBE).await;
-            match cmd("PING").query_async::<Value>(&mut connection).await {
-                Ok(_) => unanswered = 0,
-                Err(error) if error.is_timeout() => unanswered += 1,
+            let answer = cmd("PING").query_async::<Value>(&mut connection).await;
+            match &answer {
+                Ok(_) => answered = Instant::now(),
+                Err(error) if error.is_timeout() => {}
                 Err(_) => return,
             }
-            self.silent.store(unanswered > 0, Ordering::Release);
+            self.silent.store(answer.is_err(), Ordering::Release);
         }
     }
 }
