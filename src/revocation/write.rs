@@ -15,6 +15,10 @@ use crate::{
 /// Longest id that is written, in octets: that of a claim.
 const MAX_ID: usize = 4096;
 
+/// How long a replica may be away from the store, at the least, and still learn of a reinstatement when it is back: what has
+/// no end is remembered for ever, and would be written back.
+const AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// One revocation as the store holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {
@@ -122,8 +126,7 @@ impl Revocations {
     /// When the store did not acknowledge it.
     pub async fn reinstate(&self, kind: RevocationKind, id: &str) -> Result<bool, StoreError> {
         checked(id)?;
-        // Replicas that are away remember the revocation for so long at most.
-        let life = Some(*self.settings.max_lifetime);
+        let life = Some(self.undone_for());
         let (ticket, known) = (self.known.ticket(kind, id), self.known.remembers(kind, id));
         let (key, undo) = (keys::reinstated(kind, id), Undo::fresh());
         self.store.write(&key, UNDOING, life).await?;
@@ -132,6 +135,11 @@ impl Revocations {
         self.store.write(&key, undo.value().as_bytes(), life).await?;
         self.known.settle(kind, id, &Standing::Reinstated(Some(undo)), self.seen(ticket, 0));
         Ok(was_there)
+    }
+
+    /// How long a reinstatement stands.
+    fn undone_for(&self) -> Duration {
+        AWAY.max(*self.settings.max_lifetime)
     }
 
     /// Whether nothing revokes this now. What cannot be read may, and so may what the store has lost and is remembered here.
@@ -152,7 +160,7 @@ impl Revocations {
     /// replicas one does, and not where either value is another by now.
     pub(super) async fn carry_out(&self, by_hand: &ByHand<'_>) -> Result<(), StoreError> {
         let ByHand { told: (kind, id, _), revoked, reinstated } = by_hand;
-        let (key, life) = (keys::reinstated(*kind, id), Some(*self.settings.max_lifetime));
+        let (key, life) = (keys::reinstated(*kind, id), Some(self.undone_for()));
         if self.store.exchange(&key, reinstated, Some(UNDOING)).await? {
             self.store.exchange(&keys::revoked(*kind, id), revoked, None).await?;
             self.store.write(&key, Undo::fresh().value().as_bytes(), life).await?;
