@@ -9,7 +9,7 @@ use backon::Retryable as _;
 use futures_util::future::join_all;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Notices, word};
+use super::{Notices, held::Keeps, word};
 use crate::store::{Backoff, FeedEvent, StoreError, keys, patience};
 
 /// Keys read in one trip.
@@ -153,7 +153,7 @@ impl<'a> Follower<'a> {
     fn try_again(&mut self) -> Running<'a, Result<Vec<String>, StoreError>> {
         self.again = None;
         if self.notices.whole.load(Ordering::Acquire) {
-            Some(Box::pin(read_suspects(self.notices)))
+            Some(Box::pin(read_suspects(self.notices, self.notices.keeps())))
         } else {
             self.read_all()
         }
@@ -244,12 +244,14 @@ impl<'a> Follower<'a> {
 /// Reads everything. Gives the keys of what the store has lost.
 pub(super) async fn read_all(notices: &Notices) -> Result<Vec<String>, StoreError> {
     let room = notices.held.room();
+    // Of what an earlier connection told of, and nobody could read, it is not known whether it was removed.
+    let unread = if notices.whole.load(Ordering::Acquire) { notices.keeps() } else { Keeps::All };
     let (mut cursor, mut found, mut lost, dropped) = (String::new(), Vec::new(), Vec::new(), room.dropped());
     loop {
         let page = || notices.store.scan(keys::NOTICE, &cursor, PAGE);
         let (page, next) = page.retry(patience()).when(StoreError::is_transient).await?;
         let ours: Vec<_> = page.into_iter().filter(|key| word::parse_key(key).is_some()).collect();
-        lost.extend(settle(notices, &ours).await?);
+        lost.extend(settle(notices, &ours, notices.keeps()).await?);
         found.extend(ours);
         match next {
             Some(next) => cursor = next,
@@ -257,23 +259,23 @@ pub(super) async fn read_all(notices: &Notices) -> Result<Vec<String>, StoreErro
         }
     }
     lost.extend(notices.held.missing(&found, notices.clock.instant()));
-    lost.extend(read_suspects(notices).await?);
+    lost.extend(read_suspects(notices, unread).await?);
     room.whole(dropped);
     Ok(lost)
 }
 
 /// What could not be read, or was overtaken, and whose key nobody found any more.
-async fn read_suspects(notices: &Notices) -> Result<Vec<String>, StoreError> {
+async fn read_suspects(notices: &Notices, keeps: Keeps) -> Result<Vec<String>, StoreError> {
     let mut lost = Vec::new();
     for chunk in notices.held.suspects().chunks(PAGE) {
-        lost.extend(settle(notices, chunk).await?);
+        lost.extend(settle(notices, chunk, keeps).await?);
     }
     Ok(lost)
 }
 
 /// Reads a page; one that is late is asked for again.
-async fn settle(notices: &Notices, page: &[String]) -> Result<Vec<String>, StoreError> {
-    let settle = || notices.settle(page, notices.keeps());
+async fn settle(notices: &Notices, page: &[String], keeps: Keeps) -> Result<Vec<String>, StoreError> {
+    let settle = || notices.settle(page, keeps);
     settle.retry(patience()).when(StoreError::is_transient).await
 }
 

@@ -136,6 +136,12 @@ impl Known {
         kept
     }
 
+    /// A revocation that the store has acknowledged: remembered whatever was told since it was written. Whether that took it
+    /// back is read after this.
+    pub(super) fn keep(&self, kind: RevocationKind, id: &str, revoked: &Standing, seen: Seen) {
+        self.change(kind, id, |mark| mark.keep(revoked, seen, self.clock.instant()));
+    }
+
     /// What is remembered and `scan` did not find: what was lost, and what may have been reinstated while nobody listened.
     pub(super) fn missing(&self, scan: u64) -> Vec<Missing> {
         let (mut missing, now) = (Vec::new(), self.clock.instant());

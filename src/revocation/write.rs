@@ -93,7 +93,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Writes a revocation, known here at once unless the feed has told of it already.
+    /// Writes a revocation, known here at once.
     async fn widen(
         &self,
         (kind, id): (RevocationKind, &str),
@@ -114,8 +114,24 @@ impl Revocations {
         }
         // Where something stands that says more, the feed tells of it.
         let standing = Standing::Revoked { scope, reason: value.into(), life, beside: None };
-        self.known.settle(kind, id, &standing, self.seen(ticket, 0));
+        let seen = self.seen(ticket, 0);
+        if !self.known.settle(kind, id, &standing, seen) {
+            // The feed told of it before the answer came, or was lost, and a failover may have lost the revocation where
+            // nobody else has read it.
+            self.known.keep(kind, id, &standing, seen);
+            self.look_again(kind, id).await;
+        }
         Ok(widened)
+    }
+
+    /// Whether a revocation was taken back before it was known here: the feed does not tell of that once more. Where the store
+    /// does not answer it stands.
+    async fn look_again(&self, kind: RevocationKind, id: &str) {
+        let ticket = self.known.ticket(kind, id);
+        let standings = self.standings(&[(kind, id)]).await;
+        if let Ok([standing @ Standing::Reinstated(_)]) = standings.as_deref() {
+            self.known.settle(kind, id, standing, self.seen(ticket, 0));
+        }
     }
 
     /// Takes a revocation back, on every replica, unless it is revoked again meanwhile. Says whether the store held one, or it

@@ -13,7 +13,7 @@ use countersign::{
         metric::{Page, Source as _, Value},
     },
     notice::{Kind, Notices, Word},
-    store::{Store, redis::Redis},
+    store::{FeedEvent, Store, redis::Redis},
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -156,6 +156,23 @@ async fn what_was_read_back_before_a_newer_notice_is_not_kept() {
     store.release();
     assert!(saying.await.unwrap().unwrap());
     assert!(!replica.disabled("o").await, "the old answer was kept");
+}
+
+#[tokio::test]
+async fn what_was_said_here_outlives_a_failover_before_anybody_has_read_it() {
+    let (store, cancel) = (Held::new(), CancellationToken::new());
+    let connecting = async { store.connect(1).await };
+    let (replica, ()) = tokio::join!(Replica::over(Arc::clone(&store) as _, cancel), connecting);
+    store.tell(FeedEvent::Lost).await;
+    redis::until(SECOND, || !replica.notices.is_live()).await;
+    let say = replica.notices.say((Kind::Subject, "sub-f"), Word::Disabled, Clock::system().now(), None);
+    assert!(say.await.unwrap());
+    let key = "cs:notice:account:sub:sub-f".to_owned();
+    store.delete(std::slice::from_ref(&key)).await.unwrap();
+    store.connect(2).await;
+    redis::until(5 * SECOND, || replica.counted("countersign_notices_restored") == Value::Counter(1)).await;
+    assert!(replica.knows("f") && replica.disabled("f").await);
+    assert!(store.read(&[key]).await.unwrap().remove(0).unwrap().is_some());
 }
 
 #[tokio::test]

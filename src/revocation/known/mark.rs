@@ -67,9 +67,16 @@ impl Mark {
         self.revoked = match (standing, old) {
             (Standing::Revoked { .. }, old) => Remembered::read(standing, seen, now, old.as_ref(), keeps),
             (Standing::Unreadable, old) => old,
+            // Not found, as by a scan: what should be there is given back.
+            (_, Some(old)) if standing.is_nothing_new(old.beside) && keeps => Some(Remembered { scan: 0, ..old }),
             (_, Some(old)) if standing.is_nothing_new(old.beside) => Some(old.without_key(seen, now)),
             _ => None,
         };
+    }
+
+    /// A revocation that the store has acknowledged, whatever was read meanwhile.
+    pub(super) fn keep(&mut self, standing: &Standing, seen: Seen, now: Instant) {
+        self.revoked = Remembered::read(standing, seen, now, self.revoked.take().as_ref(), true);
     }
 
     pub(super) const fn is_empty(&self) -> bool {

@@ -69,10 +69,11 @@ impl Replication {
                 Ok(answer) => {
                     let acknowledged = acknowledged(&mut own.connection).await;
                     // What was not answered in time is still waited for over there.
-                    if acknowledged.as_ref().map_err(failure).map_or_else(|error| !error.is_transient(), |_| true) {
+                    let late = acknowledged.as_ref().is_err_and(|error| failure(error).is_transient());
+                    if !late {
                         self.keep(own);
                     }
-                    return Ok((answer, acknowledged.ok().flatten()));
+                    return Ok((answer, if late { Some(false) } else { acknowledged.ok().flatten() }));
                 }
                 // A kept connection may have ended and nobody was told.
                 Err(error) if failure(&error).is_transient() => {}
@@ -118,7 +119,7 @@ impl Own {
     }
 }
 
-/// The write counts: whatever cannot be found out is not known, and no error of it.
+/// The write counts: what may not be found out is not known, and no error of it.
 async fn acknowledged(connection: &mut MultiplexedConnection) -> Result<Option<bool>, RedisError> {
     let mut info = cmd("INFO");
     let info = info.arg("replication").query_async::<String>(connection).await?;
