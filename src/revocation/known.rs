@@ -169,9 +169,15 @@ impl Known {
 
     /// Whether this id is remembered as revoked.
     pub(super) fn remembers(&self, kind: RevocationKind, id: &str) -> bool {
+        self.withstands(kind, id, &Standing::Nothing)
+    }
+
+    /// Whether this id is remembered as revoked, also where the store says `standing`: nothing that takes it back.
+    pub(super) fn withstands(&self, kind: RevocationKind, id: &str, standing: &Standing) -> bool {
         let now = self.clock.instant();
         let shard = self.shard(kind, id).read();
-        shard.get(id).and_then(|mark| mark.revoked.as_ref()).is_some_and(|revoked| !revoked.is_over(now))
+        let revoked = shard.get(id).and_then(|mark| mark.revoked.as_ref());
+        revoked.is_some_and(|revoked| !revoked.is_over(now) && standing.is_nothing_new(revoked.beside))
     }
 
     /// Ids whose last read failed or has not come yet.

@@ -166,8 +166,7 @@ impl Revocations {
     pub async fn is_clear(&self, kind: RevocationKind, id: &str) -> Result<bool, StoreError> {
         let standings = self.standings(&[(kind, id)]).await?;
         Ok(standings.iter().all(|standing| match standing {
-            Standing::Reinstated(_) => true,
-            Standing::Nothing => !self.known.remembers(kind, id),
+            Standing::Nothing | Standing::Reinstated(_) => !self.known.withstands(kind, id, standing),
             Standing::Revoked { .. } | Standing::Unreadable => false,
         }))
     }

@@ -361,6 +361,24 @@ async fn what_is_taken_back_before_its_writer_has_the_answer_is_not_remembered()
     assert!(!rig.is_revoked().await);
 }
 
+/// An undoing that a later revocation has seen beside itself takes nothing back, and clears nothing.
+#[tokio::test]
+async fn what_is_refused_here_is_not_clear_and_what_was_just_taken_back_is() {
+    let rig = Rig::live().await;
+    let (revocations, kind) = (&rig.revocations, RevocationKind::Token);
+    rig.store.write(REINSTATED, b"deleted 00000000000000ff", None).await.unwrap();
+    rig.store.write(REVOKED, b"lost", None).await.unwrap();
+    rig.store.changed(REVOKED).await;
+    crate::redis::until(Duration::from_secs(5), || revocations.len() == 1).await;
+    sleep(SETTLED).await;
+    rig.store.delete(&[REVOKED.to_owned()]).await.unwrap();
+    rig.store.changed(REVOKED).await;
+    sleep(SETTLED).await;
+    assert!(rig.is_revoked().await && !revocations.is_clear(kind, "t").await.unwrap());
+    revocations.reinstate(kind, "t").await.unwrap();
+    assert!(!rig.is_revoked().await && revocations.is_clear(kind, "t").await.unwrap());
+}
+
 const DEVICE: &str = "cs:device:laptop";
 
 async fn devices() -> (Arc<Held>, Arc<Devices>, tokio_util::sync::DropGuard) {
