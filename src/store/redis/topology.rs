@@ -109,13 +109,17 @@ impl Topology {
         }
     }
 
-    /// A connection to a data node, unless the node says of itself that it is a replica.
+    /// A connection to a data node, unless the node says of itself that it is a replica, or loads its data: it greets then, and
+    /// answers nothing else.
     pub(super) async fn connect(&self, node: &Node, timeout: Duration) -> Result<Plain, StoreError> {
         let mut plain = open(&self.address.client(node).await?, timeout).await?;
         if is_replica(&mut plain.0).await? {
             return Err(StoreError::new(StoreErrorKind::Unreachable, "the node is a replica, not the primary"));
         }
-        Ok(plain)
+        match cmd("PING").query_async::<Value>(&mut plain.0).await.map_err(|error| failure(&error)) {
+            Err(error) if error.is_transient() => Err(error),
+            Ok(_) | Err(_) => Ok(plain),
+        }
     }
 
     /// Asks one sentinel after the other.
