@@ -254,7 +254,9 @@ async fn ping(mut connection: MultiplexedConnection, looks: bool) -> Pong {
     match answer {
         Ok(canary) => Pong::At(asked, canary),
         Err(error) if error.kind == StoreErrorKind::Timeout => Pong::Late,
-        Err(_) => Pong::Broken,
+        Err(error) if error.is_transient() => Pong::Broken,
+        // Refused, as by one that cannot save its data: answered all the same.
+        Err(_) => Pong::At(asked, None),
     }
 }
 

@@ -205,12 +205,16 @@ impl Link {
         while answered.elapsed() < GIVE_UP {
             tokio::time::sleep(PROBE).await;
             let answer = cmd("PING").query_async::<Value>(&mut connection).await;
-            match &answer {
-                Ok(_) => answered = Instant::now(),
-                Err(error) if error.is_timeout() => {}
-                Err(_) => return,
+            let silent = match answer.map_err(|error| failure(&error).kind) {
+                Err(StoreErrorKind::Timeout) => true,
+                Err(StoreErrorKind::Unreachable) => return,
+                // One that cannot save its data refuses a ping too, and that is an answer.
+                Ok(_) | Err(_) => false,
+            };
+            if !silent {
+                answered = Instant::now();
             }
-            self.silent.store(answer.is_err(), Ordering::Release);
+            self.silent.store(silent, Ordering::Release);
         }
     }
 }
