@@ -15,7 +15,7 @@ use countersign::{
 use futures_util::future::join_all;
 use tokio::{
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -459,6 +459,20 @@ async fn sentinels_with_a_password_are_asked_with_it_and_without_it_the_log_name
     connected(&store).await;
     let listens = || servers.ask(&["CLIENT", "LIST"]).contains("sub=1");
     redis::until(SOON, listens).await;
+}
+
+/// The host of the master goes, and with it the sentinel that the URL names first.
+#[tokio::test]
+async fn a_sentinel_that_does_not_answer_holds_up_no_write() {
+    let servers = redis::Sentinel::start().await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hosts = format!("{},127.0.0.1:{}", silent.local_addr().unwrap(), servers.sentinel.port);
+    let store = open(&format!("redis-sentinel://{hosts}/mymaster"));
+    connected(&store).await;
+    let begun = Instant::now();
+    let written = store.raise_replicated("cs:notice:account:sub:s", "1 disabled", None).await;
+    assert_eq!(written, Ok((true, Some(true))));
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

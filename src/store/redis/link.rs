@@ -27,7 +27,7 @@ use super::{
     GIVE_UP, WAITS,
     address::Kind,
     reply::{failure, is_broken},
-    topology::{Switches, Topology},
+    topology::{Node, Switches, Topology},
 };
 use crate::store::{Backoff, StoreError, StoreErrorKind, keys::CANARY};
 
@@ -37,6 +37,8 @@ const PROBE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) client: Client,
+    /// Which server it goes to; `None`: several.
+    node: Option<Arc<Node>>,
     /// Told when it is to be replaced: it, and not the one that has replaced it meanwhile.
     broken: Arc<Notify>,
 }
@@ -68,6 +70,11 @@ impl Link {
         let connection =
             connection.as_ref().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "not connected"))?;
         Ok((**connection).clone())
+    }
+
+    /// The server that commands go to, if they go to one.
+    pub(super) fn node(&self) -> Option<Arc<Node>> {
+        self.connection.load().as_ref()?.node.clone()
     }
 
     pub(super) async fn run(&self, command: Cmd) -> Result<Value, StoreError> {
@@ -171,11 +178,12 @@ impl Link {
                     () = topology.address.certificates.changed(&held) => false,
                 }
             });
-            return Ok((Client::Cluster(connection).into(), ended));
+            return Ok((Connection::new(Client::Cluster(connection), None), ended));
         }
         let primaries = self.topology.primaries().await?;
         let node = primaries.first().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "no primary"))?;
         let (connection, mut pushes) = self.topology.connect(node, address.timeout).await?;
+        let node = Some(Arc::new(node.clone()));
         let topology = Arc::clone(&self.topology);
         let ended = Box::pin(async move {
             let lost = async {
@@ -192,7 +200,7 @@ impl Link {
             }
             true
         });
-        Ok((Client::Plain(connection).into(), ended))
+        Ok((Connection::new(Client::Plain(connection), node), ended))
     }
 
     /// Asks again and again whether the server answers. Returns when the connection is of no use.
@@ -222,9 +230,9 @@ impl Link {
 /// The end of a connection: whether it is of no use any more. One that is not is used until there is another.
 type Ended = std::pin::Pin<Box<dyn Future<Output = bool> + Send>>;
 
-impl From<Client> for Connection {
-    fn from(client: Client) -> Self {
-        Self { client, broken: Arc::default() }
+impl Connection {
+    fn new(client: Client, node: Option<Arc<Node>>) -> Self {
+        Self { client, node, broken: Arc::default() }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::store::StoreError;
 /// that wait so.
 const ACKNOWLEDGEMENT: Duration = Duration::from_millis(100);
 
-/// How long it may take to connect, sentinels asked and all.
+/// How long it may take to connect.
 const CONNECTION: Duration = Duration::from_millis(500);
 
 /// Connections at the same time.
@@ -90,7 +90,7 @@ impl Replication {
         self.kept.lock().push(Own { used: Instant::now(), ..own });
     }
 
-    /// A connection that was kept, or a new one to the primary, if one can be had soon.
+    /// A connection that was kept, or a new one to where other commands go, if one can be had soon.
     async fn own(&self) -> Option<Own> {
         let kept = || self.kept.lock().pop();
         while let Some(mut own) = kept() {
@@ -100,12 +100,9 @@ impl Replication {
         }
         // Before connecting: who is announced meanwhile is another one.
         let (switches, links) = (self.topology.switches(), self.topology.links());
-        let connecting = async {
-            let primaries = self.topology.primaries().await.ok()?;
-            let patience = self.topology.address.timeout + ACKNOWLEDGEMENT;
-            self.topology.connect(primaries.first()?, patience).await.ok()
-        };
-        let (connection, pushes) = timeout(CONNECTION, connecting).await.ok()??;
+        let (node, patience) = (self.link.node()?, self.topology.address.timeout + ACKNOWLEDGEMENT);
+        let connecting = self.topology.connect(&node, patience);
+        let (connection, pushes) = timeout(CONNECTION, connecting).await.ok()?.ok()?;
         Some(Own { connection, pushes, switches, links, used: Instant::now() })
     }
 }
