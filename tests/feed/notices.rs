@@ -221,3 +221,23 @@ async fn a_flushed_store_is_given_back_more_notices_than_a_feed_may_be_behind() 
     let pages = server.calls("scan") - scans;
     assert!(pages < 5, "all of them were read once more: {pages} pages");
 }
+
+/// Each of them knows all of it, and is told of whatever one of them writes.
+#[tokio::test]
+async fn replicas_that_give_back_at_the_same_time_share_the_work() {
+    let server = redis::Redis::start().await;
+    let set = "redis.call('SET', 'cs:notice:account:sub:sub-f' .. i, '7160000000000 disabled')";
+    server.cli(&["EVAL", &format!("for i = 1, 5000 do {set} end"), "0"]);
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(Replica::live(&server.url()).await);
+    }
+    let written = server.calls("evalsha");
+    server.cli(&["FLUSHALL"]);
+    let whole = |replica: &Replica| replica.knows("f1") && replica.knows("f5000");
+    redis::until(60 * SECOND, || server.cli(&["DBSIZE"]) == "5000" && replicas.iter().all(whole)).await;
+    sleep(2 * SECOND).await;
+    let written = server.calls("evalsha") - written;
+    assert!((5000..10_000).contains(&written), "{written} writes for 5000");
+    assert!(replicas[2].disabled("f1").await && replicas[2].disabled("f5000").await);
+}
