@@ -131,8 +131,8 @@ pub struct Store {
     /// `redis-sentinel://s1:26379,s2:26379/mymaster`. Before the hosts of a Redis: `user:password@` or `:password@`,
     /// percent-encoded (`@` is `%40`). After them `?` and, joined by `&`: `ca=FILE` (PEM, trusted instead of the system's
     /// authorities), `certificate=FILE` with `key=FILE` (PEM, our own), all three absolute paths, for `rediss` alone, and read
-    /// anew for each connection; `timeout=100ms` (how long a command may take); `sentinel_password=PASSWORD` where the
-    /// sentinels ask for one, with `sentinel_user=USER` if they know users, percent-encoded as well (`&` is `%26`).
+    /// anew for each connection; `timeout=100ms` (how long a command may take, 1ms to 10s); `sentinel_password=PASSWORD` where
+    /// the sentinels ask for one, with `sentinel_user=USER` if they know users, percent-encoded as well (`&` is `%26`).
     pub url: Secret,
 }
 

@@ -40,7 +40,7 @@ use self::{seen::Seen, sighting::At};
 use crate::{
     clock::Clock,
     domain::{DeviceId, DeviceRecord, DeviceSighting, Fact, SubjectId, Unavailable, UnixTime, metric::Counter},
-    store::{FeedEvent, Liveness, Record, Store, StoreError, StoreErrorKind, keys},
+    store::{Epochs, FeedEvent, Liveness, Record, Store, StoreError, StoreErrorKind, keys},
 };
 
 /// How many counters tell fills apart from invalidations; keys share them by hash.
@@ -52,6 +52,7 @@ pub struct Devices {
     store: Arc<dyn Store>,
     cache: Cache<DeviceId, Cached>,
     liveness: Liveness,
+    epochs: Epochs,
     /// Grows with each change under a stamp's keys: a fill that was overtaken by one is not kept.
     stamps: Box<[AtomicU64]>,
     clock: Clock,
@@ -66,12 +67,13 @@ pub struct Devices {
     counters: Counters,
 }
 
-/// What a look into the store found, and when.
+/// What a look into the store found, when, and during which connection of the feed.
 #[derive(Clone, Debug)]
 struct Cached {
     record: Result<Option<Arc<DeviceRecord>>, Unavailable>,
     as_of: UnixTime,
     read_at: Instant,
+    epoch: u64,
 }
 
 /// Plain atomics; `ops` renders them.
@@ -98,6 +100,7 @@ impl Devices {
             store,
             cache: Cache::new(usize::try_from(settings.cache_entries).unwrap_or(usize::MAX)),
             liveness: Liveness::default(),
+            epochs: Epochs::default(),
             stamps: (0..STAMPS).map(|_| AtomicU64::new(0)).collect(),
             clock,
             max_staleness: settings.max_staleness.get(),
@@ -150,7 +153,7 @@ impl Devices {
         }
         let cached = self.cache.get(id);
         match cached {
-            Some(Cached { record, as_of, .. }) if self.liveness.is_live() => {
+            Some(Cached { record, as_of, epoch, .. }) if self.liveness.is_live() && epoch == self.epochs.current() => {
                 self.counters.hits.increment();
                 Ok(self.sighted(query, id, record.map(|record| (record, as_of))))
             }
@@ -259,8 +262,8 @@ impl Devices {
                 self.counters.store_errors.increment();
                 let why = failed.map_or(Unavailable::Timeout, |_| Unavailable::Store);
                 // What changed while changes were heard of is not in memory any more.
-                let heard = self.liveness.heard_within(self.max_staleness);
-                let recent = |cached: &Cached| heard || cached.read_at.elapsed() < self.max_staleness;
+                let heard = |epoch| self.epochs.heard_within(epoch, self.max_staleness, &self.liveness);
+                let recent = |cached: &Cached| cached.read_at.elapsed() < self.max_staleness || heard(cached.epoch);
                 let recent = cached.filter(recent).ok_or(why)?;
                 recent.record.map(|record| (record, recent.as_of))
             }
@@ -271,7 +274,7 @@ impl Devices {
     async fn fill(&self, id: &DeviceId) -> Result<Cached, StoreError> {
         let stamp = self.stamp(id.as_str());
         let before = stamp.load(Ordering::Acquire);
-        let (as_of, read_at) = (self.clock.now(), Instant::now());
+        let (as_of, read_at, epoch) = (self.clock.now(), Instant::now(), self.epochs.current());
         let record = match self.get(id).await {
             Ok(record) => Ok(record.map(Arc::new)),
             Err(error) if error.kind == StoreErrorKind::Malformed => {
@@ -281,7 +284,7 @@ impl Devices {
             }
             Err(error) => return Err(error),
         };
-        let filled = Cached { record, as_of, read_at };
+        let filled = Cached { record, as_of, read_at, epoch };
         self.cache.insert(id.clone(), filled.clone());
         // Checked after the insertion: a change in between either sees the entry and evicts it, or is seen here.
         if stamp.load(Ordering::Acquire) != before {
@@ -326,8 +329,8 @@ impl Devices {
         self.liveness.observe(event);
         match event {
             FeedEvent::Connected { .. } => {
-                self.forget_all();
-                // Nothing is known yet, so nothing known can be out of date.
+                self.epochs.turn(self.liveness.last_heard());
+                // Nothing is known yet of this one, so nothing known can be out of date.
                 self.liveness.begin(Instant::now());
             }
             FeedEvent::Flushed => self.forget_all(),

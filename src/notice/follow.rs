@@ -9,8 +9,8 @@ use backon::Retryable as _;
 use futures_util::future::join_all;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Notices, word};
-use crate::store::{Backoff, FeedEvent, StoreError, keys, patience};
+use super::{Notices, Word, held::Keeps, word};
+use crate::store::{Backoff, Entry, FeedEvent, StoreError, keys, patience};
 
 /// Keys read in one trip.
 const PAGE: usize = 500;
@@ -40,7 +40,7 @@ struct Follower<'a> {
     notices: &'a Notices,
     /// Up to when the feed has told everything.
     alive: Instant,
-    /// Keys of what the store has lost and does not have again yet.
+    /// Keys of what the store has lost and does not have again yet, in an order by chance.
     lost: HashSet<String>,
     /// When what failed is tried again.
     again: Option<Instant>,
@@ -121,7 +121,11 @@ impl<'a> Follower<'a> {
                     return Next::Listen;
                 }
                 match notices.settle(&ours, notices.keeps()).await {
-                    Ok(lost) => self.owe(lost),
+                    Ok(lost) => {
+                        // Others have given it back.
+                        ours.iter().for_each(|key| _ = self.lost.remove(key));
+                        self.owe(lost);
+                    }
                     // What cannot be read stays suspect: checks ask for themselves.
                     Err(_) => {
                         tracing::debug!("notices could not be read; checks ask the store");
@@ -153,7 +157,7 @@ impl<'a> Follower<'a> {
     fn try_again(&mut self) -> Running<'a, Result<Vec<String>, StoreError>> {
         self.again = None;
         if self.notices.whole.load(Ordering::Acquire) {
-            Some(Box::pin(read_suspects(self.notices)))
+            Some(Box::pin(read_suspects(self.notices, self.notices.keeps())))
         } else {
             self.read_all()
         }
@@ -185,17 +189,7 @@ impl<'a> Follower<'a> {
             return None;
         }
         let notices = self.notices;
-        Some(Box::pin(async move {
-            let given = join_all(keys.iter().map(|key| give_back(notices, key))).await;
-            let (mut done, mut refused) = (Vec::new(), None);
-            for (key, given) in keys.into_iter().zip(given) {
-                match given {
-                    Ok(()) => done.push(key),
-                    Err(error) => refused = Some(error),
-                }
-            }
-            Given { done, refused }
-        }))
+        Some(Box::pin(give_back(notices, keys)))
     }
 
     fn has_given(&mut self, Given { done, refused }: Given) {
@@ -244,12 +238,14 @@ impl<'a> Follower<'a> {
 /// Reads everything. Gives the keys of what the store has lost.
 pub(super) async fn read_all(notices: &Notices) -> Result<Vec<String>, StoreError> {
     let room = notices.held.room();
+    // Of what an earlier connection told of, and nobody could read, it is not known whether it was removed.
+    let unread = if notices.whole.load(Ordering::Acquire) { notices.keeps() } else { Keeps::All };
     let (mut cursor, mut found, mut lost, dropped) = (String::new(), Vec::new(), Vec::new(), room.dropped());
     loop {
         let page = || notices.store.scan(keys::NOTICE, &cursor, PAGE);
         let (page, next) = page.retry(patience()).when(StoreError::is_transient).await?;
         let ours: Vec<_> = page.into_iter().filter(|key| word::parse_key(key).is_some()).collect();
-        lost.extend(settle(notices, &ours).await?);
+        lost.extend(settle(notices, &ours, notices.keeps()).await?);
         found.extend(ours);
         match next {
             Some(next) => cursor = next,
@@ -257,31 +253,53 @@ pub(super) async fn read_all(notices: &Notices) -> Result<Vec<String>, StoreErro
         }
     }
     lost.extend(notices.held.missing(&found, notices.clock.instant()));
-    lost.extend(read_suspects(notices).await?);
+    lost.extend(read_suspects(notices, unread).await?);
     room.whole(dropped);
     Ok(lost)
 }
 
 /// What could not be read, or was overtaken, and whose key nobody found any more.
-async fn read_suspects(notices: &Notices) -> Result<Vec<String>, StoreError> {
+async fn read_suspects(notices: &Notices, keeps: Keeps) -> Result<Vec<String>, StoreError> {
     let mut lost = Vec::new();
     for chunk in notices.held.suspects().chunks(PAGE) {
-        lost.extend(settle(notices, chunk).await?);
+        lost.extend(settle(notices, chunk, keeps).await?);
     }
     Ok(lost)
 }
 
 /// Reads a page; one that is late is asked for again.
-async fn settle(notices: &Notices, page: &[String]) -> Result<Vec<String>, StoreError> {
-    let settle = || notices.settle(page, notices.keeps());
+async fn settle(notices: &Notices, page: &[String], keeps: Keeps) -> Result<Vec<String>, StoreError> {
+    let settle = || notices.settle(page, keeps);
     settle.retry(patience()).when(StoreError::is_transient).await
 }
 
+/// Other replicas give back as well: only what is still less there is written, and each of them begins elsewhere.
+async fn give_back(notices: &Notices, keys: Vec<String>) -> Given {
+    let entries = match notices.store.read(&keys).await {
+        Ok(entries) => entries,
+        Err(error) => return Given { done: Vec::new(), refused: Some(error) },
+    };
+    let given = join_all(keys.iter().zip(entries).map(|(key, entry)| raise(notices, key, entry))).await;
+    let (mut done, mut refused) = (Vec::new(), None);
+    for (key, given) in keys.into_iter().zip(given) {
+        match given {
+            Ok(()) => done.push(key),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Given { done, refused }
+}
+
 /// Not with `create`: another replica may give back something older first.
-async fn give_back(notices: &Notices, key: &str) -> Result<(), StoreError> {
+async fn raise(notices: &Notices, key: &str, entry: Entry) -> Result<(), StoreError> {
     let now = notices.clock.instant();
     // Since it was found to be lost, somebody may have deleted it, or said something newer.
-    let Some(said) = word::parse_key(key).and_then(|of| notices.held.said(of, now)) else { return Ok(()) };
+    let known = word::parse_key(key).and_then(|of| Some((of.0, notices.held.said(of, now)?)));
+    let Some((aspect, said)) = known else { return Ok(()) };
+    let there = entry?.and_then(|held| Word::parse(aspect, &held.value));
+    if there.is_some_and(|(word, at)| word.order(at) >= said.word.order(said.at)) {
+        return Ok(());
+    }
     let life = said.ends.map(|ends| ends.saturating_duration_since(now));
     if notices.store.raise(key, &said.word.render(said.at), life).await? {
         notices.counters.restored.increment();

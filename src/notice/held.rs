@@ -31,6 +31,17 @@ impl Said {
     }
 }
 
+/// What is known that stands against a store that says less: it may have gone back in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeps {
+    /// Nothing: the feed has told of every change.
+    Nothing,
+    /// What is newer. What was told of and is not there was removed.
+    Newer,
+    /// Also what was told of and is not there: the feed was lost since.
+    All,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Slot {
     #[default]
@@ -120,14 +131,20 @@ impl Held {
         self.change((aspect, kind, id), |slot| Slot::Suspect(slot.said()));
     }
 
-    /// What the store says, unless it is not `current` any more: asked under the lock, since news is told of before its key
-    /// is suspected. A word that changes nothing is not kept. With `keeps`, which is now, the store may have gone back in
-    /// time: something newer that is known stays, and is given back.
+    /// What the store has taken. It may have lost it before that is read.
+    pub(super) fn say(&self, of: (Aspect, Kind, &str), said: Said) {
+        self.change(of, |slot| {
+            Slot::Suspect(Some(slot.said().filter(|known| known.order() > said.order()).unwrap_or(said)))
+        });
+    }
+
+    /// What the store says now, unless it is not `current` any more: asked under the lock, since news is told of before its key
+    /// is suspected. A word that changes nothing is not kept. What is known and `keeps` stays, and is given back.
     pub(super) fn put(
         &self,
         of: (Aspect, Kind, &str),
         said: Option<Said>,
-        keeps: Option<Instant>,
+        (keeps, now): (Keeps, Instant),
         current: impl FnOnce() -> bool,
     ) -> Option<Said> {
         let mut newer = None;
@@ -135,8 +152,11 @@ impl Held {
             if !current() {
                 return slot;
             }
-            let known = keeps.and_then(|now| slot.said().filter(|known| known.stands(now)));
-            newer = known.filter(|known| said.is_some_and(|said| said.order() < known.order()));
+            let known = slot.said().filter(|known| keeps != Keeps::Nothing && known.stands(now));
+            newer = known.filter(|known| match said {
+                Some(said) => said.order() < known.order(),
+                None => keeps == Keeps::All && matches!(slot, Slot::Suspect(_)),
+            });
             match (newer, said) {
                 (Some(newer), _) => Slot::Said(newer),
                 // Whoever removed it is told of, and so is the loss of everything.
@@ -211,7 +231,7 @@ mod tests {
     const NOW: UnixTime = UnixTime::from_secs(1_790_000_000);
 
     fn put(held: &Held, of: (Aspect, Kind, &str), said: Option<Said>) {
-        assert_eq!(held.put(of, said, None, || true), None);
+        assert_eq!(held.put(of, said, (Keeps::Nothing, Instant::now()), || true), None);
     }
 
     #[test]
@@ -275,17 +295,23 @@ mod tests {
         let risk = || held.look(&[(Kind::Subject, "ann")], &clock).map(|notice| notice.risk);
         put(&held, of, newer);
         held.suspect(of.0, of.1, of.2);
-        assert_eq!(held.put(of, said(None, older, None), Some(now), || true), newer);
-        assert_eq!(held.put(of, said(None, NOW, None), Some(now), || true), newer, "of one time the stricter stands");
-        assert_eq!(held.put(of, None, Some(now), || true), None);
+        assert_eq!(held.put(of, said(None, older, None), (Keeps::Newer, now), || true), newer);
+        assert_eq!(
+            held.put(of, said(None, NOW, None), (Keeps::Newer, now), || true),
+            newer,
+            "of one time the stricter stands"
+        );
+        assert_eq!(held.put(of, None, (Keeps::Newer, now), || true), None);
         assert_eq!(risk(), Some(Some(ReportedRisk::High)));
-        assert_eq!(held.put(of, said(None, NOW, None), None, || false), None);
+        held.suspect(of.0, of.1, of.2);
+        assert_eq!(held.put(of, None, (Keeps::All, now), || true), newer, "what became of it nobody has read");
+        assert_eq!(held.put(of, said(None, NOW, None), (Keeps::Nothing, now), || false), None);
         assert_eq!(risk(), Some(Some(ReportedRisk::High)), "a reading that was overtaken counts for nothing");
         put(&held, of, said(None, older, None));
         assert_eq!(risk(), Some(None), "while the feed tells of everything the store is right");
         put(&held, of, said(Some(ReportedRisk::High), NOW, Some(now)));
         assert_eq!(
-            held.put(of, said(Some(ReportedRisk::Medium), older, None), Some(now), || true),
+            held.put(of, said(Some(ReportedRisk::Medium), older, None), (Keeps::Newer, now), || true),
             None,
             "it has ended"
         );

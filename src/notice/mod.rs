@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::word::{Aspect, Kind, Word};
 use self::{
     counters::Counters,
-    held::{Held, Said},
+    held::{Held, Keeps, Said},
     insist::Insistence,
 };
 use crate::{
@@ -150,13 +150,14 @@ impl Notices {
             tracing::warn!(aspect, "no replica of the store has acknowledged a notice: a failover now could lose it");
         }
         let live = self.liveness.is_live();
+        // Until the feed has told of it, checks here ask the store.
         if said {
             // Whoever has read it and not kept it yet may have read what was there before.
             self.tickets.tell(&key);
-        }
-        // Where nothing has changed and nobody listens, all there is will be read.
-        if said || live {
-            // Until the feed has told of it, checks here ask the store.
+            let ends = life.and_then(|life| self.clock.instant().checked_add(life));
+            self.held.say((word.aspect(), kind, id), Said { word, at, ends });
+        } else if live {
+            // Where nothing has changed and nobody listens, all there is will be read.
             self.held.suspect(word.aspect(), kind, id);
         }
         if live {
@@ -180,8 +181,9 @@ impl Notices {
 
     /// Whether what is known here stands against something older in the store, which may have lost it: before all has been
     /// read, and until all is given back.
-    fn keeps(&self) -> bool {
-        !self.whole.load(Ordering::Acquire) || self.owing.load(Ordering::Acquire)
+    fn keeps(&self) -> Keeps {
+        let newer = !self.whole.load(Ordering::Acquire) || self.owing.load(Ordering::Acquire);
+        if newer { Keeps::Newer } else { Keeps::Nothing }
     }
 
     /// Reads the keys of one check in one trip.
@@ -224,9 +226,9 @@ impl Notices {
         }
     }
 
-    /// Takes what the store holds at `found` into memory, where nothing was told of it meanwhile. With `keeps`, something
-    /// newer that is known stays there; gives the keys where the store has lost that.
-    async fn settle(&self, found: &[String], keeps: bool) -> Result<Vec<String>, StoreError> {
+    /// Takes what the store holds at `found` into memory, where nothing was told of it meanwhile. What is known and `keeps`
+    /// stays there; gives the keys where the store has lost that.
+    async fn settle(&self, found: &[String], keeps: Keeps) -> Result<Vec<String>, StoreError> {
         let tickets: Vec<Ticket> = found.iter().map(|key| self.tickets.ticket(key)).collect();
         let entries = self.store.read(found).await?;
         let (now, mut lost) = (self.clock.instant(), Vec::new());
@@ -246,7 +248,7 @@ impl Notices {
                 continue;
             };
             let current = || self.tickets.ticket(key) == ticket;
-            if self.held.put(of, said, keeps.then_some(now), current).is_some() {
+            if self.held.put(of, said, (keeps, now), current).is_some() {
                 lost.push(key.clone());
             }
         }

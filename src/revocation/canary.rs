@@ -101,6 +101,11 @@ impl Canary {
         Arc::clone(&self.acknowledged)
     }
 
+    /// Of what was sent before the feed's connection, it need not tell.
+    pub(super) const fn forget_sent(&mut self) {
+        self.sent = None;
+    }
+
     pub(super) fn hear(&mut self) {
         if let Some(sent) = self.sent.take() {
             self.heard = Some(sent);

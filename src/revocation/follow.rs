@@ -36,6 +36,7 @@ pub(super) async fn follow(revocations: Arc<Revocations>, cancel: CancellationTo
         dirty: Dirty::new(),
         canary: Canary::new(*revocations.settings.canary_interval),
         scans: 0,
+        connected: false,
         alive: Instant::now(),
         backoff: Backoff::default(),
     };
@@ -60,6 +61,8 @@ struct Follower<'a> {
     canary: Canary,
     /// Scans begun so far.
     scans: u64,
+    /// The feed says that it listens.
+    connected: bool,
     /// Up to when the feed has told everything.
     alive: Instant,
     /// Of scans that failed, or whose losses the store does not take. Only the first failure in a row is told of.
@@ -94,9 +97,11 @@ impl<'a> Follower<'a> {
                 }
                 result = wait(&mut scanning) => scanning = self.has_scanned(result),
                 _ = ticking.tick(), if probing.is_none() => {
-                    if self.canary.is_deaf(self.revocations.max_staleness()) {
+                    if self.connected && self.canary.is_deaf(self.revocations.max_staleness()) {
                         tracing::error!("the feed says it is alive and does not tell of our own write: not believed");
                         self.lose();
+                        // Others believe it as well, and have no canary.
+                        self.revocations.store.doubt();
                     }
                     probing = Some(self.probe());
                 }
@@ -122,7 +127,8 @@ impl<'a> Follower<'a> {
         match event {
             FeedEvent::Connected { .. } => {
                 revocations.known.turn();
-                self.alive = Instant::now();
+                self.canary.forget_sent();
+                (self.connected, self.alive) = (true, Instant::now());
                 // In which order things came while nobody listened is not known.
                 self.dirty.values_mut().for_each(|told| *told = Told::Revoked);
                 self.dirty.extend(revocations.known.pending().into_iter().map(|at| (at, Told::Revoked)));
@@ -140,6 +146,7 @@ impl<'a> Follower<'a> {
             }
             FeedEvent::Lost => {
                 revocations.counters.lost.increment();
+                self.connected = false;
                 self.lose();
                 Next::Stop
             }

@@ -1,20 +1,21 @@
 //! The revocations this replica knows, in memory. Nothing is ever evicted, and nothing is forgotten because its key is
 //! gone: only a reinstatement takes a revocation back, or the end of the longest life a token can have.
 
+mod mark;
 #[cfg(test)]
 mod tests;
 
 use std::{
     hash::BuildHasher,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
 };
 
 use foldhash::{HashMap, HashMapExt, fast::RandomState};
 use parking_lot::RwLock;
-use tokio::time::Instant;
 
-use super::standing::{KeyLife, Scope, Standing, Undo};
+use self::mark::Mark;
+pub(super) use self::mark::{Lost, Seen};
+use super::standing::{Standing, Undo};
 use crate::{
     clock::Clock,
     domain::{DeviceId, Identity, RevocationKind},
@@ -23,9 +24,6 @@ use crate::{
 
 /// Locks per kind: writers hold one for nanoseconds, and seldom the one a reader wants.
 const SHARDS: usize = 16;
-
-/// By how much a key may end earlier than remembered before it counts as lost: clocks of servers differ.
-const SLACK: Duration = Duration::from_secs(10);
 
 type Shard = RwLock<HashMap<Box<str>, Mark>>;
 
@@ -39,32 +37,6 @@ pub(super) struct Known {
     room: Room,
     /// Of its two only the monotonic one: a wall clock that steps forward must not end a revocation whose key still stands.
     clock: Clock,
-}
-
-/// What is known at one id.
-#[derive(Clone, Debug, Default)]
-struct Mark {
-    revoked: Option<Remembered>,
-    /// The feed said that something changed, and it has not been read yet.
-    pending: bool,
-    /// There is a key, and it cannot be read.
-    unreadable: bool,
-}
-
-/// A revocation that was seen.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Remembered {
-    pub(super) scope: Scope,
-    pub(super) reason: Box<str>,
-    /// When it is forgotten; `None`: not while its key stands.
-    until: Option<Instant>,
-    key: KeyLife,
-    /// What its key says; less than `scope` where somebody narrowed it by hand.
-    held: Scope,
-    /// The last reinstatement that was seen beside its key.
-    beside: Option<Undo>,
-    /// The last scan that found its key, saying as much as is known of it.
-    scan: u64,
 }
 
 /// What memory says about a request.
@@ -84,13 +56,6 @@ pub(super) struct Missing {
     pub(super) beside: Option<Undo>,
     /// What should be there all the same. `None`: its key had ended or was deleted, or could not be read.
     pub(super) lost: Option<Lost>,
-}
-
-/// What a key should hold, and for how long yet.
-#[derive(Clone, Debug)]
-pub(super) struct Lost {
-    pub(super) value: String,
-    pub(super) life: Option<Duration>,
 }
 
 impl Known {
@@ -171,6 +136,12 @@ impl Known {
         kept
     }
 
+    /// A revocation that the store has acknowledged: remembered whatever was told since it was written. Whether that took it
+    /// back is read after this.
+    pub(super) fn keep(&self, kind: RevocationKind, id: &str, revoked: &Standing, seen: Seen) {
+        self.change(kind, id, |mark| mark.keep(revoked, seen, self.clock.instant()));
+    }
+
     /// What is remembered and `scan` did not find: what was lost, and what may have been reinstated while nobody listened.
     pub(super) fn missing(&self, scan: u64) -> Vec<Missing> {
         let (mut missing, now) = (Vec::new(), self.clock.instant());
@@ -198,9 +169,15 @@ impl Known {
 
     /// Whether this id is remembered as revoked.
     pub(super) fn remembers(&self, kind: RevocationKind, id: &str) -> bool {
+        self.withstands(kind, id, &Standing::Nothing)
+    }
+
+    /// Whether this id is remembered as revoked, also where the store says `standing`: nothing that takes it back.
+    pub(super) fn withstands(&self, kind: RevocationKind, id: &str, standing: &Standing) -> bool {
         let now = self.clock.instant();
         let shard = self.shard(kind, id).read();
-        shard.get(id).and_then(|mark| mark.revoked.as_ref()).is_some_and(|revoked| !revoked.is_over(now))
+        let revoked = shard.get(id).and_then(|mark| mark.revoked.as_ref());
+        revoked.is_some_and(|revoked| !revoked.is_over(now) && standing.is_nothing_new(revoked.beside))
     }
 
     /// Ids whose last read failed or has not come yet.
@@ -263,118 +240,6 @@ impl Known {
 
     fn shard(&self, kind: RevocationKind, id: &str) -> &Shard {
         &self.kinds[kind as usize][self.hasher.hash_one(id) as usize % SHARDS]
-    }
-}
-
-/// The moment of a reading.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
-    pub(super) max_lifetime: Duration,
-    pub(super) scan: u64,
-    pub(super) ticket: Ticket,
-    /// The feed was live: what it told of is deliberate, also where it says less than was known.
-    pub(super) live: bool,
-}
-
-impl Mark {
-    fn settle(&mut self, standing: &Standing, seen: Seen, now: Instant) {
-        // Anything else that says less is of a store that has lost the rest.
-        let keeps = !seen.live || (seen.scan != 0 && !self.pending);
-        self.pending = false;
-        self.unreadable = matches!(standing, Standing::Unreadable);
-        let old = self.revoked.take();
-        self.revoked = match (standing, old) {
-            (Standing::Revoked { .. }, old) => Remembered::read(standing, seen, now, old.as_ref(), keeps),
-            (Standing::Unreadable, old) => old,
-            (_, Some(old)) if standing.is_nothing_new(old.beside) => Some(old.without_key(seen, now)),
-            _ => None,
-        };
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.revoked.is_none() && !self.pending && !self.unreadable
-    }
-}
-
-impl Remembered {
-    /// What a reading says beside what was known. Where a reinstatement stands that did not before, that is over. With `keeps`
-    /// the key should go on saying what it said, if that was more.
-    fn read(standing: &Standing, seen: Seen, now: Instant, old: Option<&Self>, keeps: bool) -> Option<Self> {
-        let Standing::Revoked { scope, reason, life, beside } = standing else { return None };
-        // A time that the clock does not reach is none.
-        let until = life.and_then(|life| now.checked_add(life.max(seen.max_lifetime)));
-        let key = life.and_then(|life| now.checked_add(life)).map_or(KeyLife::Endless, KeyLife::Until);
-        let (scope, reason) = (*scope, reason.clone());
-        let new = Self { scope, reason, until, key, held: scope, beside: *beside, scan: seen.scan };
-        let old = old.filter(|old| beside.is_none() || old.beside == *beside);
-        Some(match old {
-            Some(old) if keeps && old.says_more(scope, *life, now) => Self {
-                // Not found as it should be.
-                scan: 0,
-                held: scope.max(old.held),
-                key: new.key.longer(old.key),
-                ..new.merge(old)
-            },
-            Some(old) => new.merge(old),
-            None => new,
-        })
-    }
-
-    /// Whether its key should hold more than a reading says, or for longer.
-    fn says_more(&self, scope: Scope, life: Option<Duration>, now: Instant) -> bool {
-        let ends = life.and_then(|life| now.checked_add(life.saturating_add(SLACK)));
-        let outlives = match (self.key, ends) {
-            (KeyLife::Gone, _) => return false,
-            (KeyLife::Until(until), _) if until <= now => return false,
-            (_, None) => false,
-            (KeyLife::Endless, Some(_)) => true,
-            (KeyLife::Until(until), Some(ends)) => until > ends,
-        };
-        outlives || self.held > scope
-    }
-
-    /// Its key has ended or was deleted: it is remembered for as long as a token can live.
-    fn without_key(self, seen: Seen, now: Instant) -> Self {
-        let until = self.until.or_else(|| now.checked_add(seen.max_lifetime));
-        Self { key: KeyLife::Gone, until, ..self }
-    }
-
-    fn applies(&self, identity: &Identity, clock: &Clock) -> bool {
-        self.scope.covers(identity) && !self.is_over(clock.instant())
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until <= now)
-    }
-
-    /// A later reading never narrows what was revoked, nor shortens how long it is remembered. What is written back says
-    /// as much.
-    fn merge(self, old: &Self) -> Self {
-        Self {
-            reason: if old.scope > self.scope { old.reason.clone() } else { self.reason },
-            scope: self.scope.max(old.scope),
-            until: self.until.map(|new| old.until.map_or(new, |old| new.max(old))),
-            beside: self.beside.or(old.beside),
-            ..self
-        }
-    }
-
-    /// What its key should hold, unless it had ended or was deleted.
-    fn lost(&self, now: Instant) -> Option<Lost> {
-        let life = match self.key {
-            KeyLife::Endless => None,
-            KeyLife::Until(ends) if ends > now => Some(ends.duration_since(now)),
-            KeyLife::Until(_) | KeyLife::Gone => return None,
-        };
-        Some(Lost { value: self.value(self.scope), life })
-    }
-
-    /// What is known, near enough to write it back.
-    fn value(&self, scope: Scope) -> String {
-        match scope {
-            Scope::IssuedUntil(secs) => secs.to_string(),
-            Scope::Everything => self.reason.to_string(),
-        }
     }
 }
 

@@ -15,6 +15,10 @@ use crate::{
 /// Longest id that is written, in octets: that of a claim.
 const MAX_ID: usize = 4096;
 
+/// How long a replica may be away from the store, at the least, and still learn of a reinstatement when it is back: what has
+/// no end is remembered for ever, and would be written back.
+const AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// One revocation as the store holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {
@@ -93,7 +97,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Writes a revocation, known here at once unless the feed has told of it already.
+    /// Writes a revocation, known here at once.
     async fn widen(
         &self,
         (kind, id): (RevocationKind, &str),
@@ -114,8 +118,24 @@ impl Revocations {
         }
         // Where something stands that says more, the feed tells of it.
         let standing = Standing::Revoked { scope, reason: value.into(), life, beside: None };
-        self.known.settle(kind, id, &standing, self.seen(ticket, 0));
+        let seen = self.seen(ticket, 0);
+        if !self.known.settle(kind, id, &standing, seen) {
+            // The feed told of it before the answer came, or was lost, and a failover may have lost the revocation where
+            // nobody else has read it.
+            self.known.keep(kind, id, &standing, seen);
+            self.look_again(kind, id).await;
+        }
         Ok(widened)
+    }
+
+    /// Whether a revocation was taken back before it was known here: the feed does not tell of that once more. Where the store
+    /// does not answer it stands.
+    async fn look_again(&self, kind: RevocationKind, id: &str) {
+        let ticket = self.known.ticket(kind, id);
+        let standings = self.standings(&[(kind, id)]).await;
+        if let Ok([standing @ Standing::Reinstated(_)]) = standings.as_deref() {
+            self.known.settle(kind, id, standing, self.seen(ticket, 0));
+        }
     }
 
     /// Takes a revocation back, on every replica, unless it is revoked again meanwhile. Says whether the store held one, or it
@@ -126,8 +146,7 @@ impl Revocations {
     /// When the store did not acknowledge it.
     pub async fn reinstate(&self, kind: RevocationKind, id: &str) -> Result<bool, StoreError> {
         checked(id)?;
-        // Replicas that are away remember the revocation for so long at most.
-        let life = Some(*self.settings.max_lifetime);
+        let life = Some(self.undone_for());
         let (ticket, known) = (self.known.ticket(kind, id), self.known.remembers(kind, id));
         let (key, undo) = (keys::reinstated(kind, id), Undo::fresh());
         self.store.write(&key, UNDOING, life).await?;
@@ -138,6 +157,11 @@ impl Revocations {
         Ok(was_there)
     }
 
+    /// How long a reinstatement stands.
+    fn undone_for(&self) -> Duration {
+        AWAY.max(*self.settings.max_lifetime)
+    }
+
     /// Whether nothing revokes this now. What cannot be read may, and so may what the store has lost and is remembered here.
     ///
     /// # Errors
@@ -146,8 +170,7 @@ impl Revocations {
     pub async fn is_clear(&self, kind: RevocationKind, id: &str) -> Result<bool, StoreError> {
         let standings = self.standings(&[(kind, id)]).await?;
         Ok(standings.iter().all(|standing| match standing {
-            Standing::Reinstated(_) => true,
-            Standing::Nothing => !self.known.remembers(kind, id),
+            Standing::Nothing | Standing::Reinstated(_) => !self.known.withstands(kind, id, standing),
             Standing::Revoked { .. } | Standing::Unreadable => false,
         }))
     }
@@ -156,7 +179,7 @@ impl Revocations {
     /// replicas one does, and not where either value is another by now.
     pub(super) async fn carry_out(&self, by_hand: &ByHand<'_>) -> Result<(), StoreError> {
         let ByHand { told: (kind, id, _), revoked, reinstated } = by_hand;
-        let (key, life) = (keys::reinstated(*kind, id), Some(*self.settings.max_lifetime));
+        let (key, life) = (keys::reinstated(*kind, id), Some(self.undone_for()));
         if self.store.exchange(&key, reinstated, Some(UNDOING)).await? {
             self.store.exchange(&keys::revoked(*kind, id), revoked, None).await?;
             self.store.write(&key, Undo::fresh().value().as_bytes(), life).await?;

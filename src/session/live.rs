@@ -97,11 +97,11 @@ impl Live {
         self.held.lock().suspect = true;
     }
 
-    /// Whether it was read less than `limit` ago, or earlier in the feed's connection `told`, which told of changes until
-    /// less than that ago and of none of this one.
-    pub(super) fn known_within(&self, limit: Duration, told: Option<u64>) -> bool {
+    /// Whether it was read less than `limit` ago, or earlier in a connection of the feed that told of none of its changes:
+    /// if that `told` of changes until less than `limit` ago.
+    pub(super) fn known_within(&self, limit: Duration, told: impl FnOnce(u64) -> bool) -> bool {
         let held = self.held.lock();
-        held.epoch > 0 && (held.read_at.elapsed() < limit || (told == Some(held.epoch) && !held.suspect))
+        held.epoch > 0 && (held.read_at.elapsed() < limit || (!held.suspect && told(held.epoch)))
     }
 
     /// Works on the session, and says what came of it.

@@ -42,7 +42,7 @@ pub use self::{
 use crate::{
     clock::Clock,
     domain::{DeviceId, Fact, Identity, Place, SessionState, TrustLevel, Unavailable, UnixTime},
-    store::{FeedEvent, Liveness, Store, Tickets, keys},
+    store::{Epochs, FeedEvent, Liveness, Store, Tickets, keys},
 };
 
 /// The sessions this replica knows, and the way to the others.
@@ -55,8 +55,8 @@ pub struct Sessions {
     known: Cache<SessionKey, Arc<Live>, RandomState>,
     liveness: Liveness,
     tickets: Tickets,
-    /// Connections of the feed so far: what was read before the last one is read again.
-    epoch: std::sync::atomic::AtomicU64,
+    /// What was read before the last connection of the feed is read again.
+    epochs: Epochs,
     behind: mpsc::Sender<Job>,
     at_once: mpsc::Sender<Job>,
     counters: Counters,
@@ -101,7 +101,7 @@ impl Sessions {
             known,
             liveness: Liveness::default(),
             tickets: Tickets::default(),
-            epoch: std::sync::atomic::AtomicU64::new(0),
+            epochs: Epochs::default(),
             behind,
             at_once,
             counters: Counters::default(),
@@ -164,7 +164,7 @@ impl Sessions {
         let key = slot.key(identity);
         let (context, live) = (Context::of(device, place, client), self.known.get(&key));
         let mut visit = Visit { key, context, live, renews: false, placed: false };
-        let fresh = self.liveness.is_live().then(|| self.epoch());
+        let fresh = self.liveness.is_live().then(|| self.epochs.current());
         let of = (identity, &visit.context);
         match visit.live.as_ref().map(|live| live.look(fresh, of, &self.settings, now)) {
             Some(Look::Known(state, placed)) => {
@@ -208,7 +208,7 @@ impl Sessions {
     /// Reads the record, and takes it into memory unless a change was told of meanwhile.
     async fn read(&self, visit: &mut Visit) -> Result<(), Unavailable> {
         self.counters.asked.increment();
-        let (epoch, read_at, ticket) = (self.epoch(), Instant::now(), self.tickets.ticket(visit.key));
+        let (epoch, read_at, ticket) = (self.epochs.current(), Instant::now(), self.tickets.ticket(visit.key));
         let wanted = [keys::session(&visit.key.text()), visit.context.challenge_key(&visit.key)];
         let entries = self.store.read(&wanted).await.map_err(|error| error.unavailable())?;
         let [record, challenge] = &entries[..] else { return Err(Unavailable::Store) };
@@ -257,7 +257,7 @@ impl Sessions {
 
     /// The store does not answer: what was known a moment ago counts.
     fn unanswered(&self, identity: &Identity, visit: &Visit, why: Unavailable, now: UnixTime) -> Fact<SessionState> {
-        let told = self.liveness.heard_within(self.max_staleness).then(|| self.epoch());
+        let told = |epoch| self.epochs.heard_within(epoch, self.max_staleness, &self.liveness);
         match &visit.live {
             Some(live) if live.known_within(self.max_staleness, told) => {
                 self.counters.stale.increment();
@@ -285,10 +285,6 @@ impl Sessions {
         self.liveness.is_live()
     }
 
-    fn epoch(&self) -> u64 {
-        self.epoch.load(std::sync::atomic::Ordering::Acquire)
-    }
-
     async fn listen(&self) {
         loop {
             let mut feed = self.store.feed();
@@ -306,7 +302,8 @@ impl Sessions {
         match event {
             FeedEvent::Connected { .. } | FeedEvent::Flushed => {
                 self.tickets.turn();
-                self.epoch.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                let heard = self.liveness.last_heard().filter(|_| *event != FeedEvent::Flushed);
+                self.epochs.turn(heard);
                 self.liveness.begin(Instant::now());
             }
             FeedEvent::Changed(changed) => {

@@ -94,7 +94,7 @@ impl Sessions {
             new = true;
             let live = Live::new(visit.key, begun(identity, facts, decision));
             // The store was just asked: it has none.
-            live.was_read(self.epoch(), tokio::time::Instant::now(), || true);
+            live.was_read(self.epochs.current(), tokio::time::Instant::now(), || true);
             Arc::new(live)
         });
         if new {

@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Sessions, Visit, live::Live, record::Session};
 use crate::{
     domain::UnixTime,
-    store::{StoreError, StoreErrorKind, keys},
+    store::{Backoff, StoreError, StoreErrorKind, keys},
 };
 
 /// Writes under way at the same time.
 const AT_ONCE: usize = 64;
-/// Before a failed write of what others must know is tried again.
-const AGAIN: Duration = Duration::from_millis(200);
+/// Before a failed write of what others must know is tried again: at first, and at the longest.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// How often the end of the process waits for a store that does not take it.
 const LAST_ATTEMPTS: u32 = 3;
 /// How often a record is read again because another replica wrote it meanwhile.
@@ -64,7 +64,7 @@ impl Sessions {
     ) {
         let (mut failed, mut batch) = (VecDeque::new(), Vec::with_capacity(AT_ONCE));
         // Kept from turn to turn, and before what is new: steady traffic does not put it off.
-        let mut again = None;
+        let (mut again, mut backoff) = (None, Backoff::between(AGAIN.0, AGAIN.1));
         loop {
             tokio::select! {
                 biased;
@@ -82,9 +82,15 @@ impl Sessions {
             {
                 batch.push(job);
             }
-            self.write_all(&mut batch, &mut failed).await;
-            if !failed.is_empty() {
-                again = again.or_else(|| Some(Instant::now() + AGAIN));
+            let refused = self.write_all(&mut batch, &mut failed).await;
+            if let Some(error) = refused.as_ref().filter(|_| !backoff.is_failing()) {
+                tracing::warn!(%error, "what other replicas must know of sessions is not written; trying again");
+            }
+            if failed.is_empty() {
+                backoff.worked();
+            } else if again.is_none() {
+                let pause = refused.map_or(Duration::ZERO, |_| backoff.failed());
+                again = Some(Instant::now() + pause);
             }
         }
         while let Ok(job) = now.try_recv().or_else(|_| later.try_recv()) {
@@ -96,7 +102,7 @@ impl Sessions {
             if failed.is_empty() {
                 return;
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(AGAIN.0).await;
             batch.extend(failed.drain(..));
             self.write_all(&mut batch, &mut failed).await;
         }
@@ -107,21 +113,28 @@ impl Sessions {
         tracing::error!(lost = failed.len(), "the store did not take what other replicas must know of sessions");
     }
 
-    async fn write_all(&self, batch: &mut Vec<Job>, failed: &mut VecDeque<Job>) {
+    /// Gives why what is to be tried again has failed, if any of it has.
+    async fn write_all(&self, batch: &mut Vec<Job>, failed: &mut VecDeque<Job>) -> Option<StoreError> {
         let mut results = Vec::with_capacity(batch.len());
         for some in batch.chunks(AT_ONCE) {
             results.extend(join_all(some.iter().map(|job| self.write(job))).await);
         }
+        let mut refused = None;
         for (job, result) in batch.drain(..).zip(results) {
             let Err(error) = result else { continue };
             self.counters.failed.increment();
-            let again = matches!(&job, Job::Record { tell: true, .. }) && error.is_transient();
-            if again && failed.len() < self.settings.queue {
-                failed.push_back(job);
-            } else if again {
+            if matches!(job, Job::Record { tell: false, .. }) {
+                continue;
+            }
+            // Whatever a store refuses now (no room, a disk that is full) it may take later.
+            if error.kind == StoreErrorKind::Malformed || failed.len() >= self.settings.queue {
                 self.counters.lost.increment();
+            } else {
+                failed.push_back(job);
+                refused = Some(error);
             }
         }
+        refused
     }
 
     async fn write(&self, job: &Job) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@
 //! A failure is a [`StoreError`], never an empty result: "not there" and "could not look" are different answers.
 
 mod backoff;
+mod epochs;
 pub mod file;
 mod gcra;
 mod hub;
@@ -23,6 +24,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 pub use self::{
     backoff::{Backoff, patience},
+    epochs::Epochs,
     liveness::Liveness,
     room::Room,
     tickets::{Ticket, Tickets},

@@ -44,6 +44,29 @@ async fn what_was_reinstated_while_a_replica_was_away_is_so_there_even_where_its
     );
 }
 
+/// What has no end is remembered for longer than a token can live.
+#[tokio::test]
+async fn what_was_revoked_for_good_and_undone_stays_so_however_long_a_replica_was_away() {
+    let server = redis::Redis::start().await;
+    let (proxy, address) = Proxy::start(server.port).await;
+    let settings = || Settings { max_lifetime: SECOND.into(), ..Settings::default() };
+    let away = Replica::with(&format!("redis://{address}/0"), settings());
+    let other = Replica::with(&server.url(), settings());
+    away.becomes(State::Live).await;
+    other.becomes(State::Live).await;
+    other.revocations.revoke(RevocationKind::Device, "laptop", "lost", None).await.unwrap();
+    redis::until(SECOND, || away.revocations.len() == 1).await;
+    sleep(Duration::from_millis(300)).await;
+    proxy.delay(20 * SECOND);
+    redis::until(5 * SECOND, || away.revocations.state() != State::Live).await;
+    assert!(other.revocations.reinstate(RevocationKind::Device, "laptop").await.unwrap());
+    sleep(2 * SECOND).await;
+    proxy.delay(Duration::ZERO);
+    away.becomes(State::Live).await;
+    assert!(!away.is_revoked(&token("t")).await && !other.is_revoked(&token("t")).await);
+    assert_eq!(server.cli(&["EXISTS", "cs:revoked:device:laptop"]), "0", "nor is it written back");
+}
+
 #[tokio::test]
 async fn other_data_under_us_is_noticed_and_everything_read_again() {
     let server = redis::Redis::start().await;

@@ -11,7 +11,7 @@ use countersign::{
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{SECOND, redis};
+use super::{SECOND, proxy::Proxy, redis};
 
 /// The registry of one replica.
 pub(crate) fn start(store: Arc<dyn Store>, settings: &device::Settings, cancel: &CancellationToken) -> Arc<Devices> {
@@ -140,4 +140,24 @@ async fn with_redis_gone_a_record_is_believed_for_five_seconds_from_the_last_tha
     };
     assert!(back.elapsed() < 2 * SECOND, "{:?}", back.elapsed());
     assert!(fact.value().is_some_and(|seen| seen.record.is_none()), "it came back empty: {fact:?}");
+}
+
+/// What becomes of connections when a table of connections is emptied on the way: new ones work.
+#[tokio::test]
+async fn connections_that_are_cut_without_a_word_refuse_nobody_who_was_known() {
+    let server = redis::Redis::start().await;
+    server.cli(&["HSET", "cs:device:laptop", "user", "alice"]);
+    let (proxy, address) = Proxy::start(server.port).await;
+    let replica = Replica::live(&format!("redis://{address}/0")).await;
+    assert!(record(&replica.sight().await, |_| ()).is_some());
+    // Longer than what was read may be believed without being heard of.
+    sleep(6 * SECOND).await;
+    proxy.cut();
+    let cut = Instant::now();
+    while cut.elapsed() < 4 * SECOND {
+        let fact = replica.sight().await;
+        assert!(record(&fact, |_| ()).is_some(), "{:?}: {fact:?}", cut.elapsed());
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(replica.devices.is_live());
 }

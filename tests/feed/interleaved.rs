@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use countersign::{
     clock::Clock,
     device::{self, DeviceQuery, Devices},
-    domain::{DeviceSighting, Fact, Revocation},
+    domain::{DeviceSighting, Fact, Revocation, RevocationKind},
     revocation::{CheckedAt, Revocations, Settings, State},
     store::{Entry, FeedEvent, Keys, Rate, Record, Store, StoreError, StoreErrorKind, Taken, Widened, memory::Memory},
 };
@@ -139,7 +139,9 @@ impl Store for Held {
 
     async fn widen(&self, key: &str, value: &str, life: Option<Duration>) -> Result<Widened, StoreError> {
         self.step().await;
-        self.inner.widen(key, value, life).await
+        let widened = self.inner.widen(key, value, life).await;
+        self.gate().await;
+        widened
     }
 
     async fn exchange(&self, key: &str, old: &[u8], new: Option<&[u8]>) -> Result<bool, StoreError> {
@@ -312,6 +314,69 @@ async fn what_a_check_read_before_a_revocation_is_not_remembered_with_its_token(
     assert!(!overtaken.is_unavailable(), "{overtaken:?}");
     let fact = rig.check(&slot).await;
     assert!(matches!(fact, Fact::Known { value: Revocation::Revoked(_), .. }), "the old answer was kept: {fact:?}");
+}
+
+/// Written, and the answer is on its way.
+async fn revoking(rig: &Arc<Rig>) -> tokio::task::JoinHandle<()> {
+    rig.store.hold();
+    let writer = Arc::clone(rig);
+    let revoking = tokio::spawn(async move {
+        writer.revocations.revoke(RevocationKind::Token, "t", "lost", None).await.unwrap();
+    });
+    rig.store.is_held().await;
+    revoking
+}
+
+/// The feed is faster than the answer, and nobody has read what it told of when the store fails over to one that has lost it.
+#[tokio::test]
+async fn what_was_acknowledged_here_outlives_a_failover_in_that_moment() {
+    let rig = Arc::new(Rig::live().await);
+    let revoking = revoking(&rig).await;
+    rig.store.hold();
+    rig.store.changed(REVOKED).await;
+    rig.store.is_held().await;
+    // The first that is held back.
+    rig.store.release();
+    revoking.await.unwrap();
+    rig.store.tell(FeedEvent::Lost).await;
+    rig.store.delete(&[REVOKED.to_owned()]).await.unwrap();
+    rig.store.connect(2).await;
+    crate::redis::until(Duration::from_secs(5), || rig.revocations.counters().restored.get() == 1).await;
+    assert!(rig.is_revoked().await);
+    let held = rig.store.read(&[REVOKED.to_owned()]).await.unwrap().remove(0).unwrap().unwrap();
+    assert_eq!(held.value, b"lost");
+}
+
+#[tokio::test]
+async fn what_is_taken_back_before_its_writer_has_the_answer_is_not_remembered() {
+    let rig = Arc::new(Rig::live().await);
+    let revoking = revoking(&rig).await;
+    rig.store.delete(&[REVOKED.to_owned()]).await.unwrap();
+    rig.store.write(REINSTATED, b"deleted 00000000000000ff", None).await.unwrap();
+    rig.store.changed(REVOKED).await;
+    rig.store.changed(REINSTATED).await;
+    sleep(SETTLED).await;
+    rig.store.release();
+    revoking.await.unwrap();
+    assert!(!rig.is_revoked().await);
+}
+
+/// An undoing that a later revocation has seen beside itself takes nothing back, and clears nothing.
+#[tokio::test]
+async fn what_is_refused_here_is_not_clear_and_what_was_just_taken_back_is() {
+    let rig = Rig::live().await;
+    let (revocations, kind) = (&rig.revocations, RevocationKind::Token);
+    rig.store.write(REINSTATED, b"deleted 00000000000000ff", None).await.unwrap();
+    rig.store.write(REVOKED, b"lost", None).await.unwrap();
+    rig.store.changed(REVOKED).await;
+    crate::redis::until(Duration::from_secs(5), || revocations.len() == 1).await;
+    sleep(SETTLED).await;
+    rig.store.delete(&[REVOKED.to_owned()]).await.unwrap();
+    rig.store.changed(REVOKED).await;
+    sleep(SETTLED).await;
+    assert!(rig.is_revoked().await && !revocations.is_clear(kind, "t").await.unwrap());
+    revocations.reinstate(kind, "t").await.unwrap();
+    assert!(!rig.is_revoked().await && revocations.is_clear(kind, "t").await.unwrap());
 }
 
 const DEVICE: &str = "cs:device:laptop";

@@ -6,6 +6,7 @@ mod proxy;
 mod redis;
 
 mod away;
+mod deaf;
 mod devices;
 mod interleaved;
 mod notices;

@@ -13,7 +13,7 @@ use countersign::{
         metric::{Page, Source as _, Value},
     },
     notice::{Kind, Notices, Word},
-    store::{Store, redis::Redis},
+    store::{FeedEvent, Store, redis::Redis},
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -159,6 +159,23 @@ async fn what_was_read_back_before_a_newer_notice_is_not_kept() {
 }
 
 #[tokio::test]
+async fn what_was_said_here_outlives_a_failover_before_anybody_has_read_it() {
+    let (store, cancel) = (Held::new(), CancellationToken::new());
+    let connecting = async { store.connect(1).await };
+    let (replica, ()) = tokio::join!(Replica::over(Arc::clone(&store) as _, cancel), connecting);
+    store.tell(FeedEvent::Lost).await;
+    redis::until(SECOND, || !replica.notices.is_live()).await;
+    let say = replica.notices.say((Kind::Subject, "sub-f"), Word::Disabled, Clock::system().now(), None);
+    assert!(say.await.unwrap());
+    let key = "cs:notice:account:sub:sub-f".to_owned();
+    store.delete(std::slice::from_ref(&key)).await.unwrap();
+    store.connect(2).await;
+    redis::until(5 * SECOND, || replica.counted("countersign_notices_restored") == Value::Counter(1)).await;
+    assert!(replica.knows("f") && replica.disabled("f").await);
+    assert!(store.read(&[key]).await.unwrap().remove(0).unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_notice_that_no_replica_acknowledges_counts_and_is_said_to_be_at_risk() {
     let servers = redis::Sentinel::start().await;
     let replica = Replica::live(&servers.url()).await;
@@ -203,4 +220,24 @@ async fn a_flushed_store_is_given_back_more_notices_than_a_feed_may_be_behind() 
     assert!(replica.notices.is_live() && replica.knows("f1") && replica.disabled("f20000").await);
     let pages = server.calls("scan") - scans;
     assert!(pages < 5, "all of them were read once more: {pages} pages");
+}
+
+/// Each of them knows all of it, and is told of whatever one of them writes.
+#[tokio::test]
+async fn replicas_that_give_back_at_the_same_time_share_the_work() {
+    let server = redis::Redis::start().await;
+    let set = "redis.call('SET', 'cs:notice:account:sub:sub-f' .. i, '7160000000000 disabled')";
+    server.cli(&["EVAL", &format!("for i = 1, 5000 do {set} end"), "0"]);
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(Replica::live(&server.url()).await);
+    }
+    let written = server.calls("evalsha");
+    server.cli(&["FLUSHALL"]);
+    let whole = |replica: &Replica| replica.knows("f1") && replica.knows("f5000");
+    redis::until(60 * SECOND, || server.cli(&["DBSIZE"]) == "5000" && replicas.iter().all(whole)).await;
+    sleep(2 * SECOND).await;
+    let written = server.calls("evalsha") - written;
+    assert!((5000..10_000).contains(&written), "{written} writes for 5000");
+    assert!(replicas[2].disabled("f1").await && replicas[2].disabled("f5000").await);
 }

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use countersign::revocation::{CheckedAt, State};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
 
 use super::{Replica, SECOND, clear, proxy::Proxy, redis, token};
 
@@ -57,4 +60,42 @@ async fn a_server_that_takes_connections_and_says_nothing_is_never_not_revoked()
     }
     assert!(!replica.revocations.ready());
     silent.abort();
+}
+
+/// It greets, takes the tracking, and answers nothing else, for as long as that takes.
+#[tokio::test]
+async fn a_redis_that_loads_its_data_is_tried_seldom_and_followed_when_it_has() {
+    let slowly = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
+    let mut server = redis::Redis::with(&slowly).await;
+    server.cli(&["EVAL", "for i = 1, 3000 do redis.call('SET', 'cs:t:load:' .. i, 'x') end", "0"]);
+    server.cli(&["SET", "cs:revoked:jti:loaded", "x", "EX", "600"]);
+    let replica = Replica::live(&server.url()).await;
+    server.cli(&["SAVE"]);
+    server.kill();
+    redis::until(SECOND, || replica.revocations.counters().lost.get() == 1).await;
+    let begun = Instant::now();
+    server.restart().await;
+    assert!(begun.elapsed() > 2 * SECOND, "it has loaded nothing: {:?}", begun.elapsed());
+    replica.becomes(State::Live).await;
+    // Each connection greets twice.
+    assert!(server.calls("hello") < 50, "{} greetings", server.calls("hello"));
+    assert_eq!(replica.revocations.counters().lost.get(), 1, "connected once");
+    assert!(replica.is_revoked(&token("loaded")).await);
+}
+
+/// It takes no writes then, and refuses a ping as well.
+#[tokio::test]
+async fn a_redis_that_cannot_save_its_data_is_still_followed() {
+    let server = redis::Redis::start().await;
+    let replica = Replica::live(&server.url()).await;
+    server.cli(&["SET", "cs:revoked:jti:before", "x", "EX", "600"]);
+    redis::until(SECOND, || replica.revocations.len() == 1).await;
+    server.cli(&["CONFIG", "SET", "save", "3600 1"]);
+    std::fs::remove_dir_all(server.folder.path()).unwrap();
+    server.cli(&["BGSAVE"]);
+    redis::until(5 * SECOND, || server.cli(&["PING"]).contains("MISCONF")).await;
+    sleep(2 * SECOND).await;
+    assert_eq!((replica.revocations.state(), replica.revocations.counters().lost.get()), (State::Live, 0));
+    assert!(replica.is_revoked(&token("before")).await);
+    assert!(clear(&replica.check(&token("other"), &CheckedAt::default()).await));
 }

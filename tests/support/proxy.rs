@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -23,7 +23,13 @@ pub struct Proxy {
     /// Milliseconds.
     delay: AtomicU64,
     taken: AtomicUsize,
+    deaf: AtomicBool,
+    /// How many of the connections taken are cut.
+    cut: AtomicUsize,
 }
+
+/// How a push of Redis begins that tells of changed keys.
+const INVALIDATION: &[u8] = b">2\r\n$10\r\ninvalidate\r\n";
 
 impl Proxy {
     pub async fn start(to: u16) -> (Arc<Self>, SocketAddr) {
@@ -32,12 +38,12 @@ impl Proxy {
         let shared = Arc::clone(&proxy);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                shared.taken.fetch_add(1, Ordering::Relaxed);
+                let number = shared.taken.fetch_add(1, Ordering::Relaxed);
                 let Ok(far) = TcpStream::connect(("127.0.0.1", to)).await else { continue };
                 let (near_reads, near_writes) = near.into_split();
                 let (far_reads, far_writes) = far.into_split();
-                tokio::spawn(Arc::clone(&shared).pass(near_reads, far_writes));
-                tokio::spawn(Arc::clone(&shared).pass(far_reads, near_writes));
+                tokio::spawn(Arc::clone(&shared).pass(number, near_reads, far_writes));
+                tokio::spawn(Arc::clone(&shared).pass(number, far_reads, near_writes));
             }
         });
         (proxy, address)
@@ -47,12 +53,22 @@ impl Proxy {
         self.delay.store(by.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// From here on nothing is passed on for the connections that there are.
+    pub fn cut(&self) {
+        self.cut.store(self.taken(), Ordering::Relaxed);
+    }
+
+    /// Whether what Redis tells of changes is left out.
+    pub fn deafen(&self, deaf: bool) {
+        self.deaf.store(deaf, Ordering::Relaxed);
+    }
+
     /// Connections taken so far.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
 
-    async fn pass(self: Arc<Self>, mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
+    async fn pass(self: Arc<Self>, number: usize, mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
         let (queue, mut waiting) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
         tokio::spawn(async move {
             while let Some((due, octets)) = waiting.recv().await {
@@ -67,10 +83,29 @@ impl Proxy {
         });
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            if number < self.cut.load(Ordering::Relaxed) {
+                // Open on both sides, and nobody is told.
+                std::future::pending::<()>().await;
+            }
             let due = Instant::now() + Duration::from_millis(self.delay.load(Ordering::Relaxed));
-            if queue.send((due, buffer[..read].to_vec())).is_err() {
+            let mut octets = buffer[..read].to_vec();
+            if self.deaf.load(Ordering::Relaxed) {
+                leave_out_invalidations(&mut octets);
+            }
+            if queue.send((due, octets)).is_err() {
                 return;
             }
         }
+    }
+}
+
+/// Each is followed by an array of keys: a line with their number, and two lines for each.
+fn leave_out_invalidations(octets: &mut Vec<u8>) {
+    while let Some(start) = octets.windows(INVALIDATION.len()).position(|some| some == INVALIDATION) {
+        let mut lines = octets[start + INVALIDATION.len()..].split_inclusive(|octet| *octet == b'\n');
+        let head = lines.next().unwrap_or_default();
+        let keys: usize = std::str::from_utf8(head).unwrap().trim().trim_start_matches('*').parse().unwrap();
+        let length = head.len() + lines.take(2 * keys).map(<[u8]>::len).sum::<usize>();
+        octets.drain(start..start + INVALIDATION.len() + length);
     }
 }

@@ -1,7 +1,14 @@
 //! How long what was seen is remembered, and what a later reading changes about it.
 
-use super::*;
-use crate::domain::UnixTime;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{mark::Remembered, *};
+use crate::{
+    domain::UnixTime,
+    revocation::standing::{KeyLife, Scope},
+};
 
 fn remembered(scope: Scope, until: Instant) -> Remembered {
     let until = Some(until);

@@ -24,6 +24,10 @@ pub(super) struct Busy {
     /// Others go first after each reading.
     slow: AtomicBool,
     failing: AtomicBool,
+    /// Takes no writes, and says so.
+    refusing: AtomicBool,
+    /// Readings are not answered.
+    silent: AtomicBool,
     /// So many pages of scans do not come.
     late: AtomicU32,
     /// What the next readings wait for before they tell what they found.
@@ -35,8 +39,8 @@ pub(super) struct Busy {
 
 impl Busy {
     pub(super) fn new(now: UnixTime) -> Arc<Self> {
-        let (slow, failing, late, gates, reading, most) = Default::default();
-        Arc::new(Self { inner: Memory::new(move || now), slow, failing, late, gates, reading, most })
+        let (slow, failing, refusing, silent, late, gates, reading, most) = Default::default();
+        Arc::new(Self { inner: Memory::new(move || now), slow, failing, refusing, silent, late, gates, reading, most })
     }
 
     /// The next reading has found what there is, and tells it when this is sent.
@@ -59,11 +63,22 @@ impl Busy {
         self.failing.store(failing, Ordering::Release);
     }
 
+    pub(super) fn refuse(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::Release);
+    }
+
+    pub(super) fn silent(&self) {
+        self.silent.store(true, Ordering::Release);
+    }
+
     pub(super) fn late(&self, pages: u32) {
         self.late.store(pages, Ordering::Release);
     }
 
     fn answers(&self) -> Result<(), StoreError> {
+        if self.refusing.load(Ordering::Acquire) {
+            return Err(StoreError::new(StoreErrorKind::Refused, "no room"));
+        }
         if self.failing.load(Ordering::Acquire) { Err(no_answer()) } else { Ok(()) }
     }
 }
@@ -75,6 +90,9 @@ fn no_answer() -> StoreError {
 #[async_trait]
 impl Store for Busy {
     async fn read(&self, keys: &[String]) -> Result<Vec<Entry>, StoreError> {
+        if self.silent.load(Ordering::Acquire) {
+            return Err(no_answer());
+        }
         self.most.fetch_max(self.reading.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
         let entries = self.inner.read(keys).await;
         let gate = self.gates.lock().pop_front();

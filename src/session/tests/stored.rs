@@ -3,14 +3,15 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::poll;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{START, busy::Busy, person::Person, replica, rule, rules};
 use crate::{
     clock::Clock,
     policy::model::{SessionOutcome, SessionWhen},
-    session::{Filter, Session, SessionKey, Sessions, Settings, live::Live},
-    store::{Store, keys},
+    session::{Filter, Session, SessionKey, Sessions, Settings, Slot, live::Live},
+    store::{FeedEvent, Store, keys},
 };
 
 /// The record that the store holds of the person's session.
@@ -85,6 +86,66 @@ async fn what_others_must_know_is_tried_again_while_others_write_and_when_the_pr
     stop.cancel();
     replica.sessions.stopped().await;
     assert!(record(&*store, &bob).await.ended.is_some(), "forgotten at the end");
+}
+
+#[tokio::test]
+async fn what_the_connection_before_told_of_is_the_last_resort_in_the_next() {
+    let (clock, store, moment) = (Clock::manual(START), Busy::new(START), Duration::from_secs(1));
+    let shared: Arc<dyn Store> = Arc::clone(&store) as _;
+    let mut replica = replica(&shared, &clock, Settings::default(), rules(Vec::new())).await;
+    let stop = CancellationToken::new();
+    replica.sessions = Sessions::start(shared, Settings::default(), clock, moment, stop.clone());
+    while !replica.sessions.is_live() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let ann = Person::signed_in(START);
+    let known = async || {
+        let (context, deadline) = ((None, None, None), Instant::now() + Duration::from_secs(5));
+        replica.sessions.check(&ann.identity, &Slot::default(), context, START, deadline).await.0
+    };
+    assert_eq!(replica.told(&ann).await, "allow");
+    replica.written().await;
+    // Longer than what was read may be believed without being heard of.
+    tokio::time::sleep(moment).await;
+    replica.sessions.hear(&FeedEvent::Alive(Instant::now()));
+    store.silent();
+    replica.sessions.hear(&FeedEvent::Connected { epoch: 2, patience: None });
+    assert!(known().await.value().is_some());
+    tokio::time::sleep(moment).await;
+    assert!(known().await.is_unavailable());
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn what_a_store_refuses_is_tried_again_and_so_is_what_a_subject_was_asked() {
+    let (clock, store) = (Clock::manual(START), Busy::new(START));
+    let shared: Arc<dyn Store> = Arc::clone(&store) as _;
+    let replica = replica(&shared, &clock, Settings::default(), rules(Vec::new())).await;
+    let ann = Person::signed_in(START);
+    assert_eq!(replica.told(&ann).await, "allow");
+    replica.written().await;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let (_, visit) = replica.sessions.check(&ann.identity, &Slot::default(), (None, None, None), START, deadline).await;
+    let asked = [visit.context.challenge_key(&visit.key)];
+    let live = replica.sessions.known.get(&visit.key).unwrap();
+    for refuse in [Busy::refuse, Busy::fail] {
+        store.delete(&asked).await.unwrap();
+        refuse(&store, true);
+        live.with(|held| held.session.mark_mut(&"laptop".into()).challenged_at = Some(START));
+        replica.sessions.carry(&visit, START);
+        replica.sessions.write_at_once(&live);
+        replica.written().await;
+        refuse(&store, false);
+        let written = async || store.read(&asked).await.unwrap().remove(0).unwrap().is_some();
+        for _ in 0..200 {
+            if written().await && record(&*store, &ann).await.challenges().count() == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(written().await && record(&*store, &ann).await.challenges().count() == 1);
+    }
+    assert_eq!(replica.sessions.counters.lost.get(), 0);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Reads a store's URL: which servers, which of them are which, who we are, and whether what we say is encrypted.
 
-use std::{borrow::Cow, fmt, path::Path, time::Duration};
+use std::{borrow::Cow, fmt, ops::RangeInclusive, path::Path, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
@@ -14,6 +14,9 @@ use crate::{
 
 /// How long a command may take before it counts as unanswered: shorter than a check's deadline.
 const TIMEOUT: Duration = Duration::from_millis(100);
+
+/// In none nothing is ever answered, and in a long one nobody notices that a server is gone.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 
 /// A store's URL, read. `redis[s]://[user:password@]host[:port][/database]`,
 /// `redis[s]-sentinel://[user:password@]host[:port],…/master[/database]`, `redis[s]-cluster://[user:password@]host[:port],…`,
@@ -180,6 +183,9 @@ impl Options {
                 "sentinel_password" => &mut password,
                 "timeout" => {
                     timeout = *Span::parse(&value).map_err(|why| format!("`timeout`: {why}"))?;
+                    if !TIMEOUTS.contains(&timeout) {
+                        return Err("`timeout` is 1ms to 10s: how long a command may take".into());
+                    }
                     continue;
                 }
                 other => {
@@ -314,6 +320,8 @@ mod tests {
             "rediss://h?certificate=/x",
             "redis://h?timeout=soon",
             "redis://h?timeout",
+            "redis://h?timeout=0ms",
+            "redis://h?timeout=11s",
             "redis://u:secr?et=secret@h",
             "redis://h/0#x",
             "redis-sentinel://h/m/x",

@@ -21,15 +21,16 @@ use tokio::{
 };
 
 use super::{
-    WAITS,
+    GIVE_UP, WAITS,
     address::Kind,
+    link::Link,
     reply,
     topology::{Node, Plain, Topology},
 };
 use crate::store::{
     Backoff, FeedEvent, StoreError, StoreErrorKind,
     hub::Hub,
-    keys::{CANARY, FEED_PREFIXES},
+    keys::{CANARY, FEED_PREFIXES, lag_canary},
 };
 
 /// Between two pings, and how long each is waited for.
@@ -42,18 +43,19 @@ const LOOK: u32 = 10;
 /// How much of the canary is looked at, in octets.
 const CANARY_LENGTH: usize = 256;
 
+/// Keys written to a node of a cluster to hear of one of them: it has some of the slots.
+const TRIES: usize = 32;
+
 /// How long after the last sign of life the feed may be believed: a ping, its answer, and some delay of ours.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// After so long without an answer the connection is given up.
-const GIVE_UP: Duration = Duration::from_secs(2);
-
-/// Follows the primaries for ever, from when commands can be sent.
-pub(super) async fn follow(topology: Arc<Topology>, hub: Arc<Hub>) {
+/// Follows the primaries for ever, while commands are answered.
+pub(super) async fn follow(topology: Arc<Topology>, link: Arc<Link>, hub: Arc<Hub>) {
     let mut backoff = Backoff::between(WAITS.0, WAITS.1);
-    // What is told of is read by commands: before the first connection of theirs, listening is of no use.
-    let _ = topology.links().wait_for(|links| *links > 0).await;
     loop {
+        // What is told of is read by commands: while those go nowhere, a new epoch is of no use, and everything would be
+        // read again in vain.
+        link.answers().await;
         // Before connecting, so that nothing is missed.
         let (mut switches, mut links) = (topology.switches(), topology.links());
         let pause = match begin(&topology).await {
@@ -94,8 +96,10 @@ async fn begin(topology: &Topology) -> Result<(Vec<Node>, Vec<Begun>), StoreErro
     for node in &primaries {
         let mut plain = topology.connect(node, PING).await?;
         let canary = track(&mut plain.0).await?;
+        let is_cluster = topology.address.kind == Kind::Cluster;
+        prove(&mut plain, if is_cluster { TRIES } else { 1 }).await?;
         // A cluster has one database, and its canary one node.
-        let canary = (topology.address.kind != Kind::Cluster).then(|| canary.unwrap_or_default());
+        let canary = (!is_cluster).then(|| canary.unwrap_or_default());
         plains.push((plain, canary));
     }
     Ok((primaries, plains))
@@ -116,6 +120,36 @@ async fn track(connection: &mut MultiplexedConnection) -> Result<Option<Vec<u8>>
     match answers.next() {
         Some(Ok(Value::BulkString(found))) => Ok(Some(found)),
         _ => Ok(None),
+    }
+}
+
+/// Writes something and waits until it is told of. A server, or what stands before it, that passes nothing on would be
+/// believed for as long as it answers. Where nothing can be written there is nothing to hear. What else is told meanwhile is
+/// read by whoever is told that listening has begun.
+async fn prove((connection, pushes): &mut Plain, tries: usize) -> Result<(), StoreError> {
+    let keys: Vec<String> = (0..tries).map(|_| lag_canary(&format!("{:016x}", rand::random::<u64>()))).collect();
+    let mut pipe = redis::pipe();
+    for key in &keys {
+        pipe.cmd("SET").arg(key).arg("").arg("PX").arg(1000).cmd("DEL").arg(key);
+    }
+    let answers = connection.req_packed_commands(&pipe, 0, 2 * tries).await.map_err(|error| reply::failure(&error))?;
+    if answers.into_iter().step_by(2).all(|answer| answer.extract_error().is_err()) {
+        return Ok(());
+    }
+    let heard = async {
+        while let Some(event) = pushes.recv().await.map(translate) {
+            match event {
+                Some(FeedEvent::Changed(changed)) if changed.iter().any(|key| keys.contains(key)) => return true,
+                Some(FeedEvent::Lost) => return false,
+                _ => {}
+            }
+        }
+        false
+    };
+    match tokio::time::timeout(PING, heard).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError::new(StoreErrorKind::Unreachable, "the connection ended")),
+        Err(_) => Err(StoreError::new(StoreErrorKind::Timeout, "the server does not tell of our own write")),
     }
 }
 
@@ -220,7 +254,9 @@ async fn ping(mut connection: MultiplexedConnection, looks: bool) -> Pong {
     match answer {
         Ok(canary) => Pong::At(asked, canary),
         Err(error) if error.kind == StoreErrorKind::Timeout => Pong::Late,
-        Err(_) => Pong::Broken,
+        Err(error) if error.is_transient() => Pong::Broken,
+        // Refused, as by one that cannot save its data: answered all the same.
+        Err(_) => Pong::At(asked, None),
     }
 }
 

@@ -4,7 +4,13 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use redis::{Client, ClientTlsConfig, TlsCertificates};
+use redis::{ClientTlsConfig, TlsCertificates};
+use rustls::{
+    RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
 
 use super::address::Wrong;
 
@@ -35,16 +41,25 @@ impl Files {
             _ => None,
         };
         let held = Held { ca, own };
-        let tried = held.certificates().map(|held| Client::build_with_tls("rediss://localhost", held)).transpose();
-        tried.map_err(|error| {
-            let why = super::reply::failure(&error).detail;
-            format!("`ca`, `certificate` and `key` cannot be used: {why}")
-        })?;
+        held.check()?;
         Ok(held)
     }
 }
 
 impl Held {
+    /// What connecting would find out only when there is no connection any more.
+    fn check(&self) -> Result<(), Wrong> {
+        let mut roots = RootCertStore::empty();
+        for authority in self.ca.as_deref().map_or(Ok(Vec::new()), |pem| certificates("ca", pem))? {
+            roots.add(authority).map_err(|error| unusable("ca", &error))?;
+        }
+        let Some((certificate, key)) = &self.own else { return Ok(()) };
+        let (chain, key) = (certificates("certificate", certificate)?, PrivateKeyDer::from_pem_slice(key));
+        let key = key.map_err(|error| unusable("key", &error))?;
+        let made = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+        made.map(drop).map_err(|error| format!("`certificate` and `key` do not fit together: {error}").into())
+    }
+
     pub(super) fn certificates(&self) -> Option<TlsCertificates> {
         let own = self.own.clone();
         let client_tls = own.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
@@ -100,6 +115,16 @@ impl Certificates {
     }
 }
 
+fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Wrong> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|error| unusable(name, &error))?;
+    if found.is_empty() { Err(unusable(name, &"it holds no certificate")) } else { Ok(found) }
+}
+
+fn unusable(name: &str, why: &impl std::fmt::Display) -> Wrong {
+    format!("`{name}` cannot be used: {why}").into()
+}
+
 fn read(path: &str) -> Result<Vec<u8>, Wrong> {
     let unreadable = |error: std::io::Error| Wrong::from(format!("`{path}` cannot be read: {error}"));
     // Not even opened: a pipe would be waited for for ever.
@@ -116,21 +141,44 @@ mod tests {
     #[tokio::test]
     async fn files_that_cannot_be_used_change_nothing_and_new_ones_that_can_are_taken_up() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca.pem");
-        let authority = || rcgen::generate_simple_self_signed(vec!["authority".to_owned()]).unwrap().cert.pem();
-        let (old, new) = (authority(), authority());
-        fs::write(&path, &old).unwrap();
-        let ca = Some(path.to_str().unwrap().to_owned());
-        let certificates = Certificates::open(Files { ca, ..Files::default() }).unwrap();
-        let current = async || certificates.current().await.ca.unwrap();
-        assert_eq!(current().await, old.as_bytes());
-        fs::write(&path, "-----BEGIN CERTIFICATE-----\njunk\n-----END CERTIFICATE-----\n").unwrap();
-        assert_eq!(current().await, old.as_bytes());
-        fs::remove_file(&path).unwrap();
-        assert_eq!(current().await, old.as_bytes());
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let pair = || {
+            let made = rcgen::generate_simple_self_signed(vec!["name".to_owned()]).unwrap();
+            (made.cert.pem(), made.signing_key.serialize_pem())
+        };
+        let write = |name: &str, pem: &str| fs::write(path(name), pem).unwrap();
+        let ((old, old_key), (new, new_key)) = (pair(), pair());
+        write("ca", &old);
+        write("certificate", &old);
+        write("key", &old_key);
+        let files = || Files { ca: Some(path("ca")), certificate: Some(path("certificate")), key: Some(path("key")) };
+        let certificates = Certificates::open(files()).unwrap();
+        let stays = async || {
+            let held = certificates.current().await;
+            (held.ca.unwrap(), held.own.unwrap().0) == (old.clone().into_bytes(), old.clone().into_bytes())
+        };
+        assert!(stays().await);
+        for (name, pem, why) in [
+            ("ca", "-----BEGIN CERTIFICATE-----\njunk\n-----END CERTIFICATE-----\n", "`ca` cannot be used"),
+            ("ca", "", "it holds no certificate"),
+            ("certificate", "", "it holds no certificate"),
+            ("certificate", new.as_str(), "do not fit together"),
+            ("key", "", "`key` cannot be used"),
+        ] {
+            let before = fs::read(path(name)).unwrap();
+            write(name, pem);
+            let Err(said) = files().read() else { panic!("{name} is taken: {pem:?}") };
+            assert!(said.contains(why), "{said}");
+            assert!(stays().await, "{name}: {pem:?}");
+            fs::write(path(name), before).unwrap();
+        }
+        fs::remove_file(path("ca")).unwrap();
+        assert!(stays().await);
         let used = certificates.current().await;
-        fs::write(&path, &new).unwrap();
+        for (name, pem) in [("ca", &new), ("certificate", &new), ("key", &new_key)] {
+            write(name, pem);
+        }
         tokio::time::timeout(10 * LOOK, certificates.changed(&used)).await.unwrap();
-        assert_eq!(current().await, new.as_bytes());
+        assert!(!stays().await);
     }
 }

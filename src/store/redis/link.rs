@@ -18,25 +18,27 @@ use redis::{
     cluster_async::ClusterConnection,
     cmd,
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
-    WAITS,
+    GIVE_UP, WAITS,
     address::Kind,
     reply::{failure, is_broken},
-    topology::{Switches, Topology},
+    topology::{Node, Switches, Topology},
 };
-use crate::store::{Backoff, StoreError, StoreErrorKind};
+use crate::store::{Backoff, StoreError, StoreErrorKind, keys::CANARY};
 
 /// Between two questions whether the server answers.
 const PROBE: Duration = Duration::from_millis(100);
 
-/// Unanswered questions after which the connection is given up.
-const PROBES: u32 = 20;
-
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) client: Client,
+    /// Which server it goes to; `None`: several.
+    node: Option<Arc<Node>>,
     /// Told when it is to be replaced: it, and not the one that has replaced it meanwhile.
     broken: Arc<Notify>,
 }
@@ -70,6 +72,11 @@ impl Link {
         Ok((**connection).clone())
     }
 
+    /// The server that commands go to, if they go to one.
+    pub(super) fn node(&self) -> Option<Arc<Node>> {
+        self.connection.load().as_ref()?.node.clone()
+    }
+
     pub(super) async fn run(&self, command: Cmd) -> Result<Value, StoreError> {
         let mut connection = self.connection()?;
         // Not `req_packed_command`: that hands on a server's error as a value.
@@ -81,6 +88,20 @@ impl Link {
         let mut connection = self.connection()?;
         let answer = script.invoke_async(&mut connection).await;
         self.checked(&connection, answer)
+    }
+
+    /// Returns when a command is answered.
+    pub(super) async fn answers(&self) {
+        let mut links = self.topology.links();
+        loop {
+            let mut some = cmd("GETRANGE");
+            some.arg(CANARY).arg(0).arg(0);
+            if !self.run(some).await.is_err_and(|error| error.is_transient()) {
+                return;
+            }
+            // The next connection may answer, or this one later.
+            let _ = timeout(PROBE, links.changed()).await;
+        }
     }
 
     /// Passes a result on, and has the connection replaced that gave it if that is what it calls for.
@@ -157,11 +178,12 @@ impl Link {
                     () = topology.address.certificates.changed(&held) => false,
                 }
             });
-            return Ok((Client::Cluster(connection).into(), ended));
+            return Ok((Connection::new(Client::Cluster(connection), None), ended));
         }
         let primaries = self.topology.primaries().await?;
         let node = primaries.first().ok_or_else(|| StoreError::new(StoreErrorKind::Unreachable, "no primary"))?;
         let (connection, mut pushes) = self.topology.connect(node, address.timeout).await?;
+        let node = Some(Arc::new(node.clone()));
         let topology = Arc::clone(&self.topology);
         let ended = Box::pin(async move {
             let lost = async {
@@ -178,7 +200,7 @@ impl Link {
             }
             true
         });
-        Ok((Client::Plain(connection).into(), ended))
+        Ok((Connection::new(Client::Plain(connection), node), ended))
     }
 
     /// Asks again and again whether the server answers. Returns when the connection is of no use.
@@ -187,15 +209,20 @@ impl Link {
             // The cluster's client watches its own connections.
             return std::future::pending().await;
         }
-        let mut unanswered = 0;
-        while unanswered < PROBES {
+        let mut answered = Instant::now();
+        while answered.elapsed() < GIVE_UP {
             tokio::time::sleep(PROBE).await;
-            match cmd("PING").query_async::<Value>(&mut connection).await {
-                Ok(_) => unanswered = 0,
-                Err(error) if error.is_timeout() => unanswered += 1,
-                Err(_) => return,
+            let answer = cmd("PING").query_async::<Value>(&mut connection).await;
+            let silent = match answer.map_err(|error| failure(&error).kind) {
+                Err(StoreErrorKind::Timeout) => true,
+                Err(StoreErrorKind::Unreachable) => return,
+                // One that cannot save its data refuses a ping too, and that is an answer.
+                Ok(_) | Err(_) => false,
+            };
+            if !silent {
+                answered = Instant::now();
             }
-            self.silent.store(unanswered > 0, Ordering::Release);
+            self.silent.store(silent, Ordering::Release);
         }
     }
 }
@@ -203,9 +230,9 @@ impl Link {
 /// The end of a connection: whether it is of no use any more. One that is not is used until there is another.
 type Ended = std::pin::Pin<Box<dyn Future<Output = bool> + Send>>;
 
-impl From<Client> for Connection {
-    fn from(client: Client) -> Self {
-        Self { client, broken: Arc::default() }
+impl Connection {
+    fn new(client: Client, node: Option<Arc<Node>>) -> Self {
+        Self { client, node, broken: Arc::default() }
     }
 }
 

@@ -54,6 +54,9 @@ const AT_ONCE: usize = 256;
 /// The first wait before another attempt to connect, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
+/// After so long without an answer a connection is given up: sooner than what was known without it is.
+const GIVE_UP: Duration = Duration::from_secs(2);
+
 pub struct Redis {
     topology: Arc<Topology>,
     link: Arc<Link>,
@@ -77,10 +80,10 @@ impl Redis {
             topology: Arc::clone(&topology),
         });
         topology.watch_sentinels(cancel);
-        let keep = cancel.clone();
-        tokio::spawn(async move { keep.run_until_cancelled(link.keep()).await });
+        let (kept, keep) = (Arc::clone(&link), cancel.clone());
+        tokio::spawn(async move { keep.run_until_cancelled(kept.keep()).await });
         let (hub, follow) = (Arc::clone(&store.hub), cancel.clone());
-        tokio::spawn(async move { follow.run_until_cancelled(feed::follow(topology, hub)).await });
+        tokio::spawn(async move { follow.run_until_cancelled(feed::follow(topology, link, hub)).await });
         Ok(store)
     }
 

@@ -1,6 +1,13 @@
 //! Which nodes are primaries right now, and plain connections to them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value, aio::MultiplexedConnection, cmd};
@@ -44,12 +51,21 @@ pub(super) struct Topology {
     links: watch::Sender<u64>,
     /// The primaries as they were asked for last.
     recent: Mutex<Option<(Instant, Vec<Node>)>>,
+    /// Which of the sentinels answered last.
+    answering: AtomicUsize,
 }
 
 impl Topology {
     pub(super) fn new(address: Address) -> Arc<Self> {
         let (demotions, announced, links) = (watch::Sender::new(0), watch::Sender::new(None), watch::Sender::new(0));
-        Arc::new(Self { address, demotions, announced, links, recent: Mutex::default() })
+        Arc::new(Self {
+            address,
+            demotions,
+            announced,
+            links,
+            recent: Mutex::default(),
+            answering: AtomicUsize::new(0),
+        })
     }
 
     /// A primary is none any more.
@@ -109,21 +125,29 @@ impl Topology {
         }
     }
 
-    /// A connection to a data node, unless the node says of itself that it is a replica.
+    /// A connection to a data node, unless the node says of itself that it is a replica, or loads its data: it greets then, and
+    /// answers nothing else.
     pub(super) async fn connect(&self, node: &Node, timeout: Duration) -> Result<Plain, StoreError> {
         let mut plain = open(&self.address.client(node).await?, timeout).await?;
         if is_replica(&mut plain.0).await? {
             return Err(StoreError::new(StoreErrorKind::Unreachable, "the node is a replica, not the primary"));
         }
-        Ok(plain)
+        match cmd("PING").query_async::<Value>(&mut plain.0).await.map_err(|error| failure(&error)) {
+            Err(error) if error.is_transient() => Err(error),
+            Ok(_) | Err(_) => Ok(plain),
+        }
     }
 
-    /// Asks one sentinel after the other.
+    /// Asks one sentinel after the other, first the one that answered last: one that is gone without a word costs half a second.
     async fn master(&self, name: &str) -> Result<Node, StoreError> {
         let mut last = StoreError::new(StoreErrorKind::Unreachable, "no sentinel answers");
-        for node in &self.address.nodes {
-            match self.ask_sentinel(node, name).await {
-                Ok(master) => return Ok(master),
+        let (nodes, first) = (&self.address.nodes, self.answering.load(Ordering::Relaxed));
+        for index in (0..nodes.len()).map(|index| (first + index) % nodes.len()) {
+            match self.ask_sentinel(&nodes[index], name).await {
+                Ok(master) => {
+                    self.answering.store(index, Ordering::Relaxed);
+                    return Ok(master);
+                }
                 Err(error) => last = error,
             }
         }
