@@ -96,6 +96,13 @@ pub(super) fn changes(device: &Device, clear: &[String]) -> Result<DeviceChanges
         }
     }
     changes.clear = cleared(clear, &changes)?;
+    // An operator's word on what the system is takes the place of the agent's, which may be later.
+    for (name, agents) in [("os", "agent_os"), ("os_version", "agent_os_version"), ("patch_level", "agent_patch_level")]
+    {
+        if changes.set.iter().any(|(set, _)| *set == name) || changes.clear.contains(&name) {
+            changes.clear.push(agents);
+        }
+    }
     Ok(changes)
 }
 

@@ -279,7 +279,7 @@ async fn import(registry: &Registry, devices: Vec<wire::Device>) -> Result<wire:
 
 async fn put(registry: &Registry, index: u32, id: DeviceId, changes: DeviceChanges) -> (u32, Result<(), StoreError>) {
     let set: Vec<(&str, &str)> = changes.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    (index, registry.import(&id, &set).await)
+    (index, registry.import(&id, &set, &changes.clear).await)
 }
 
 fn named(text: &str) -> Option<&str> {

@@ -50,9 +50,7 @@ impl Devices {
         posture: enroll::Posture,
     ) -> Result<Option<(DeviceRecord, Vec<enroll::Issue>)>, StoreError> {
         let Some(fields) = self.fields(id).await? else { return Ok(None) };
-        let before = record::parse(fields.clone())?;
-        let issues = self.issues(&posture.clone().or(&before));
-        let words = Speaker::Operator.says(&posture, issues.is_empty(), self.clock.now());
+        let (words, issues) = self.judged(Speaker::Operator, &posture, &fields)?;
         let record = self.say(id, fields, &words, &issues).await?;
         Ok(Some((record, issues)))
     }
@@ -87,12 +85,12 @@ impl Devices {
     /// # Errors
     ///
     /// The store's.
-    pub async fn import(&self, id: &DeviceId, set: &[(&str, &str)]) -> Result<(), StoreError> {
+    pub async fn import(&self, id: &DeviceId, set: &[(&str, &str)], clear: &[&str]) -> Result<(), StoreError> {
         let worse = match self.witness.get() {
             Some(witness) => self.worse(id, set).await?.map(|change| (witness, change)),
             None => None,
         };
-        self.put(id, set, &[]).await?;
+        self.put(id, set, clear).await?;
         if let Some((witness, change)) = worse {
             witness.hear(id, change, value(set, "status_reason").unwrap_or_default()).await;
         }

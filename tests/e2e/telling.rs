@@ -327,7 +327,8 @@ fn a_posture_a_renewal_and_an_import_that_make_it_worse_are_told_and_a_fleet_tha
     update(false);
     update(true);
     let renew = json!({"device_id": "d1", "csr": csr, "posture": posture(false)});
-    fleet("Renew", renew).expect_err("it is not compliant");
+    fleet("Renew", renew).expect_err("it is not compliant, and nothing was written");
+    update(false);
     // It stays not compliant by what was found, whoever has judged.
     instance.countersign.admin("PutDevice", &json!({"device": {"id": "d1", "compliant": true}})).expect("put");
     import(json!([lost, {"id": "d2", "compliant": false, "user": "bob"}]));

@@ -4,7 +4,7 @@
 use aws_lc_rs::digest;
 
 use super::{
-    EnrollError, Enrolled, Enrollment, Posture, Renewal, Speaker, enrolled,
+    EnrollError, Enrolled, Enrollment, Posture, Renewal, Speaker, Words, enrolled,
     permission::{checked_id, not_barred, not_revoked},
     renewal::{self, InUse},
     request::SigningRequest,
@@ -85,8 +85,15 @@ impl Enrollment {
         let now = self.clock.now();
         let (mut words, issues) = self.judged(speaker, posture, &before)?;
         if !issues.is_empty() {
-            self.devices.say(&id, before, &words, &issues).await?;
+            // As at an enrolment, an operator who is refused has changed nothing.
+            if speaker == Speaker::Agent {
+                self.devices.say(&id, before, &words, &issues).await?;
+            }
             return Err(EnrollError::NotCompliant(issues));
+        }
+        if speaker == Speaker::Operator && *posture == Posture::default() {
+            // Who tells nothing has not looked.
+            words = Words::default();
         }
         let certificate = self.authority.sign(id.as_str(), &request, self.settings.certificate_life.get(), now)?;
         words.set.extend([

@@ -181,6 +181,76 @@ async fn what_an_operator_found_is_lifted_by_an_operator() {
 }
 
 #[tokio::test]
+async fn what_others_take_back_is_over_at_once() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    for (field, code) in [("disk_encrypted", "disk_not_encrypted"), ("screen_lock", "no_screen_lock")] {
+        world.others_say(&[(field, "no")]).await;
+        assert_eq!(codes(world.renew(&agent, &good()).await), [code]);
+        world.others_say(&[(field, "yes")]).await;
+        assert_eq!(world.record().await.compliant, Some(true), "the agent said nothing bad: {field}");
+        world.renew(&agent, &good()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_only_the_agent_found_is_over_when_the_agent_says_so_whatever_an_operator_told_meanwhile() {
+    let patched = |level: &str| Posture { patch_level: Some(level.into()), ..good() };
+    for bad in [Posture { screen_lock: Some(false), ..good() }, patched("31")] {
+        let world = world(DAY * 365);
+        let agent = world.enrolled().await;
+        codes(world.renew(&agent, &bad).await);
+        let told = Posture { managed: Some(true), ..Posture::default() };
+        let (record, issues) = world.devices.update_posture(&"laptop".into(), told).await.unwrap().unwrap();
+        assert_eq!((record.compliant, issues.len()), (Some(false), 1), "the answer tells what is wrong: {issues:?}");
+        let renewed = world.renew(&agent, &good()).await.unwrap();
+        assert_eq!(renewed.record.compliant, Some(true));
+    }
+}
+
+#[tokio::test]
+async fn a_posture_that_others_do_not_believe_is_told_as_that() {
+    let world = world(DAY * 365);
+    world.enrolled().await;
+    world.others_say(&[("compliant", "no")]).await;
+    let told = Posture { screen_lock: Some(true), ..Posture::default() };
+    let (record, issues) = world.devices.update_posture(&"laptop".into(), told).await.unwrap().unwrap();
+    assert_eq!(record.compliant, Some(false));
+    assert_eq!(issues.iter().map(|issue| issue.code).collect::<Vec<_>>(), ["judged_not_compliant"]);
+}
+
+#[tokio::test]
+async fn what_others_said_grows_old_whatever_the_agent_says() {
+    let world = world(DAY * 365);
+    let mut agent = world.enrolled().await;
+    let start = START.as_secs().to_string();
+    let is_stale = async || world.record().await.posture_age(world.clock.now(), DAY * 30).1;
+    for said in [&[][..], &[("managed", "yes"), ("compliant", "yes"), ("checked_at", &start)]] {
+        world.others_say(said).await;
+        for _ in 0..62 {
+            world.clock.advance(DAY / 2);
+            agent.certificate = world.renew(&agent, &good()).await.unwrap().certificate.pem;
+        }
+        assert_eq!(is_stale().await, !said.is_empty(), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_operators_renewal_is_judged_by_what_is_known_and_does_no_harm_where_it_is_refused() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    let renew =
+        async |posture: &Posture| world.enrollment.renew_as_operator(&"laptop".into(), &csr(&agent.key), posture).await;
+    let before = world.record().await;
+    assert_eq!(codes(renew(&Posture { screen_lock: Some(false), ..Posture::default() }).await), ["no_screen_lock"]);
+    assert_eq!(world.record().await, before);
+    world.clock.advance(DAY);
+    let renewed = renew(&Posture::default()).await.unwrap();
+    assert_eq!((renewed.record.compliant, renewed.record.checked_at), (Some(true), before.checked_at), "nobody looked");
+    assert_eq!(world.heard.told(), []);
+}
+
+#[tokio::test]
 async fn an_agent_that_was_not_compliant_comes_back_by_itself() {
     for before in [None, Some("true")] {
         let world = world(DAY * 365);
