@@ -230,18 +230,19 @@ impl Administration {
     /// Of a device that is registered; one that is not stays so.
     async fn set_status(&self, id: &DeviceId, status: &str, reason: &str) -> Result<wire::Device, Status> {
         let registry = &self.fleet()?.registry;
-        if registry.get(id).await.map_err(|error| failure(&error))?.is_none() {
-            let revoked = DeviceRecord { status: DeviceStatus::Revoked, ..DeviceRecord::default() };
-            return if status == "revoked" { Ok(answer(id, &revoked)) } else { Err(unknown(id)) };
-        }
         let because = [("status", status), ("status_reason", reason)];
-        let bare = [("status", status)];
         let written = if reason.trim().is_empty() {
-            registry.write(id, &bare, &["status_reason"]).await
+            registry.write(id, &because[..1], &["status_reason"]).await
         } else {
             registry.write(id, &because, &[]).await
         };
-        written.map(|record| answer(id, &record)).map_err(|error| failure(&error))
+        match written.map_err(|error| failure(&error))? {
+            Some(record) => Ok(answer(id, &record)),
+            None if status == "revoked" => {
+                Ok(answer(id, &DeviceRecord { status: DeviceStatus::Revoked, ..DeviceRecord::default() }))
+            }
+            None => Err(unknown(id)),
+        }
     }
 }
 
@@ -347,6 +348,7 @@ fn refused(error: &EnrollError) -> Status {
         }
         EnrollError::NotEnrolled => Status::not_found(message),
         EnrollError::Store(error) => failure(error),
+        EnrollError::Changed => Status::aborted(message),
         EnrollError::Authority(AuthorityError::Over) => Status::failed_precondition(message),
         EnrollError::Authority(_) | EnrollError::Random => Status::internal(message),
         _ => Status::failed_precondition(message),

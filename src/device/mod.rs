@@ -199,17 +199,21 @@ impl Devices {
         self.store.record(&keys::device(id.as_str()), &FIELDS).await
     }
 
-    /// Sets and removes fields in one step; says what is there then.
+    /// Sets and removes fields of a record that is there, in one step; says what is there then. `None`: there is none.
     ///
     /// # Errors
     ///
     /// The store's.
-    pub async fn write(&self, id: &DeviceId, set: &[(&str, &str)], clear: &[&str]) -> Result<DeviceRecord, StoreError> {
-        self.put(id, set, clear).await?;
-        Ok(self.get(id).await?.unwrap_or_default())
+    pub async fn write(
+        &self,
+        id: &DeviceId,
+        set: &[(&str, &str)],
+        clear: &[&str],
+    ) -> Result<Option<DeviceRecord>, StoreError> {
+        if self.amend(id, &[], set, clear).await? { self.get(id).await } else { Ok(None) }
     }
 
-    /// As [`Devices::write`], without reading back.
+    /// Sets and removes fields in one step; makes a record where there is none.
     ///
     /// # Errors
     ///
@@ -218,6 +222,24 @@ impl Devices {
         self.store.write_record(&keys::device(id.as_str()), set, clear).await?;
         self.forget(id.as_str());
         Ok(())
+    }
+
+    /// As [`Devices::put`], but only where there is a record in which these fields are as `held`: nobody brings back what was
+    /// deleted, or writes over what was decided, since the record was read. Says whether it was so.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn amend(
+        &self,
+        id: &DeviceId,
+        held: &[(&str, &str)],
+        set: &[(&str, &str)],
+        clear: &[&str],
+    ) -> Result<bool, StoreError> {
+        let same = self.store.amend_record(&keys::device(id.as_str()), held, set, clear).await?;
+        self.forget(id.as_str());
+        Ok(same)
     }
 
     /// What a posture lacks of the requirements. Empty: compliant.

@@ -15,6 +15,9 @@ use crate::{
     store::{Record, StoreError, StoreErrorKind},
 };
 
+/// While these are as they were, a record is of the same device of the same owner.
+const IDENTITY: [&str; 2] = ["user", "cert_sha256"];
+
 /// A change that others may have to know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -49,25 +52,34 @@ impl Devices {
         id: &DeviceId,
         posture: enroll::Posture,
     ) -> Result<Option<(DeviceRecord, Vec<enroll::Issue>)>, StoreError> {
-        let Some(fields) = self.fields(id).await? else { return Ok(None) };
-        let (words, issues) = self.judged(Speaker::Operator, &posture, &fields)?;
-        let record = self.say(id, fields, &words, &issues).await?;
-        Ok(Some((record, issues)))
+        loop {
+            let Some(fields) = self.fields(id).await? else { return Ok(None) };
+            let (words, issues) = self.judged(Speaker::Operator, &posture, &fields)?;
+            if let Some(record) = self.say(id, fields, &words, &issues).await? {
+                return Ok(Some((record, issues)));
+            }
+        }
     }
 
     /// Writes what was found out of a device whose record has these fields, and tells of it where the device is compliant
-    /// by that and was not, or the other way round. Says what is there then.
+    /// by that and was not, or the other way round. Says what is there then; `None`: nothing was written, since the device is no
+    /// longer there, or is another's, or has another certificate.
     pub(super) async fn say(
         &self,
         id: &DeviceId,
         before: Record,
         words: &Words,
         issues: &[enroll::Issue],
-    ) -> Result<DeviceRecord, StoreError> {
+    ) -> Result<Option<DeviceRecord>, StoreError> {
         let set: Vec<(&str, &str)> = words.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let was = record::parse(before.clone()).unwrap_or_default();
-        let after = record::parse(words.written(before))?;
-        self.put(id, &set, &words.clear).await?;
+        let after = record::parse(words.written(before.clone()))?;
+        let held: Vec<(&str, &str)> = IDENTITY.iter().filter_map(|name| Some((*name, field(&before, name)?))).collect();
+        if before.is_empty() {
+            self.put(id, &set, &words.clear).await?;
+        } else if !self.amend(id, &held, &set, &words.clear).await? {
+            return Ok(None);
+        }
         if let (Some(witness), Some(compliant)) = (self.witness.get(), after.compliant)
             // Of a device that was never judged, only the bad is news.
             && compliant != was.compliant.unwrap_or(true)
@@ -76,7 +88,7 @@ impl Devices {
             witness.hear(id, Change::Judged(compliant), &codes.join(", ")).await;
         }
         // Written it is, also where it cannot be read back.
-        Ok(self.get(id).await.ok().flatten().unwrap_or(after))
+        Ok(Some(self.get(id).await.ok().flatten().unwrap_or(after)))
     }
 
     /// As [`Devices::put`], for one of many. Only of what was registered before and is worse off now others hear: a fleet
@@ -117,6 +129,10 @@ impl Devices {
             () => None,
         })
     }
+}
+
+fn field<'f>(fields: &'f Record, name: &str) -> Option<&'f str> {
+    fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
 }
 
 fn value<'v>(set: &[(&str, &'v str)], name: &str) -> Option<&'v str> {

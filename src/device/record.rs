@@ -13,12 +13,13 @@ use crate::{
 };
 
 /// Names of the fields that are read (and no others: a record may be large).
-pub const FIELDS: [&str; 31] = [
+pub const FIELDS: [&str; 32] = [
     "user",
     "fingerprint",
     "cert_sha256",
     "cert_sha256_previous",
     "cert_previous_until",
+    "cert_renewed_into",
     "jkt",
     "managed",
     "compliant",
@@ -72,6 +73,7 @@ impl From<Malformed> for StoreError {
 /// The first field that says nothing clear.
 pub fn parse(fields: Record) -> Result<DeviceRecord, Malformed> {
     let (mut others, mut agent, mut vouched) = (DeviceRecord::default(), DeviceRecord::default(), false);
+    let mut renewed_into = None;
     for (name, value) in fields {
         let value = value.trim();
         if value.is_empty() {
@@ -79,12 +81,17 @@ pub fn parse(fields: Record) -> Result<DeviceRecord, Malformed> {
         }
         let read = match name.strip_prefix(AGENT) {
             Some(word) => set(&mut agent, word, value),
+            None if name == "cert_renewed_into" => digest(value).map(|sum| renewed_into = Some(sum)),
             None => set(&mut others, &name, value),
         };
         if read.is_none() {
             return Err(Malformed(name));
         }
         vouched |= matches!(name.as_str(), "managed" | "compliant");
+    }
+    // Whoever wrote another certificate since, or took it away, meant the one before it, too.
+    if renewed_into.is_none() || renewed_into.as_deref() != others.cert_sha256.as_deref() {
+        others.previous_certificate = None;
     }
     Ok(merged(others, agent, vouched))
 }
@@ -281,6 +288,17 @@ mod tests {
     }
 
     #[test]
+    fn the_certificate_before_counts_beside_the_one_it_was_renewed_into() {
+        let [a, b, c] = ["aa", "bb", "cc"].map(|octet| octet.repeat(32));
+        let previous = |current: &str, into: &str| {
+            let renewed = [("cert_sha256_previous", &*a), ("cert_previous_until", "9"), ("cert_renewed_into", into)];
+            parsed(&[&renewed[..], &[("cert_sha256", current)]].concat()).unwrap().previous_certificate.is_some()
+        };
+        assert!(previous(&b, &b));
+        assert_eq!([previous(&c, &b), previous("", &b), previous(&b, ""), previous("", "")], [false; 4]);
+    }
+
+    #[test]
     fn patch_levels_are_a_word_days_or_a_date() {
         let level = |text| parsed(&[("patch_level", text)]).map(|record| record.patch_level);
         assert_eq!(level("Current"), Ok(Some(PatchLevel::Current)));
@@ -305,6 +323,7 @@ mod tests {
             ("agent_patch_level", "old"),
             ("checked_at", "1793491200000"),
             ("cert_previous_until", "1793491200000"),
+            ("cert_renewed_into", "ab"),
         ] {
             assert_eq!(parsed(&[(name, value)]), Err(Malformed(name.into())), "{name}: {value}");
         }

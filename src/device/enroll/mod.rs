@@ -204,19 +204,13 @@ impl Enrollment {
             ("cert_sha256", certificate.sha256.clone()),
             ("cert_expires_at", certificate.expires.as_secs().to_string()),
             ("enrolled_at", now.as_secs().to_string()),
-            ("status", "active".to_owned()),
         ]);
         // What an earlier device of this id could prove, this one cannot.
         words.forget(&OF_AGENT);
-        words.forget(&[
-            "cert_sha256_previous",
-            "cert_previous_until",
-            "fingerprint",
-            "jkt",
-            "trust_score",
-            "status_reason",
-        ]);
-        let record = self.devices.say(&id, before, &words, &[]).await?;
+        words.forget(&renew::PREVIOUS);
+        words.forget(&["fingerprint", "jkt", "trust_score"]);
+        // Its status stays: it was found to be active, and who suspends it meanwhile means this device, too.
+        let record = self.devices.say(&id, before, &words, &[]).await?.ok_or(EnrollError::Changed)?;
         self.counters.enrolled.increment();
         Ok(enrolled(id, record, certificate, now))
     }

@@ -294,6 +294,60 @@ async fn a_renewal_whose_answer_was_lost_is_asked_for_again_with_the_certificate
 }
 
 #[tokio::test]
+async fn what_an_operator_replaced_or_withdrew_renews_nothing() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    let refused = async || {
+        let before = world.record().await;
+        assert!(matches!(world.renew(&agent, &good()).await, Err(EnrollError::Certificate)));
+        assert_eq!(world.record().await, before);
+    };
+    let id = DeviceId::from("laptop");
+    world.renew(&agent, &good()).await.unwrap();
+    world.devices.put(&id, &[], &["cert_sha256"]).await.unwrap();
+    refused().await;
+    let new = csr(&KeyPair::generate().unwrap());
+    world.enrollment.renew_as_operator(&id, &new, &good()).await.unwrap();
+    refused().await;
+
+    let agent = world.enrolled().await;
+    world.enrollment.renew_as_operator(&id, &new, &good()).await.unwrap();
+    assert!(matches!(world.renew(&agent, &good()).await, Err(EnrollError::Certificate)));
+}
+
+#[tokio::test]
+async fn what_was_decided_while_a_request_was_under_way_stands() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    let (id, csr) = (DeviceId::from("laptop"), csr(&agent.key));
+    let checked = async || {
+        let owner = ("alice", Some("laptop"));
+        world.enrollment.checked(Speaker::Agent, owner, &csr, &good()).await.unwrap()
+    };
+    let admission = checked().await;
+    world.others_say(&[("status", "suspended"), ("status_reason", "lost")]).await;
+    let record = world.enrollment.admit(admission).await.unwrap().record;
+    assert_eq!(
+        (record.status, record.status_reason.as_deref()),
+        (crate::domain::DeviceStatus::Suspended, Some("lost"))
+    );
+
+    world.others_say(&[("status", "active")]).await;
+    let (admission, before) = (checked().await, world.devices.fields(&id).await.unwrap().unwrap());
+    let (words, _) = world.devices.judged(Speaker::Agent, &good(), &before).unwrap();
+    for (user, gone) in [("bob", false), ("alice", true)] {
+        world.others_say(&[("user", user)]).await;
+        if gone {
+            assert!(world.devices.delete(&id).await.unwrap());
+        }
+        assert_eq!(world.devices.say(&id, before.clone(), &words, &[]).await.unwrap(), None);
+        assert_eq!(world.devices.get(&id).await.unwrap().is_none(), gone);
+    }
+    assert!(matches!(world.enrollment.admit(admission).await, Err(EnrollError::Changed)));
+    assert_eq!(world.devices.get(&id).await.unwrap(), None, "what was deleted stays so");
+}
+
+#[tokio::test]
 async fn a_renewal_that_is_written_is_granted_also_where_it_cannot_be_read_back() {
     let world = world(DAY * 365);
     let agent = world.enrolled().await;
