@@ -51,12 +51,16 @@ impl Words {
         self.clear.extend(unset);
     }
 
-    /// What becomes of a record that they are written to.
-    pub(super) fn written(&self, mut fields: Record) -> Record {
-        fields.retain(|(name, _)| !self.clear.contains(&name.as_str()) && !self.set.iter().any(|(set, _)| set == name));
-        fields.extend(self.set.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-        fields
+    pub(super) fn set(&self) -> Vec<(&str, &str)> {
+        self.set.iter().map(|(name, value)| (*name, value.as_str())).collect()
     }
+}
+
+/// What becomes of a record that this is written to.
+pub(super) fn written(mut fields: Record, set: &[(&str, &str)], clear: &[&str]) -> Record {
+    fields.retain(|(name, _)| !clear.contains(&name.as_str()) && !set.iter().any(|(set, _)| set == name));
+    fields.extend(set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    fields
 }
 
 impl Devices {
@@ -154,6 +158,10 @@ mod tests {
         fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
     }
 
+    fn after(words: &Words, before: Record) -> Record {
+        written(before, &words.set(), &words.clear)
+    }
+
     fn counts(fields: &Record) -> (Option<bool>, Option<bool>, Option<bool>) {
         let record = record::parse(fields.clone()).unwrap();
         (record.compliant, record.jailbroken, record.managed)
@@ -164,7 +172,7 @@ mod tests {
         let good = Posture { managed: Some(true), jailbroken: Some(false), ..Posture::default() };
         let bad = Posture { jailbroken: Some(true), ..Posture::default() };
         let says = |told: &Posture, compliant, before: Record| {
-            Speaker::Agent.says(told, compliant, UnixTime::EPOCH).written(before)
+            after(&Speaker::Agent.says(told, compliant, UnixTime::EPOCH), before)
         };
         let own = says(&bad, false, fields(&[("compliant", "true"), ("jailbroken", "false")]));
         assert_eq!(counts(&own), (Some(false), Some(true), None));
@@ -179,11 +187,11 @@ mod tests {
     fn an_operators_word_takes_the_place_of_the_agents() {
         let told = Posture { jailbroken: Some(false), patch_level: Some("2".into()), ..Posture::default() };
         let before = fields(&[("agent_jailbroken", "true"), ("agent_patch_level", "40"), ("agent_checked_at", "9")]);
-        let after = Speaker::Operator.says(&told, true, UnixTime::EPOCH).written(before);
-        assert_eq!(counts(&after), (Some(true), Some(false), None));
-        let level = record::parse(after).unwrap().patch_level;
+        let says = Speaker::Operator.says(&told, true, UnixTime::EPOCH);
+        assert_eq!(counts(&after(&says, before.clone())), (Some(true), Some(false), None));
+        let level = record::parse(after(&says, before)).unwrap().patch_level;
         assert_eq!(level, Some(crate::domain::PatchLevel::Days(2)));
-        let judged = Speaker::Operator.says(&told, true, UnixTime::EPOCH).written(fields(&[("compliant", "false")]));
+        let judged = after(&says, fields(&[("compliant", "false")]));
         assert_eq!(counts(&judged).0, Some(false), "who judged already stays right");
     }
 }

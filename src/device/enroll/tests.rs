@@ -181,6 +181,29 @@ async fn what_an_operator_found_is_lifted_by_an_operator() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_that_a_device_is_in_order_before_nothing_speaks_against_it() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    let unlocked = Posture { screen_lock: Some(false), ..good() };
+    codes(world.renew(&agent, &unlocked).await);
+    assert_eq!(world.heard.told(), [Change::Judged(false)]);
+    world.others_say(&[("jailbroken", "1")]).await;
+    assert_eq!(codes(world.renew(&agent, &good()).await), ["jailbroken"]);
+    assert_eq!(world.heard.told(), [], "the lock is there, and it is jailbroken");
+    let id = DeviceId::from("laptop");
+    let change = async |set: &[(&str, &str)]| {
+        world.devices.change(&id, set, &[]).await.unwrap();
+        world.heard.told()
+    };
+    assert_eq!(change(&[("status", "suspended")]).await, [Change::Out]);
+    assert_eq!(change(&[("status", "active")]).await, []);
+    assert_eq!(change(&[("compliant", "true")]).await, []);
+    assert_eq!(change(&[("jailbroken", "false")]).await, [Change::Said(true)]);
+    assert_eq!(change(&[("jailbroken", "true")]).await, [Change::Said(false)]);
+    assert_eq!(change(&[("os", "linux")]).await, []);
+}
+
+#[tokio::test]
 async fn what_others_take_back_is_over_at_once() {
     let world = world(DAY * 365);
     let agent = world.enrolled().await;
