@@ -168,7 +168,11 @@ impl Devices for FleetService {
         let registry = &self.0.fleet()?.registry;
         let found = registry.search(&filter, &asked.page_token, page_size(asked.page_size)).await;
         let (found, next) = found.map_err(|error| failure(&error))?;
-        let devices = found.iter().map(shown).collect();
+        let devices = if asked.as_written {
+            written(registry, &found).await.map_err(|error| failure(&error))?
+        } else {
+            found.iter().map(shown).collect()
+        };
         Ok(Response::new(wire::SearchResponse { devices, next_page_token: next.unwrap_or_default() }))
     }
 
@@ -325,6 +329,24 @@ fn shown(found: &Found) -> wire::search_response::Found {
         last_seen: found.last_seen.map(timestamp),
         posture_stale: found.posture_stale,
     }
+}
+
+/// With the records as they are written. One that is gone, or cannot be read, since it was found is left out.
+async fn written(registry: &Registry, found: &[Found]) -> Result<Vec<wire::search_response::Found>, StoreError> {
+    let reads: Vec<_> = found.iter().map(|found| registry.as_written(&found.id)).collect();
+    let records: Vec<_> = stream::iter(reads).buffered(AT_ONCE).collect().await;
+    let mut devices = Vec::with_capacity(found.len());
+    for (found, record) in found.iter().zip(records) {
+        match record {
+            Ok(Some((record, said))) => {
+                let device = wire::Device { said: said.into_iter().collect(), ..answer(&found.id, &record) };
+                devices.push(wire::search_response::Found { device: Some(device), ..shown(found) });
+            }
+            Err(error) if error.is_transient() => return Err(error),
+            Ok(None) | Err(_) => {}
+        }
+    }
+    Ok(devices)
 }
 
 fn spoken(issue: Issue) -> wire::Issue {

@@ -35,6 +35,7 @@ pub use self::{
     record::{FIELDS, LAST_SECOND, Malformed, parse as parse_record, spoken_patch_level},
     settings::Settings,
     sighting::DeviceQuery,
+    speaker::said,
 };
 use self::{seen::Seen, sighting::At};
 use crate::{
@@ -192,6 +193,17 @@ impl Devices {
     /// The store's; a record that cannot be read is malformed.
     pub async fn get(&self, id: &DeviceId) -> Result<Option<DeviceRecord>, StoreError> {
         Ok(self.fields(id).await?.map(record::parse).transpose()?)
+    }
+
+    /// The record as it is written: what others than its agent say, and beside it the fields that hold what is [`said`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Devices::get`].
+    pub async fn as_written(&self, id: &DeviceId) -> Result<Option<(DeviceRecord, Record)>, StoreError> {
+        let Some(fields) = self.fields(id).await? else { return Ok(None) };
+        let (beside, others) = fields.into_iter().partition(|(name, _)| said(name).is_some());
+        Ok(Some((record::parse(others)?, beside)))
     }
 
     /// The fields of the record as they stand in the store.

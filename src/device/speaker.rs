@@ -27,6 +27,11 @@ pub(super) const OF_AGENT: [&str; 9] = [
 /// What our requirements make of what an operator says.
 const OF_POSTURE: &str = "posture_compliant";
 
+/// The field of this name, where it holds what an agent or our requirements say.
+pub fn said(name: &str) -> Option<&'static str> {
+    OF_AGENT.into_iter().chain([OF_POSTURE]).find(|known| *known == name)
+}
+
 /// Who tells the state of a device. `compliant` is neither's: whoever writes that has judged already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Speaker {

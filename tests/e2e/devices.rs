@@ -221,6 +221,34 @@ fn an_agents_renewal_takes_back_nothing_that_an_operator_said() {
 }
 
 #[test]
+fn what_an_agent_said_is_its_word_also_after_an_export_and_an_import() {
+    let stack = builder().start();
+    let device = Device::enrolled(&stack, "alice");
+    let token = Token::person("alice").mint();
+    let get = || stack.tls_as("GET", "/vault", &device.shown).bearer(&token).send();
+    let renew = |posture: &Value| {
+        let mut wish = device.wish(now(), &device.key);
+        wish["device"] = posture.clone();
+        post(&stack, "/devices/renew", &wish).status
+    };
+    let mut bad = good_posture();
+    bad["screen_lock"] = json!(false);
+    assert_eq!(renew(&bad), 403);
+    for format in ["jsonl", "csv"] {
+        let run = |words: &[&str]| stack.countersign.command(&[words, &["--config", "countersign.yaml"]].concat());
+        let (exit, exported) = run(&["device", "export", "--format", format]);
+        assert_eq!(exit, Some(0), "{exported}");
+        let file = stack.folder.join(format!("devices.{format}"));
+        std::fs::write(&file, &exported).expect("the folder is writable");
+        assert!(stack.countersign.admin("DeleteDevice", &json!({"id": device.id})).is_ok());
+        let (exit, output) = run(&["device", "import", file.to_str().expect("a path")]);
+        assert_eq!((exit, output.contains("1 written, 0 refused")), (Some(0), true), "{output}\n{exported}");
+        assert_eq!(refused(&get()), (403, "device_not_compliant".into()), "{exported}");
+    }
+    assert_eq!(renew(&good_posture()), 201, "it takes its own word back");
+}
+
+#[test]
 fn a_connection_that_outlives_its_certificate_proves_no_device_any_more() {
     let stack = builder().start();
     let token = Token::person("alice").mint();
