@@ -183,7 +183,16 @@ async fn records(store: &dyn Store) {
     let found = store.record(key, &["os", "user", "none"]).await.unwrap().unwrap();
     assert_eq!(found, [("user".to_owned(), "bob".to_owned())], "only the fields that were asked for and are there");
     assert_eq!(store.record(key, &["none"]).await.unwrap(), Some(Vec::new()), "there, with none of the fields");
+    let amend = async |held, set, remove| store.amend_record(key, held, set, remove).await.unwrap();
+    assert!(!amend(&[("user", "ann")], &[("user", "eve")], &["more"]).await, "it was changed meanwhile");
+    assert!(!amend(&[("user", "bob"), ("os", "linux")], &[("user", "eve")], &[]).await, "a field is gone");
+    assert!(amend(&[("user", "bob")], &[("os", "mac"), ("user", "eve")], &["more", "none"]).await);
+    assert!(amend(&[], &[], &["os"]).await && amend(&[], &[("more", "y")], &[]).await, "it is there");
+    let mut found = store.record(key, &["os", "user", "more"]).await.unwrap().unwrap();
+    found.sort();
+    assert_eq!(found, [("more".to_owned(), "y".to_owned()), ("user".to_owned(), "eve".to_owned())]);
     store.write_record(key, &[], &["user", "more"]).await.unwrap();
+    assert!(!amend(&[], &[("user", "eve")], &[]).await, "none is made");
     assert_eq!(store.record(key, &["user"]).await.unwrap(), None, "a record without fields is none");
 }
 

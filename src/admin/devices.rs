@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::ports::DeviceChanges;
 use crate::{
-    device::{LAST_SECOND, spoken_patch_level},
+    device::{LAST_SECOND, parse_record, said, spoken_patch_level},
     domain::{DeviceId, DeviceRecord, DeviceStatus, UnixTime},
     wire::admin::Device,
 };
@@ -95,7 +95,22 @@ pub(super) fn changes(device: &Device, clear: &[String]) -> Result<DeviceChanges
             changes.set.push((name, second.to_string()));
         }
     }
+    for (name, value) in &device.said {
+        let known = said(name).ok_or_else(|| unknown(name))?;
+        let value = text(name, value)?;
+        let read = parse_record(vec![(name.clone(), value.to_owned())]);
+        read.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        changes.set.push((known, value.to_owned()));
+    }
     changes.clear = cleared(clear, &changes)?;
+    // An operator's word on what the system is takes the place of the agent's, which may be later.
+    for (name, agents) in [("os", "agent_os"), ("os_version", "agent_os_version"), ("patch_level", "agent_patch_level")]
+    {
+        let is_set = |name| changes.set.iter().any(|(set, _)| *set == name);
+        if (is_set(name) || changes.clear.contains(&name)) && !is_set(agents) && !changes.clear.contains(&agents) {
+            changes.clear.push(agents);
+        }
+    }
     Ok(changes)
 }
 
@@ -103,14 +118,18 @@ fn cleared(clear: &[String], changes: &DeviceChanges) -> Result<Vec<&'static str
     clear
         .iter()
         .map(|name| {
-            let known = FIELDS.into_iter().find(|field| field == name);
-            let known = known.ok_or_else(|| Status::invalid_argument(format!("`{name}` is no field of a device")))?;
+            let known = FIELDS.into_iter().find(|field| field == name).or_else(|| said(name));
+            let known = known.ok_or_else(|| unknown(name))?;
             if changes.set.iter().any(|(set, _)| *set == known) {
                 return Err(Status::invalid_argument(format!("`{name}` is both set and cleared")));
             }
             Ok(known)
         })
         .collect()
+}
+
+fn unknown(name: &str) -> Status {
+    Status::invalid_argument(format!("`{name}` is no field of a device"))
 }
 
 fn text<'t>(name: &str, text: &'t str) -> Result<&'t str, Status> {
@@ -163,6 +182,7 @@ pub(super) fn answer(id: &DeviceId, record: &DeviceRecord) -> Device {
         status_reason: owned(record.status_reason.as_deref()),
         checked_at: record.checked_at.map(timestamp),
         cert_expires_at: record.cert_expires_at.map(timestamp),
+        said: Default::default(),
     }
 }
 

@@ -168,7 +168,11 @@ impl Devices for FleetService {
         let registry = &self.0.fleet()?.registry;
         let found = registry.search(&filter, &asked.page_token, page_size(asked.page_size)).await;
         let (found, next) = found.map_err(|error| failure(&error))?;
-        let devices = found.iter().map(shown).collect();
+        let devices = if asked.as_written {
+            written(registry, &found).await.map_err(|error| failure(&error))?
+        } else {
+            found.iter().map(shown).collect()
+        };
         Ok(Response::new(wire::SearchResponse { devices, next_page_token: next.unwrap_or_default() }))
     }
 
@@ -230,18 +234,19 @@ impl Administration {
     /// Of a device that is registered; one that is not stays so.
     async fn set_status(&self, id: &DeviceId, status: &str, reason: &str) -> Result<wire::Device, Status> {
         let registry = &self.fleet()?.registry;
-        if registry.get(id).await.map_err(|error| failure(&error))?.is_none() {
-            let revoked = DeviceRecord { status: DeviceStatus::Revoked, ..DeviceRecord::default() };
-            return if status == "revoked" { Ok(answer(id, &revoked)) } else { Err(unknown(id)) };
-        }
         let because = [("status", status), ("status_reason", reason)];
-        let bare = [("status", status)];
         let written = if reason.trim().is_empty() {
-            registry.write(id, &bare, &["status_reason"]).await
+            registry.write(id, &because[..1], &["status_reason"]).await
         } else {
             registry.write(id, &because, &[]).await
         };
-        written.map(|record| answer(id, &record)).map_err(|error| failure(&error))
+        match written.map_err(|error| failure(&error))? {
+            Some(record) => Ok(answer(id, &record)),
+            None if status == "revoked" => {
+                Ok(answer(id, &DeviceRecord { status: DeviceStatus::Revoked, ..DeviceRecord::default() }))
+            }
+            None => Err(unknown(id)),
+        }
     }
 }
 
@@ -279,7 +284,7 @@ async fn import(registry: &Registry, devices: Vec<wire::Device>) -> Result<wire:
 
 async fn put(registry: &Registry, index: u32, id: DeviceId, changes: DeviceChanges) -> (u32, Result<(), StoreError>) {
     let set: Vec<(&str, &str)> = changes.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    (index, registry.import(&id, &set).await)
+    (index, registry.import(&id, &set, &changes.clear).await)
 }
 
 fn named(text: &str) -> Option<&str> {
@@ -326,6 +331,24 @@ fn shown(found: &Found) -> wire::search_response::Found {
     }
 }
 
+/// With the records as they are written. One that is gone, or cannot be read, since it was found is left out.
+async fn written(registry: &Registry, found: &[Found]) -> Result<Vec<wire::search_response::Found>, StoreError> {
+    let reads: Vec<_> = found.iter().map(|found| registry.as_written(&found.id)).collect();
+    let records: Vec<_> = stream::iter(reads).buffered(AT_ONCE).collect().await;
+    let mut devices = Vec::with_capacity(found.len());
+    for (found, record) in found.iter().zip(records) {
+        match record {
+            Ok(Some((record, said))) => {
+                let device = wire::Device { said: said.into_iter().collect(), ..answer(&found.id, &record) };
+                devices.push(wire::search_response::Found { device: Some(device), ..shown(found) });
+            }
+            Err(error) if error.is_transient() => return Err(error),
+            Ok(None) | Err(_) => {}
+        }
+    }
+    Ok(devices)
+}
+
 fn spoken(issue: Issue) -> wire::Issue {
     wire::Issue { code: issue.code.to_owned(), message: issue.message, remediation: issue.remediation }
 }
@@ -347,6 +370,7 @@ fn refused(error: &EnrollError) -> Status {
         }
         EnrollError::NotEnrolled => Status::not_found(message),
         EnrollError::Store(error) => failure(error),
+        EnrollError::Changed => Status::aborted(message),
         EnrollError::Authority(AuthorityError::Over) => Status::failed_precondition(message),
         EnrollError::Authority(_) | EnrollError::Random => Status::internal(message),
         _ => Status::failed_precondition(message),

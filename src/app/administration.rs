@@ -36,9 +36,9 @@ impl Parts {
             revocations: Arc::new(RevocationPort {
                 revocations: Arc::clone(revocations),
                 clock: clock.clone(),
-                news: news.clone(),
+                news,
             }),
-            devices: Arc::new(DevicePort { devices: Arc::clone(devices), news }),
+            devices: Arc::new(DevicePort { devices: Arc::clone(devices) }),
             explainer: Arc::new(ExplainPort(Arc::clone(&self.pipeline))),
             instance: Arc::new(instance),
             journal: Arc::clone(auditor) as Arc<dyn Journal>,

@@ -91,7 +91,6 @@ fn entry(listed: Listed, now: UnixTime) -> RevocationEntry {
 #[derive(Debug)]
 pub(super) struct DevicePort {
     pub(super) devices: Arc<Devices>,
-    pub(super) news: NewsDesk,
 }
 
 #[async_trait]
@@ -102,10 +101,7 @@ impl ports::Devices for DevicePort {
 
     async fn write(&self, id: &DeviceId, changes: &DeviceChanges) -> Result<DeviceRecord, StoreError> {
         let set: Vec<(&str, &str)> = changes.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        self.devices.put(id, &set, &changes.clear).await?;
-        // Told in any case: written it is.
-        self.news.device(id.as_str(), changes).await;
-        Ok(self.devices.get(id).await?.unwrap_or_default())
+        self.devices.change(id, &set, &changes.clear).await
     }
 
     async fn delete(&self, id: &DeviceId) -> Result<bool, StoreError> {

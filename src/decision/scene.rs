@@ -101,8 +101,8 @@ fn contradiction(sighting: &DeviceSighting, identity: &Identity) -> Option<Devic
         (sighting.evidence.certificate_expired, DeviceProblem::CertificateExpired),
         (sighting.key_differs, DeviceProblem::KeyDiffers),
         (sighting.fingerprint_differs, DeviceProblem::FingerprintDiffers),
-        (of(|record| record.jailbroken == Some(true)), DeviceProblem::Jailbroken),
-        (of(|record| record.compliant == Some(false)), DeviceProblem::NotCompliant),
+        (of(DeviceRecord::is_jailbroken), DeviceProblem::Jailbroken),
+        (of(DeviceRecord::is_not_compliant), DeviceProblem::NotCompliant),
     ]
     .into_iter()
     .find_map(|(seen, problem)| seen.then_some(problem))
@@ -307,8 +307,8 @@ impl<'a> Scene<'a> {
             network: place.map_or(NetworkKind::Ordinary, |place| place.network),
             unusual_time: past.is_some_and(|past| past.unusual_time),
             rapid_requests: past.is_some_and(|past| past.rapid_requests),
-            not_compliant: record.is_some_and(|record| record.compliant == Some(false)),
-            jailbroken: record.is_some_and(|record| record.jailbroken == Some(true)),
+            not_compliant: record.is_some_and(DeviceRecord::is_not_compliant),
+            jailbroken: record.is_some_and(DeviceRecord::is_jailbroken),
             place_unavailable: self.penalty(Subject::Place, &self.facts.place),
             behavior_unavailable: self.penalty(Subject::Behavior, &self.facts.behavior),
         }

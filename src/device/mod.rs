@@ -35,6 +35,7 @@ pub use self::{
     record::{FIELDS, LAST_SECOND, Malformed, parse as parse_record, spoken_patch_level},
     settings::Settings,
     sighting::DeviceQuery,
+    speaker::said,
 };
 use self::{seen::Seen, sighting::At};
 use crate::{
@@ -197,22 +198,37 @@ impl Devices {
         Ok(self.fields(id).await?.map(record::parse).transpose()?)
     }
 
+    /// The record as it is written: what others than its agent say, and beside it the fields that hold what is [`said`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Devices::get`].
+    pub async fn as_written(&self, id: &DeviceId) -> Result<Option<(DeviceRecord, Record)>, StoreError> {
+        let Some(fields) = self.fields(id).await? else { return Ok(None) };
+        let (beside, others) = fields.into_iter().partition(|(name, _)| said(name).is_some());
+        Ok(Some((record::parse(others)?, beside)))
+    }
+
     /// The fields of the record as they stand in the store.
     async fn fields(&self, id: &DeviceId) -> Result<Option<Record>, StoreError> {
         self.store.record(&keys::device(id.as_str()), &FIELDS).await
     }
 
-    /// Sets and removes fields in one step; says what is there then.
+    /// Sets and removes fields of a record that is there, in one step; says what is there then. `None`: there is none.
     ///
     /// # Errors
     ///
     /// The store's.
-    pub async fn write(&self, id: &DeviceId, set: &[(&str, &str)], clear: &[&str]) -> Result<DeviceRecord, StoreError> {
-        self.put(id, set, clear).await?;
-        Ok(self.get(id).await?.unwrap_or_default())
+    pub async fn write(
+        &self,
+        id: &DeviceId,
+        set: &[(&str, &str)],
+        clear: &[&str],
+    ) -> Result<Option<DeviceRecord>, StoreError> {
+        if self.amend(id, &[], set, clear).await? { self.get(id).await } else { Ok(None) }
     }
 
-    /// As [`Devices::write`], without reading back.
+    /// Sets and removes fields in one step; makes a record where there is none.
     ///
     /// # Errors
     ///
@@ -221,6 +237,24 @@ impl Devices {
         self.store.write_record(&keys::device(id.as_str()), set, clear).await?;
         self.forget(id.as_str());
         Ok(())
+    }
+
+    /// As [`Devices::put`], but only where there is a record in which these fields are as `held`: nobody brings back what was
+    /// deleted, or writes over what was decided, since the record was read. Says whether it was so.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn amend(
+        &self,
+        id: &DeviceId,
+        held: &[(&str, &str)],
+        set: &[(&str, &str)],
+        clear: &[&str],
+    ) -> Result<bool, StoreError> {
+        let same = self.store.amend_record(&keys::device(id.as_str()), held, set, clear).await?;
+        self.forget(id.as_str());
+        Ok(same)
     }
 
     /// What a posture lacks of the requirements. Empty: compliant.

@@ -1,6 +1,4 @@
 //! What becomes of a device by what was found out here, and who hears of it: written first, told then, answered last.
-//!
-//! What others have told us is written with [`Devices::put`] and told to nobody, so that nothing goes round in circles.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -8,22 +6,27 @@ use async_trait::async_trait;
 
 use super::{
     Devices, enroll, record,
-    speaker::{Speaker, Words},
+    speaker::{Speaker, Words, written},
 };
 use crate::{
     domain::{DeviceId, DeviceRecord, DeviceStatus},
     store::{Record, StoreError, StoreErrorKind},
 };
 
-/// A change that others may have to know of.
+/// While these are as they were, a record is of the same device of the same owner.
+const IDENTITY: [&str; 2] = ["user", "cert_sha256"];
+
+/// A change that others may have to know of. A device is in order where its record does not speak against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// By our own requirements it is compliant, or is not.
+    /// By our own requirements it is in order, or is not.
     Judged(bool),
-    /// Somebody else has judged, and it is not compliant.
-    NotCompliant,
+    /// By what an operator wrote.
+    Said(bool),
     /// It was suspended or revoked.
     Out,
+    /// By what others told us it may be in order again.
+    Heard,
 }
 
 /// Hears of changes once they are written.
@@ -49,36 +52,69 @@ impl Devices {
         id: &DeviceId,
         posture: enroll::Posture,
     ) -> Result<Option<(DeviceRecord, Vec<enroll::Issue>)>, StoreError> {
-        let Some(fields) = self.fields(id).await? else { return Ok(None) };
-        let before = record::parse(fields.clone())?;
-        let issues = self.issues(&posture.clone().or(&before));
-        let words = Speaker::Operator.says(&posture, issues.is_empty(), self.clock.now());
-        let record = self.say(id, fields, &words, &issues).await?;
-        Ok(Some((record, issues)))
+        loop {
+            let Some(fields) = self.fields(id).await? else { return Ok(None) };
+            let (words, issues) = self.judged(Speaker::Operator, &posture, &fields)?;
+            if let Some(record) = self.say(id, fields, &words, &issues).await? {
+                return Ok(Some((record, issues)));
+            }
+        }
     }
 
-    /// Writes what was found out of a device whose record has these fields, and tells of it where the device is compliant
-    /// by that and was not, or the other way round. Says what is there then.
+    /// Writes what was found out of a device whose record has these fields, and tells of it where the device is in order by
+    /// that and was not, or the other way round. Says what is there then; `None`: nothing was written, since the device is no
+    /// longer there, or is another's, or has another certificate.
     pub(super) async fn say(
         &self,
         id: &DeviceId,
         before: Record,
         words: &Words,
         issues: &[enroll::Issue],
-    ) -> Result<DeviceRecord, StoreError> {
-        let set: Vec<(&str, &str)> = words.set.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    ) -> Result<Option<DeviceRecord>, StoreError> {
+        let set = words.set();
         let was = record::parse(before.clone()).unwrap_or_default();
-        let after = record::parse(words.written(before))?;
-        self.put(id, &set, &words.clear).await?;
-        if let (Some(witness), Some(compliant)) = (self.witness.get(), after.compliant)
-            // Of a device that was never judged, only the bad is news.
-            && compliant != was.compliant.unwrap_or(true)
-        {
+        let after = record::parse(written(before.clone(), &set, &words.clear))?;
+        let held: Vec<(&str, &str)> = IDENTITY.iter().filter_map(|name| Some((*name, field(&before, name)?))).collect();
+        if before.is_empty() {
+            self.put(id, &set, &words.clear).await?;
+        } else if !self.amend(id, &held, &set, &words.clear).await? {
+            return Ok(None);
+        }
+        // Of a device that was in order, or never heard of, only the bad is news.
+        if was.is_refused() != after.is_refused() {
             let codes: Vec<&str> = issues.iter().map(|issue| issue.code).collect();
-            witness.hear(id, Change::Judged(compliant), &codes.join(", ")).await;
+            self.announce(id, Change::Judged(was.is_refused()), &codes.join(", ")).await;
         }
         // Written it is, also where it cannot be read back.
-        Ok(self.get(id).await.ok().flatten().unwrap_or(after))
+        Ok(Some(self.get(id).await.ok().flatten().unwrap_or(after)))
+    }
+
+    /// As [`Devices::put`], by an operator; says what is there then. What is said of the device's standing is told, also where it
+    /// stood so before, and so is all else by which it is in order again, or no longer.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn change(
+        &self,
+        id: &DeviceId,
+        set: &[(&str, &str)],
+        clear: &[&str],
+    ) -> Result<DeviceRecord, StoreError> {
+        let (was, after) = self.foreseen(id, set, clear).await?;
+        self.put(id, set, clear).await?;
+        let (was_refused, said) = (was.unwrap_or_default().is_refused(), |name| value(set, name));
+        let change = match () {
+            () if after.status != DeviceStatus::Active && said("status").is_some() => Some(Change::Out),
+            () if after.is_refused() => {
+                (!was_refused || said("compliant") == Some("false")).then_some(Change::Said(false))
+            }
+            () => (was_refused || said("status").or(said("compliant")).is_some()).then_some(Change::Said(true)),
+        };
+        if let Some(change) = change {
+            self.announce(id, change, said("status_reason").unwrap_or_default()).await;
+        }
+        Ok(self.get(id).await?.unwrap_or_default())
     }
 
     /// As [`Devices::put`], for one of many. Only of what was registered before and is worse off now others hear: a fleet
@@ -87,38 +123,64 @@ impl Devices {
     /// # Errors
     ///
     /// The store's.
-    pub async fn import(&self, id: &DeviceId, set: &[(&str, &str)]) -> Result<(), StoreError> {
-        let worse = match self.witness.get() {
-            Some(witness) => self.worse(id, set).await?.map(|change| (witness, change)),
-            None => None,
-        };
-        self.put(id, set, &[]).await?;
-        if let Some((witness, change)) = worse {
-            witness.hear(id, change, value(set, "status_reason").unwrap_or_default()).await;
+    pub async fn import(&self, id: &DeviceId, set: &[(&str, &str)], clear: &[&str]) -> Result<(), StoreError> {
+        // The store is asked only where it may be news.
+        let bad = self.witness.get().is_some() && record::parse(written(Record::new(), set, clear))?.is_refused();
+        let news = if bad { self.worse(id, set, clear).await? } else { None };
+        self.put(id, set, clear).await?;
+        if let Some(change) = news {
+            self.announce(id, change, value(set, "status_reason").unwrap_or_default()).await;
         }
         Ok(())
     }
 
-    /// What `set` would make worse. The store is asked only where it may be something.
-    async fn worse(&self, id: &DeviceId, set: &[(&str, &str)]) -> Result<Option<Change>, StoreError> {
-        let out = value(set, "status").is_some_and(|status| status != DeviceStatus::Active.as_str());
-        let not_compliant = value(set, "compliant") == Some("false");
-        if !out && !not_compliant {
-            return Ok(None);
+    /// Writes what others told us of a device that is there, and tells it to nobody, so that nothing goes round in circles; but
+    /// our own word against it may be over with that. Says whether it is there.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn heard(&self, id: &DeviceId, compliant: bool) -> Result<bool, StoreError> {
+        let word = if compliant { "true" } else { "false" };
+        let there = self.amend(id, &[], &[("compliant", word)], &[]).await?;
+        if there && compliant {
+            self.announce(id, Change::Heard, "").await;
         }
-        let before = match self.get(id).await {
-            Ok(Some(before)) => before,
-            Ok(None) => return Ok(None),
-            // What it was cannot be told.
-            Err(error) if error.kind == StoreErrorKind::Malformed => DeviceRecord::default(),
-            Err(error) => return Err(error),
-        };
-        Ok(match () {
-            () if out && before.status == DeviceStatus::Active => Some(Change::Out),
-            () if not_compliant && before.compliant != Some(false) => Some(Change::NotCompliant),
-            () => None,
-        })
+        Ok(there)
     }
+
+    async fn worse(&self, id: &DeviceId, set: &[(&str, &str)], clear: &[&str]) -> Result<Option<Change>, StoreError> {
+        let (Some(was), after) = self.foreseen(id, set, clear).await? else { return Ok(None) };
+        let out = after.status != DeviceStatus::Active && was.status == DeviceStatus::Active;
+        let worse = after.is_refused() && !was.is_refused();
+        Ok(if out { Some(Change::Out) } else { worse.then_some(Change::Said(false)) })
+    }
+
+    /// The record as it is, if there is one, and as it will be. Where it cannot be read, nothing but what is set is known.
+    async fn foreseen(
+        &self,
+        id: &DeviceId,
+        set: &[(&str, &str)],
+        clear: &[&str],
+    ) -> Result<(Option<DeviceRecord>, DeviceRecord), StoreError> {
+        let fields = match self.fields(id).await {
+            Err(error) if error.kind == StoreErrorKind::Malformed => Some(Record::new()),
+            fields => fields?,
+        };
+        let after = record::parse(written(fields.clone().unwrap_or_default(), set, clear));
+        let after = after.or_else(|_| record::parse(written(Record::new(), set, clear)))?;
+        Ok((fields.map(|fields| record::parse(fields).unwrap_or_default()), after))
+    }
+
+    async fn announce(&self, id: &DeviceId, change: Change, reason: &str) {
+        if let Some(witness) = self.witness.get() {
+            witness.hear(id, change, reason).await;
+        }
+    }
+}
+
+fn field<'f>(fields: &'f Record, name: &str) -> Option<&'f str> {
+    fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
 }
 
 fn value<'v>(set: &[(&str, &'v str)], name: &str) -> Option<&'v str> {

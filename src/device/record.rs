@@ -13,12 +13,13 @@ use crate::{
 };
 
 /// Names of the fields that are read (and no others: a record may be large).
-pub const FIELDS: [&str; 27] = [
+pub const FIELDS: [&str; 32] = [
     "user",
     "fingerprint",
     "cert_sha256",
     "cert_sha256_previous",
     "cert_previous_until",
+    "cert_renewed_into",
     "jkt",
     "managed",
     "compliant",
@@ -41,7 +42,14 @@ pub const FIELDS: [&str; 27] = [
     "agent_disk_encrypted",
     "agent_screen_lock",
     "agent_antivirus",
+    "agent_os",
+    "agent_os_version",
+    "agent_patch_level",
+    "agent_checked_at",
 ];
+
+/// What a device's own agent says has the name of what others say, after this.
+const AGENT: &str = "agent_";
 
 /// A larger number (from the year 2514 on) is no time in seconds: milliseconds, most likely.
 pub const LAST_SECOND: u64 = 1 << 34;
@@ -57,20 +65,56 @@ impl From<Malformed> for StoreError {
     }
 }
 
-/// Reads the fields of a record. Empty values count as absent, that is unknown.
+/// Reads the fields of a record: what the agent says, what others say, and what counts of both. Empty values count as
+/// absent, that is unknown.
 ///
 /// # Errors
 ///
 /// The first field that says nothing clear.
 pub fn parse(fields: Record) -> Result<DeviceRecord, Malformed> {
-    let mut record = DeviceRecord::default();
+    let (mut others, mut agent, mut vouched) = (DeviceRecord::default(), DeviceRecord::default(), false);
+    let mut renewed_into = None;
     for (name, value) in fields {
         let value = value.trim();
-        if !value.is_empty() && set(&mut record, &name, value).is_none() {
+        if value.is_empty() {
+            continue;
+        }
+        let read = match name.strip_prefix(AGENT) {
+            Some(word) => set(&mut agent, word, value),
+            None if name == "cert_renewed_into" => digest(value).map(|sum| renewed_into = Some(sum)),
+            None => set(&mut others, &name, value),
+        };
+        if read.is_none() {
             return Err(Malformed(name));
         }
+        vouched |= matches!(name.as_str(), "managed" | "compliant");
     }
-    Ok(record)
+    // Whoever wrote another certificate since, or took it away, meant the one before it, too.
+    if renewed_into.is_none() || renewed_into.as_deref() != others.cert_sha256.as_deref() {
+        others.previous_certificate = None;
+    }
+    Ok(merged(others, agent, vouched))
+}
+
+/// Of a flag the worse counts; of what the system is, the later word, one without a time being the older. `vouched`: others
+/// say what no agent can say, and that is as old as others say; everything else is as old as the later look at it.
+fn merged(others: DeviceRecord, agent: DeviceRecord, vouched: bool) -> DeviceRecord {
+    fn later<T>(agents: bool, others: Option<T>, agent: Option<T>) -> Option<T> {
+        if agents { agent.or(others) } else { others.or(agent) }
+    }
+    let agents = agent.checked_at > others.checked_at;
+    DeviceRecord {
+        compliant: worse(others.compliant, agent.compliant, false),
+        jailbroken: worse(others.jailbroken, agent.jailbroken, true),
+        disk_encrypted: worse(others.disk_encrypted, agent.disk_encrypted, false),
+        screen_lock: worse(others.screen_lock, agent.screen_lock, false),
+        antivirus: worse(others.antivirus, agent.antivirus, false),
+        os: later(agents, others.os, agent.os),
+        os_version: later(agents, others.os_version, agent.os_version),
+        patch_level: later(agents, others.patch_level, agent.patch_level),
+        checked_at: later(agents && !vouched, others.checked_at, agent.checked_at),
+        ..others
+    }
 }
 
 fn set(record: &mut DeviceRecord, name: &str, value: &str) -> Option<()> {
@@ -83,14 +127,14 @@ fn set(record: &mut DeviceRecord, name: &str, value: &str) -> Option<()> {
         "cert_previous_until" => previous(record).1 = time(value)?,
         "jkt" => record.jkt = Some(value.into()),
         "managed" => record.managed = Some(flag(value)?),
-        "compliant" | "posture_compliant" | "agent_compliant" => worse(&mut record.compliant, value, false)?,
+        "compliant" | "posture_compliant" => record.compliant = worse(record.compliant, Some(flag(value)?), false),
         "patch_level" => record.patch_level = Some(patch_level(value)?),
         "os" => record.os = Some(value.into()),
         "os_version" => record.os_version = Some(value.into()),
-        "jailbroken" | "agent_jailbroken" => worse(&mut record.jailbroken, value, true)?,
-        "disk_encrypted" | "agent_disk_encrypted" => worse(&mut record.disk_encrypted, value, false)?,
-        "screen_lock" | "agent_screen_lock" => worse(&mut record.screen_lock, value, false)?,
-        "antivirus" | "agent_antivirus" => worse(&mut record.antivirus, value, false)?,
+        "jailbroken" => record.jailbroken = worse(record.jailbroken, Some(flag(value)?), true),
+        "disk_encrypted" => record.disk_encrypted = worse(record.disk_encrypted, Some(flag(value)?), false),
+        "screen_lock" => record.screen_lock = worse(record.screen_lock, Some(flag(value)?), false),
+        "antivirus" => record.antivirus = worse(record.antivirus, Some(flag(value)?), false),
         "status_reason" => record.status_reason = Some(value.into()),
         "cert_expires_at" => record.cert_expires_at = Some(time(value)?),
         "checked_at" => record.checked_at = Some(time(value)?),
@@ -107,12 +151,8 @@ fn previous(record: &mut DeviceRecord) -> &mut (Arc<str>, UnixTime) {
 }
 
 /// Of what several say, the worse counts.
-fn worse(held: &mut Option<bool>, value: &str, bad: bool) -> Option<()> {
-    let said = flag(value)?;
-    if *held != Some(bad) {
-        *held = Some(said);
-    }
-    Some(())
+fn worse(held: Option<bool>, said: Option<bool>, bad: bool) -> Option<bool> {
+    if said == Some(bad) { said } else { held.or(said) }
 }
 
 fn flag(value: &str) -> Option<bool> {
@@ -215,6 +255,50 @@ mod tests {
     }
 
     #[test]
+    fn of_what_the_system_is_the_later_word_counts() {
+        let level = |others: &str, agents: &str| {
+            let fields = [
+                ("patch_level", "40"),
+                ("checked_at", others),
+                ("agent_patch_level", "2"),
+                ("agent_checked_at", agents),
+            ];
+            parsed(&fields).unwrap().patch_level
+        };
+        let [others, agents] = [40, 2].map(|days| Some(PatchLevel::Days(days)));
+        assert_eq!([level("7", "6"), level("7", "7"), level("7", ""), level("", "")], [others; 4]);
+        assert_eq!([level("7", "8"), level("", "8")], [agents; 2]);
+    }
+
+    #[test]
+    fn what_no_agent_can_say_is_as_old_as_others_say() {
+        let checked = |field: &str, others: &str, agents: &str| {
+            let fields = [(field, "yes"), ("checked_at", others), ("agent_checked_at", agents)];
+            parsed(&fields).unwrap().checked_at.map(UnixTime::as_secs)
+        };
+        for field in ["managed", "compliant"] {
+            assert_eq!(
+                [checked(field, "7", "8"), checked(field, "", "8"), checked(field, "7", "")],
+                [Some(7), Some(8), Some(7)]
+            );
+        }
+        for field in ["posture_compliant", "disk_encrypted", "agent_compliant"] {
+            assert_eq!([checked(field, "7", "8"), checked(field, "8", "7"), checked(field, "", "8")], [Some(8); 3]);
+        }
+    }
+
+    #[test]
+    fn the_certificate_before_counts_beside_the_one_it_was_renewed_into() {
+        let [a, b, c] = ["aa", "bb", "cc"].map(|octet| octet.repeat(32));
+        let previous = |current: &str, into: &str| {
+            let renewed = [("cert_sha256_previous", &*a), ("cert_previous_until", "9"), ("cert_renewed_into", into)];
+            parsed(&[&renewed[..], &[("cert_sha256", current)]].concat()).unwrap().previous_certificate.is_some()
+        };
+        assert!(previous(&b, &b));
+        assert_eq!([previous(&c, &b), previous("", &b), previous(&b, ""), previous("", "")], [false; 4]);
+    }
+
+    #[test]
     fn patch_levels_are_a_word_days_or_a_date() {
         let level = |text| parsed(&[("patch_level", text)]).map(|record| record.patch_level);
         assert_eq!(level("Current"), Ok(Some(PatchLevel::Current)));
@@ -236,8 +320,10 @@ mod tests {
             ("patch_level", "-1"),
             ("enrolled_at", "yesterday"),
             ("agent_compliant", "maybe"),
+            ("agent_patch_level", "old"),
             ("checked_at", "1793491200000"),
             ("cert_previous_until", "1793491200000"),
+            ("cert_renewed_into", "ab"),
         ] {
             assert_eq!(parsed(&[(name, value)]), Err(Malformed(name.into())), "{name}: {value}");
         }

@@ -1,7 +1,9 @@
-//! Who says what of a device. What its own agent says is kept beside what others say, never over it: of both the worse
-//! counts, so that nobody who holds a device talks it out of what an MDM, a signal or an operator found.
+//! Who says what of a device. What its own agent says is kept wholly apart from what others say: each is judged alone, and what
+//! counts of both is found when the record is read. So nobody who holds a device talks it out of what an MDM, a signal or
+//! an operator found, and nobody answers for what another said.
 
 use super::{
+    Devices,
     enroll::{Issue, Posture},
     record::{self, Malformed},
 };
@@ -11,10 +13,24 @@ use crate::{
 };
 
 /// What an agent says goes by these names.
-pub(super) const OF_AGENT: [&str; 5] =
-    ["agent_compliant", "agent_jailbroken", "agent_disk_encrypted", "agent_screen_lock", "agent_antivirus"];
+pub(super) const OF_AGENT: [&str; 9] = [
+    "agent_compliant",
+    "agent_jailbroken",
+    "agent_disk_encrypted",
+    "agent_screen_lock",
+    "agent_antivirus",
+    "agent_os",
+    "agent_os_version",
+    "agent_patch_level",
+    "agent_checked_at",
+];
 /// What our requirements make of what an operator says.
 const OF_POSTURE: &str = "posture_compliant";
+
+/// The field of this name, where it holds what an agent or our requirements say.
+pub fn said(name: &str) -> Option<&'static str> {
+    OF_AGENT.into_iter().chain([OF_POSTURE]).find(|known| *known == name)
+}
 
 /// Who tells the state of a device. `compliant` is neither's: whoever writes that has judged already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,66 +56,98 @@ impl Words {
         self.clear.extend(unset);
     }
 
-    /// What becomes of a record that they are written to.
-    pub(super) fn written(&self, mut fields: Record) -> Record {
-        fields.retain(|(name, _)| !self.clear.contains(&name.as_str()) && !self.set.iter().any(|(set, _)| set == name));
-        fields.extend(self.set.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-        fields
+    pub(super) fn set(&self) -> Vec<(&str, &str)> {
+        self.set.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    }
+}
+
+/// What becomes of a record that this is written to.
+pub(super) fn written(mut fields: Record, set: &[(&str, &str)], clear: &[&str]) -> Record {
+    fields.retain(|(name, _)| !clear.contains(&name.as_str()) && !set.iter().any(|(set, _)| set == name));
+    fields.extend(set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    fields
+}
+
+impl Devices {
+    /// What `speaker` tells of a device whose record has these fields, judged by our requirements: what is written of it, and
+    /// everything that is wrong with the device, whoever says so.
+    pub(super) fn judged(
+        &self,
+        speaker: Speaker,
+        told: &Posture,
+        before: &Record,
+    ) -> Result<(Words, Vec<Issue>), Malformed> {
+        let others = speaker.others(before)?;
+        let (mut issues, good) = match speaker {
+            Speaker::Agent => {
+                // Whether a device is managed is not for its agent to say.
+                let own = Posture { managed: Some(true), ..told.clone() };
+                (self.issues(&beside(told, &others)), self.issues(&own).is_empty())
+            }
+            Speaker::Operator => {
+                let issues = self.issues(&told.clone().or(&record::parse(before.clone())?));
+                // What is wrong by the agent's word alone is in the agent's verdict, and over with it.
+                let own = self.issues(&told.clone().or(&others));
+                let good = !issues.iter().any(|issue| own.contains(issue));
+                (issues, good)
+            }
+        };
+        let mut words = speaker.says(told, good, self.clock.now());
+        if speaker == Speaker::Operator && issues.is_empty() {
+            words.clear.push("agent_compliant");
+        }
+        if others.compliant == Some(false) {
+            issues.push(judged_by_others());
+        }
+        Ok((words, issues))
     }
 }
 
 impl Speaker {
-    /// What a record says that this speaker's word does not replace.
-    pub(super) fn others(self, fields: &Record) -> Result<DeviceRecord, Malformed> {
+    /// What others say in a record. An operator's word takes the place of the agent's and of what operators said before.
+    fn others(self, fields: &Record) -> Result<DeviceRecord, Malformed> {
         let own = |name: &str| OF_AGENT.contains(&name) || (self == Self::Operator && name == OF_POSTURE);
         record::parse(fields.iter().filter(|(name, _)| !own(name)).cloned().collect())
     }
 
-    /// What is said, once it was judged by our requirements. An operator's word takes the place of the agent's.
-    pub(super) fn says(self, told: &Posture, compliant: bool, now: UnixTime) -> Words {
+    /// What is said, and what our requirements make of it.
+    fn says(self, told: &Posture, good: bool, now: UnixTime) -> Words {
         let mut words = Words::default();
-        let verdict = if self == Self::Agent { "agent_compliant" } else { OF_POSTURE };
-        words.set.push((verdict, compliant.to_string()));
-        words.set.push(("checked_at", now.as_secs().to_string()));
-        words.set.extend(told.texts());
-        for (others, agents, flag) in told.flags() {
-            let name = if self == Self::Agent { agents } else { others };
-            words.set.push((name, flag.to_string()));
-            if self == Self::Operator {
+        let (verdict, checked) = match self {
+            Self::Agent => ("agent_compliant", "agent_checked_at"),
+            Self::Operator => (OF_POSTURE, "checked_at"),
+        };
+        words.set.extend([(verdict, good.to_string()), (checked, now.as_secs().to_string())]);
+        for (others, agents, word) in told.words() {
+            if self == Self::Agent {
+                words.set.push((agents, word));
+            } else {
+                words.set.push((others, word));
                 words.clear.push(agents);
             }
         }
         if self == Self::Operator {
             words.set.extend(told.managed.map(|managed| ("managed", managed.to_string())));
-            if compliant {
-                words.clear.push("agent_compliant");
-            }
         }
         words
     }
+}
 
-    /// What is told, held against what others say of the device: of a flag on which they differ, the worse.
-    pub(super) fn beside(self, told: &Posture, others: &DeviceRecord) -> Posture {
-        let flag = |told: Option<bool>, others: Option<bool>, bad: bool| {
-            if others == Some(bad) { others } else { told }
-        };
-        match self {
-            Self::Operator => told.clone(),
-            Self::Agent => Posture {
-                // Whether a device is managed is not for its agent to say.
-                managed: others.managed,
-                disk_encrypted: flag(told.disk_encrypted, others.disk_encrypted, false),
-                screen_lock: flag(told.screen_lock, others.screen_lock, false),
-                antivirus: flag(told.antivirus, others.antivirus, false),
-                jailbroken: flag(told.jailbroken, others.jailbroken, true),
-                ..told.clone()
-            },
-        }
+/// What an agent tells, held against what others say of the device: of a flag on which they differ, the worse.
+fn beside(told: &Posture, others: &DeviceRecord) -> Posture {
+    let flag = |told: Option<bool>, others: Option<bool>, bad: bool| if others == Some(bad) { others } else { told };
+    Posture {
+        managed: others.managed,
+        disk_encrypted: flag(told.disk_encrypted, others.disk_encrypted, false),
+        screen_lock: flag(told.screen_lock, others.screen_lock, false),
+        antivirus: flag(told.antivirus, others.antivirus, false),
+        jailbroken: flag(told.jailbroken, others.jailbroken, true),
+        ..told.clone()
     }
 }
 
 /// What our requirements do not know of: somebody else has judged.
-pub(super) fn judged_by_others() -> Issue {
+fn judged_by_others() -> Issue {
     Issue {
         code: "judged_not_compliant",
         message: "an operator, the device management or a security event says that the device is not compliant".into(),
@@ -115,6 +163,10 @@ mod tests {
         fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
     }
 
+    fn after(words: &Words, before: Record) -> Record {
+        written(before, &words.set(), &words.clear)
+    }
+
     fn counts(fields: &Record) -> (Option<bool>, Option<bool>, Option<bool>) {
         let record = record::parse(fields.clone()).unwrap();
         (record.compliant, record.jailbroken, record.managed)
@@ -125,7 +177,7 @@ mod tests {
         let good = Posture { managed: Some(true), jailbroken: Some(false), ..Posture::default() };
         let bad = Posture { jailbroken: Some(true), ..Posture::default() };
         let says = |told: &Posture, compliant, before: Record| {
-            Speaker::Agent.says(told, compliant, UnixTime::EPOCH).written(before)
+            after(&Speaker::Agent.says(told, compliant, UnixTime::EPOCH), before)
         };
         let own = says(&bad, false, fields(&[("compliant", "true"), ("jailbroken", "false")]));
         assert_eq!(counts(&own), (Some(false), Some(true), None));
@@ -138,11 +190,13 @@ mod tests {
 
     #[test]
     fn an_operators_word_takes_the_place_of_the_agents() {
-        let told = Posture { jailbroken: Some(false), ..Posture::default() };
-        let before = fields(&[("agent_compliant", "false"), ("agent_jailbroken", "true"), ("compliant", "true")]);
-        let after = Speaker::Operator.says(&told, true, UnixTime::EPOCH).written(before);
-        assert_eq!(counts(&after), (Some(true), Some(false), None));
-        let judged = Speaker::Operator.says(&told, true, UnixTime::EPOCH).written(fields(&[("compliant", "false")]));
+        let told = Posture { jailbroken: Some(false), patch_level: Some("2".into()), ..Posture::default() };
+        let before = fields(&[("agent_jailbroken", "true"), ("agent_patch_level", "40"), ("agent_checked_at", "9")]);
+        let says = Speaker::Operator.says(&told, true, UnixTime::EPOCH);
+        assert_eq!(counts(&after(&says, before.clone())), (Some(true), Some(false), None));
+        let level = record::parse(after(&says, before)).unwrap().patch_level;
+        assert_eq!(level, Some(crate::domain::PatchLevel::Days(2)));
+        let judged = after(&says, fields(&[("compliant", "false")]));
         assert_eq!(counts(&judged).0, Some(false), "who judged already stays right");
     }
 }

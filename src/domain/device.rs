@@ -59,6 +59,15 @@ impl DeviceRecord {
     pub fn is_not_compliant(&self) -> bool {
         self.compliant == Some(false)
     }
+
+    pub fn is_jailbroken(&self) -> bool {
+        self.jailbroken == Some(true)
+    }
+
+    /// Whether the record by itself speaks against the device, whoever comes from it and however that is proven.
+    pub fn is_refused(&self) -> bool {
+        self.status != DeviceStatus::Active || self.is_jailbroken() || self.is_not_compliant()
+    }
 }
 
 /// Whether `time` is so far ahead that no clock which is a little off, and no time zone, explains it.

@@ -202,6 +202,7 @@ fn outcome(error: &EnrollError) -> (StatusCode, &'static str) {
         EnrollError::Clock => (StatusCode::UNAUTHORIZED, "clock_skew"),
         EnrollError::Signature => (StatusCode::UNAUTHORIZED, "signature_invalid"),
         EnrollError::Replayed => (StatusCode::CONFLICT, "replayed"),
+        EnrollError::Changed => (StatusCode::CONFLICT, "changed"),
         EnrollError::Store(error) if error.kind == StoreErrorKind::Malformed => {
             (StatusCode::INTERNAL_SERVER_ERROR, "record_malformed")
         }

@@ -231,6 +231,16 @@ impl Store for File {
         self.change(|table, _| table.write_record(key, set, remove)).await?
     }
 
+    async fn amend_record(
+        &self,
+        key: &str,
+        held: &[(&str, &str)],
+        set: &[(&str, &str)],
+        remove: &[&str],
+    ) -> Result<bool, StoreError> {
+        self.change(|table, _| table.amend_record(key, held, set, remove)).await?
+    }
+
     async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError> {
         self.change(|table, now| table.add(key, deltas, life, now)).await?
     }

@@ -68,6 +68,11 @@ pub fn signal_device(id: &str) -> String {
     format!("cs:signal-device:{id}")
 }
 
+/// `cs:signal-told:<id>`: there while others hold against a device what we told of it.
+pub fn signal_told(id: &str) -> String {
+    format!("cs:signal-told:{id}")
+}
+
 /// `cs:signal-state:<issuer>:<word>`: a word that a verification event of a transmitter may carry, and when it was asked for.
 pub fn signal_state(issuer: &str, word: &str) -> String {
     format!("cs:signal-state:{issuer}:{word}")

@@ -79,6 +79,16 @@ impl Store for Memory {
         self.with(|table, _| table.write_record(key, set, remove))
     }
 
+    async fn amend_record(
+        &self,
+        key: &str,
+        held: &[(&str, &str)],
+        set: &[(&str, &str)],
+        remove: &[&str],
+    ) -> Result<bool, StoreError> {
+        self.with(|table, _| table.amend_record(key, held, set, remove))
+    }
+
     async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError> {
         self.with(|table, now| table.add(key, deltas, life, now))
     }

@@ -128,6 +128,16 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Sets fields of a record and removes others, in one atomic step.
     async fn write_record(&self, key: &str, set: &[(&str, &str)], remove: &[&str]) -> Result<(), StoreError>;
 
+    /// As [`Self::write_record`], but only where there is a record in which these fields are as `held`; in one atomic step. Says
+    /// whether it was so.
+    async fn amend_record(
+        &self,
+        key: &str,
+        held: &[(&str, &str)],
+        set: &[(&str, &str)],
+        remove: &[&str],
+    ) -> Result<bool, StoreError>;
+
     /// Adds to integer fields of a record (missing counts as 0) and sets its life, in one atomic step.
     async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError>;
 

@@ -204,6 +204,26 @@ impl Table {
         Ok(())
     }
 
+    pub(super) fn amend_record(
+        &mut self,
+        key: &str,
+        held: &[(&str, &str)],
+        set: &[(&str, &str)],
+        remove: &[&str],
+    ) -> Result<bool, StoreError> {
+        let same = match self.items.get(key) {
+            None => false,
+            Some(Item { data: Data::Value(_), .. }) => return Err(wrong_type()),
+            Some(Item { data: Data::Record(record), .. }) => {
+                held.iter().all(|(field, value)| record.get(*field).is_some_and(|is| is == value))
+            }
+        };
+        if same {
+            self.write_record(key, set, remove)?;
+        }
+        Ok(same)
+    }
+
     pub(super) fn add(
         &mut self,
         key: &str,

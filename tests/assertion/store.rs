@@ -91,6 +91,16 @@ impl Store for Shelf {
         unused()
     }
 
+    async fn amend_record(
+        &self,
+        _: &str,
+        _: &[(&str, &str)],
+        _: &[(&str, &str)],
+        _: &[&str],
+    ) -> Result<bool, StoreError> {
+        unused()
+    }
+
     async fn add(&self, _: &str, _: &[(&str, i64)], _: Option<Duration>) -> Result<Vec<i64>, StoreError> {
         unused()
     }

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use countersign::{
     decision::{
         ActionRequired, Class, Detail, Grant, LiveFacts, Outcome, Reason, StepUpLevel, Target, assess, authorize,
-        decide,
+        decide, known_device,
     },
     domain::*,
     policy::model::{Access, DeviceMode, Policy, RateLimit, RateScope, Resource},
@@ -21,6 +21,19 @@ fn a_clerk_with_a_second_factor_on_an_enrolled_laptop_reads_orders() {
     // No points are 0, not -0, which a JSON reader would show.
     assert!(decision.risk.score.get() == 0.0 && decision.risk.score.get().is_sign_positive());
     assert_eq!(decision.stream_limit, None);
+}
+
+#[test]
+fn a_check_finds_a_contradiction_in_a_record_where_others_are_told_that_it_is_refused() {
+    let flags = [None, Some(true), Some(false)];
+    for status in [DeviceStatus::Active, DeviceStatus::Suspended, DeviceStatus::Revoked] {
+        for (compliant, jailbroken) in flags.into_iter().flat_map(|one| flags.map(|other| (one, other))) {
+            let record = DeviceRecord { status, compliant, jailbroken, ..laptop() };
+            let refused = record.is_refused();
+            let facts = Facts { device: known(sighting(record)), ..facts("GET", "/orders/7") };
+            assert_eq!(known_device(&facts).is_none(), refused, "{status:?} {compliant:?} {jailbroken:?}");
+        }
+    }
 }
 
 #[test]

@@ -199,9 +199,11 @@ fn an_agents_renewal_takes_back_nothing_that_an_operator_said() {
         let device = json!({"id": device.id, field: value});
         stack.countersign.admin("PutDevice", &json!({ "device": device })).expect("put");
     };
-    for (field, bad, reason) in
-        [("compliant", false, "device_not_compliant"), ("jailbroken", true, "device_jailbroken")]
-    {
+    for (field, bad, reason) in [
+        ("compliant", false, Some("device_not_compliant")),
+        ("jailbroken", true, Some("device_jailbroken")),
+        ("disk_encrypted", false, None),
+    ] {
         put(field, bad);
         let renewed = post(&stack, "/devices/renew", &device.wish(now(), &device.key));
         assert_eq!(
@@ -210,10 +212,40 @@ fn an_agents_renewal_takes_back_nothing_that_an_operator_said() {
             "{}",
             renewed.body
         );
-        assert_eq!(refused(&get()), (403, reason.into()));
+        if let Some(reason) = reason {
+            assert_eq!(refused(&get()), (403, reason.into()));
+        }
         put(field, !bad);
-        assert_eq!(get().status, 200, "not sticky");
+        assert_eq!(get().status, 200, "not sticky: {field}");
     }
+}
+
+#[test]
+fn what_an_agent_said_is_its_word_also_after_an_export_and_an_import() {
+    let stack = builder().start();
+    let device = Device::enrolled(&stack, "alice");
+    let token = Token::person("alice").mint();
+    let get = || stack.tls_as("GET", "/vault", &device.shown).bearer(&token).send();
+    let renew = |posture: &Value| {
+        let mut wish = device.wish(now(), &device.key);
+        wish["device"] = posture.clone();
+        post(&stack, "/devices/renew", &wish).status
+    };
+    let mut bad = good_posture();
+    bad["screen_lock"] = json!(false);
+    assert_eq!(renew(&bad), 403);
+    for format in ["jsonl", "csv"] {
+        let run = |words: &[&str]| stack.countersign.command(&[words, &["--config", "countersign.yaml"]].concat());
+        let (exit, exported) = run(&["device", "export", "--format", format]);
+        assert_eq!(exit, Some(0), "{exported}");
+        let file = stack.folder.join(format!("devices.{format}"));
+        std::fs::write(&file, &exported).expect("the folder is writable");
+        assert!(stack.countersign.admin("DeleteDevice", &json!({"id": device.id})).is_ok());
+        let (exit, output) = run(&["device", "import", file.to_str().expect("a path")]);
+        assert_eq!((exit, output.contains("1 written, 0 refused")), (Some(0), true), "{output}\n{exported}");
+        assert_eq!(refused(&get()), (403, "device_not_compliant".into()), "{exported}");
+    }
+    assert_eq!(renew(&good_posture()), 201, "it takes its own word back");
 }
 
 #[test]

@@ -129,8 +129,16 @@ fn nobody_is_told_that_a_device_is_compliant_while_it_is_refused_here() {
     revoke(&instance.countersign, "KIND_DEVICE", "d2");
     put(json!({"id": "d2", "status": "active"}));
     undo("d2");
-    // Nobody knows it.
+    // Nobody knows it: only what we told of it is taken back.
     undo("d3");
+    revoke(&instance.countersign, "KIND_DEVICE", "d3");
+    undo("d3");
+    // Whatever it is that is mended last.
+    put(json!({"id": "d4", "jailbroken": true}));
+    admin("SuspendDevice", json!({"id": "d4", "reason": "lost"}));
+    operator(&instance.countersign, &["device", "activate", "d4"]);
+    put(json!({"id": "d4", "compliant": true}));
+    put(json!({"id": "d4", "jailbroken": false}));
     revoke(&instance.countersign, "KIND_SESSION", "last");
     let told = eventually("all is told", || {
         let told: Vec<Value> = receiver.accepted().iter().map(Push::claims).collect();
@@ -143,15 +151,20 @@ fn nobody_is_told_that_a_device_is_compliant_while_it_is_refused_here() {
     let words: Vec<(String, String)> = told.iter().filter_map(word).collect();
     let said = |id: &str, status: &str| (id.to_owned(), status.to_owned());
     let (bad, good) = ("not-compliant", "compliant");
-    let expected = [("d1", bad), ("d1", bad), ("d1", good), ("d2", bad), ("d2", bad), ("d2", bad), ("d2", good)];
-    assert_eq!(words, expected.map(|(id, status)| said(id, status)));
+    let expected = [
+        ("d1", &[bad, bad, good][..]),
+        ("d2", &[bad, bad, bad, good]),
+        ("d3", &[bad, good]),
+        ("d4", &[bad, bad, good]),
+    ];
+    let expected = expected.iter().flat_map(|(id, statuses)| statuses.iter().map(|status| said(id, status)));
+    assert_eq!(words, expected.collect::<Vec<_>>());
 }
 
-#[test]
-fn another_countersign_refuses_what_this_one_revoked_and_nothing_goes_round() {
+/// Two who tell each other and believe each other; keys are found by the other's metadata alone.
+fn telling_each_other() -> [Stack; 2] {
     let (here, there) = (Builder::new(), Builder::new());
     let [here_at, there_at] = [address(&here), address(&there)];
-    // Each tells the other and believes it; keys are found by the other's metadata alone.
     let section = |own: &str, other: &str| {
         json!({
             "issuer": own,
@@ -160,7 +173,43 @@ fn another_countersign_refuses_what_this_one_revoked_and_nothing_goes_round() {
         })
     };
     let here = here.set("/signals", section(&here_at, &there_at)).start();
-    let there = there.set("/signals", section(&there_at, &here_at)).start();
+    [here, there.set("/signals", section(&there_at, &here_at)).start()]
+}
+
+#[test]
+fn our_word_against_a_device_is_taken_back_when_a_signal_mends_the_last() {
+    let [here, there] = telling_each_other();
+    let put = |side: &Stack, device: Value| {
+        side.countersign.admin("PutDevice", &json!({ "device": device })).expect("put");
+    };
+    let until_compliant = |side: &Stack, compliant: bool| {
+        eventually("it has heard", || {
+            let device = side.countersign.admin("GetDevice", &json!({"id": "d1"})).expect("it is there");
+            (device["compliant"] == compliant).then_some(())
+        });
+    };
+    for side in [&here, &there] {
+        put(side, json!({"id": "d1", "user": "alice"}));
+    }
+    here.countersign.admin("SuspendDevice", &json!({"id": "d1", "reason": "lost"})).expect("suspended");
+    until_compliant(&there, false);
+    put(&there, json!({"id": "d1", "compliant": false}));
+    until_compliant(&here, false);
+    operator(&here.countersign, &["device", "activate", "d1"]);
+    // Of two events of the same second the stricter stands.
+    pause(std::time::Duration::from_millis(1100));
+    put(&there, json!({"id": "d1", "compliant": true}));
+    until_compliant(&here, true);
+    let told = |side: &Stack| sent(&side.countersign, "accepted") + sent(&side.countersign, "refused");
+    eventually("it is taken back", || (told(&here) >= 3.0).then_some(()));
+    pause(std::time::Duration::from_secs(2));
+    let told = [&here, &there].map(told);
+    assert_eq!(told, [3.0, 2.0], "out (two events) and back; not compliant and compliant; and nothing goes round");
+}
+
+#[test]
+fn another_countersign_refuses_what_this_one_revoked_and_nothing_goes_round() {
+    let [here, there] = telling_each_other();
     let device = json!({"device": {"id": "d1", "user": "alice", "fingerprint": "fp", "compliant": true}});
     for side in [&here, &there] {
         side.countersign.admin("PutDevice", &device).expect("put");
@@ -327,7 +376,8 @@ fn a_posture_a_renewal_and_an_import_that_make_it_worse_are_told_and_a_fleet_tha
     update(false);
     update(true);
     let renew = json!({"device_id": "d1", "csr": csr, "posture": posture(false)});
-    fleet("Renew", renew).expect_err("it is not compliant");
+    fleet("Renew", renew).expect_err("it is not compliant, and nothing was written");
+    update(false);
     // It stays not compliant by what was found, whoever has judged.
     instance.countersign.admin("PutDevice", &json!({"device": {"id": "d1", "compliant": true}})).expect("put");
     import(json!([lost, {"id": "d2", "compliant": false, "user": "bob"}]));

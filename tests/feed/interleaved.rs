@@ -173,6 +173,16 @@ impl Store for Held {
         self.inner.write_record(key, set, remove).await
     }
 
+    async fn amend_record(
+        &self,
+        key: &str,
+        held: &[(&str, &str)],
+        set: &[(&str, &str)],
+        remove: &[&str],
+    ) -> Result<bool, StoreError> {
+        self.inner.amend_record(key, held, set, remove).await
+    }
+
     async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError> {
         self.inner.add(key, deltas, life).await
     }

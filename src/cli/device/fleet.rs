@@ -93,7 +93,7 @@ impl FleetAction {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self {
             Self::Search { filter, connection } => {
-                each(&connection, filter, |found| {
+                each(&connection, filter, false, |found| {
                     let rest = described(found).into_iter().filter(|(name, _)| name != "id");
                     let rest: Vec<String> = rest.map(|(name, value)| format!("{name}={}", plain(&value))).collect();
                     let id = found.device.as_ref().map(|device| printable(&device.id)).unwrap_or_default();
@@ -102,12 +102,13 @@ impl FleetAction {
                 .await?;
             }
             Self::Export { format: Format::Jsonl, filter, connection } => {
-                each(&connection, filter, |found| writeln!(io::stdout(), "{}", Value::Object(exported(found)))).await?;
+                each(&connection, filter, true, |found| writeln!(io::stdout(), "{}", Value::Object(exported(found))))
+                    .await?;
             }
             Self::Export { format: Format::Csv, filter, connection } => {
                 let mut writer = csv::Writer::from_writer(io::stdout());
                 writer.write_record(COLUMNS).map_err(|error| Failure::failed(error.to_string()))?;
-                each(&connection, filter, |found| {
+                each(&connection, filter, true, |found| {
                     writer.write_record(cells(&exported(found))).map_err(io::Error::other)
                 })
                 .await?;
@@ -136,7 +137,7 @@ impl FleetAction {
 }
 
 /// What `import` reads.
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 29] = [
     "id",
     "user",
     "status",
@@ -156,9 +157,19 @@ const COLUMNS: [&str; 19] = [
     "antivirus",
     "enrolled_at",
     "checked_at",
+    "posture_compliant",
+    "agent_compliant",
+    "agent_jailbroken",
+    "agent_disk_encrypted",
+    "agent_screen_lock",
+    "agent_antivirus",
+    "agent_os",
+    "agent_os_version",
+    "agent_patch_level",
+    "agent_checked_at",
 ];
 
-/// The record as it can be imported again.
+/// The record as it can be imported again: who says what, not what counts of it.
 fn exported(found: &Found) -> Map<String, Value> {
     let fields = found.device.as_ref().map(fields).unwrap_or_default();
     fields.into_iter().filter(|(name, _)| COLUMNS.contains(&name.as_str())).collect()
@@ -193,6 +204,7 @@ fn described(found: &Found) -> Map<String, Value> {
 async fn each(
     connection: &Connection,
     filter: FilterArgs,
+    as_written: bool,
     mut visit: impl FnMut(&Found) -> io::Result<()>,
 ) -> Result<(), Failure> {
     let time = |name: &str, text: Option<String>| text.map(|text| moment(name, &text)).transpose();
@@ -205,6 +217,7 @@ async fn each(
         seen_after: time("--seen-after", filter.seen_after).map_err(Failure::usage)?,
         page_size: 1000,
         page_token: String::new(),
+        as_written,
     };
     let mut client = connection.connect_fleet().await?;
     loop {
@@ -252,6 +265,9 @@ mod tests {
             status_reason: text("lost"),
             checked_at: time,
             cert_expires_at: None,
+            said: [("agent_compliant", "false"), ("agent_os_version", "6.1"), ("agent_checked_at", "1800000000")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
         }
     }
 

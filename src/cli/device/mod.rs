@@ -14,8 +14,11 @@ use super::{
     client::{self, Client, Connection, Failure},
     revoke::{printable, when},
 };
-use crate::wire::admin::{
-    DeleteDeviceRequest, Device, GetDeviceRequest, ListDevicesRequest, PutDeviceRequest, SuspendDeviceRequest,
+use crate::{
+    device::said,
+    wire::admin::{
+        DeleteDeviceRequest, Device, GetDeviceRequest, ListDevicesRequest, PutDeviceRequest, SuspendDeviceRequest,
+    },
 };
 
 /// Enrol, put, show, search, import, suspend, revoke and delete devices.
@@ -32,7 +35,8 @@ enum Action {
     /// Write fields of a device's record; make it where there is none.
     ///
     /// Fields: user, fingerprint, cert_sha256, jkt, managed, compliant, patch_level, os, os_version, jailbroken,
-    /// disk_encrypted, screen_lock, antivirus, status, status_reason, trust_score, enrolled_at, checked_at. What is not set stays as it is.
+    /// disk_encrypted, screen_lock, antivirus, status, status_reason, trust_score, enrolled_at, checked_at;
+    /// posture_compliant and agent_… as `export` writes them. What is not set stays as it is.
     Put {
         /// The device's id.
         id: String,
@@ -183,6 +187,7 @@ fn assign(device: &mut Device, field: &str, value: &str) -> Result<(), String> {
         "status_reason" => device.status_reason = text(),
         "checked_at" => device.checked_at = Some(moment(field, value)?),
         "enrolled_at" => device.enrolled_at = Some(moment(field, value)?),
+        other if said(other).is_some() => _ = device.said.insert(other.to_owned(), value.to_owned()),
         other => return Err(format!("`{}` is no field of a device", printable(other))),
     }
     Ok(())
@@ -250,5 +255,7 @@ fn fields(device: &Device) -> Map<String, Value> {
         ("checked_at", json!(device.checked_at.as_ref().map(when))),
         ("cert_expires_at", json!(device.cert_expires_at.as_ref().map(when))),
     ];
-    known.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.to_owned(), value)).collect()
+    let said = device.said.iter().map(|(name, value)| (name.as_str(), json!(value)));
+    let known = known.into_iter().chain(said).filter(|(_, value)| !value.is_null());
+    known.map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -40,6 +40,8 @@ pub enum EnrollError {
     Signature,
     #[error("this request was granted already: sign a new one")]
     Replayed,
+    #[error("the device's record has changed meanwhile: ask again")]
+    Changed,
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
     #[error(transparent)]

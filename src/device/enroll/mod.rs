@@ -30,7 +30,7 @@ use self::{
 };
 use super::{
     Devices, record,
-    speaker::{OF_AGENT, Speaker, Words, judged_by_others},
+    speaker::{OF_AGENT, Speaker, Words},
 };
 use crate::{
     clock::Clock,
@@ -175,7 +175,9 @@ impl Enrollment {
         }
         not_barred(&record)?;
         not_revoked(&*self.store, &id).await?;
-        let (words, issues) = self.judged(speaker, posture, &before)?;
+        // What an earlier device of this id said of itself is not this one's word.
+        let known = before.iter().filter(|(name, _)| !OF_AGENT.contains(&name.as_str())).cloned().collect();
+        let (words, issues) = self.judged(speaker, posture, &known)?;
         if !issues.is_empty() {
             return Err(EnrollError::NotCompliant(issues));
         }
@@ -186,18 +188,10 @@ impl Enrollment {
 
     /// What `speaker` tells, judged: what is written of it, and everything for which no certificate is signed.
     fn judged(&self, speaker: Speaker, posture: &Posture, before: &Record) -> Result<(Words, Vec<Issue>), EnrollError> {
-        if let Some(field) = posture.malformed() {
-            return Err(EnrollError::Posture(field));
+        match posture.malformed() {
+            Some(field) => Err(EnrollError::Posture(field)),
+            None => Ok(self.devices.judged(speaker, posture, before)?),
         }
-        let mut others = speaker.others(before)?;
-        let mut issues = self.devices.issues(&speaker.beside(posture, &others));
-        if others.compliant == Some(false) {
-            issues.push(judged_by_others());
-        }
-        // What others say of a jailbreak stands for itself, and is over as soon as they take it back.
-        others.jailbroken = None;
-        let compliant = self.devices.issues(&speaker.beside(posture, &others)).is_empty();
-        Ok((speaker.says(posture, compliant, self.clock.now()), issues))
     }
 
     /// Signs, then writes: a certificate that no record names opens nothing.
@@ -210,19 +204,13 @@ impl Enrollment {
             ("cert_sha256", certificate.sha256.clone()),
             ("cert_expires_at", certificate.expires.as_secs().to_string()),
             ("enrolled_at", now.as_secs().to_string()),
-            ("status", "active".to_owned()),
         ]);
-        // What an earlier device of this id could prove, this one cannot; nor does it answer for its words.
+        // What an earlier device of this id could prove, this one cannot.
         words.forget(&OF_AGENT);
-        words.forget(&[
-            "cert_sha256_previous",
-            "cert_previous_until",
-            "fingerprint",
-            "jkt",
-            "trust_score",
-            "status_reason",
-        ]);
-        let record = self.devices.say(&id, before, &words, &[]).await?;
+        words.forget(&renew::PREVIOUS);
+        words.forget(&["fingerprint", "jkt", "trust_score"]);
+        // Its status stays: it was found to be active, and who suspends it meanwhile means this device, too.
+        let record = self.devices.say(&id, before, &words, &[]).await?.ok_or(EnrollError::Changed)?;
         self.counters.enrolled.increment();
         Ok(enrolled(id, record, certificate, now))
     }

@@ -70,21 +70,20 @@ impl Posture {
         }
     }
 
-    /// What it says of flags that others speak of too: their name in the record, the agent's, and what is said.
-    pub(in crate::device) fn flags(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
-        let flags = [
-            ("disk_encrypted", "agent_disk_encrypted", self.disk_encrypted),
-            ("screen_lock", "agent_screen_lock", self.screen_lock),
-            ("antivirus", "agent_antivirus", self.antivirus),
-            ("jailbroken", "agent_jailbroken", self.jailbroken),
+    /// What it says of what others speak of too: their name in the record, the agent's, and what is said.
+    pub(in crate::device) fn words(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
+        let flag = |flag: Option<bool>| flag.map(|flag| flag.to_string());
+        let text = |text: &Option<String>| text.as_ref().map(|text| text.trim().to_owned());
+        let words = [
+            ("disk_encrypted", "agent_disk_encrypted", flag(self.disk_encrypted)),
+            ("screen_lock", "agent_screen_lock", flag(self.screen_lock)),
+            ("antivirus", "agent_antivirus", flag(self.antivirus)),
+            ("jailbroken", "agent_jailbroken", flag(self.jailbroken)),
+            ("os", "agent_os", text(&self.os)),
+            ("os_version", "agent_os_version", text(&self.os_version)),
+            ("patch_level", "agent_patch_level", text(&self.patch_level)),
         ];
-        flags.into_iter().filter_map(|(others, agents, flag)| Some((others, agents, flag?)))
-    }
-
-    /// What it says in words, by the names of the record: of these the last word counts, whoever's it is.
-    pub(in crate::device) fn texts(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let texts = [("os", &self.os), ("os_version", &self.os_version), ("patch_level", &self.patch_level)];
-        texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?.trim().to_owned())))
+        words.into_iter().filter_map(|(others, agents, word)| Some((others, agents, word?)))
     }
 
     /// Every requirement that is not met. Empty: compliant.

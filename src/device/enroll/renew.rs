@@ -4,7 +4,7 @@
 use aws_lc_rs::digest;
 
 use super::{
-    EnrollError, Enrolled, Enrollment, Posture, Renewal, Speaker, enrolled,
+    EnrollError, Enrolled, Enrollment, Posture, Renewal, Speaker, Words, enrolled,
     permission::{checked_id, not_barred, not_revoked},
     renewal::{self, InUse},
     request::SigningRequest,
@@ -21,9 +21,12 @@ struct Asked {
     /// The record as it stands.
     before: Record,
     request: SigningRequest,
-    /// The certificate that the device has, as far as is known.
+    /// The certificate that the device has. `None`: whatever it has, an operator replaces.
     certificate: Option<String>,
 }
+
+/// What a record says of the certificate before the last renewal.
+pub(super) const PREVIOUS: [&str; 3] = ["cert_sha256_previous", "cert_previous_until", "cert_renewed_into"];
 
 impl Enrollment {
     /// Renews on the device's own wish, signed by the key of its certificate.
@@ -72,8 +75,7 @@ impl Enrollment {
     ) -> Result<Enrolled, EnrollError> {
         let request = SigningRequest::parse(csr)?;
         let before = self.devices.fields(id).await?.ok_or(EnrollError::NotEnrolled)?;
-        let certificate = record::parse(before.clone())?.cert_sha256.map(|sum| sum.to_string());
-        let asked = Asked { id: checked_id(id.as_str())?.into(), before, request, certificate };
+        let asked = Asked { id: checked_id(id.as_str())?.into(), before, request, certificate: None };
         let renewed = self.reissue(Speaker::Operator, asked, posture).await;
         self.counted(renewed)
     }
@@ -85,21 +87,28 @@ impl Enrollment {
         let now = self.clock.now();
         let (mut words, issues) = self.judged(speaker, posture, &before)?;
         if !issues.is_empty() {
-            self.devices.say(&id, before, &words, &issues).await?;
+            // As at an enrolment, an operator who is refused has changed nothing.
+            if speaker == Speaker::Agent {
+                self.devices.say(&id, before, &words, &issues).await?;
+            }
             return Err(EnrollError::NotCompliant(issues));
+        }
+        if speaker == Speaker::Operator && *posture == Posture::default() {
+            // Who tells nothing has not looked.
+            words = Words::default();
         }
         let certificate = self.authority.sign(id.as_str(), &request, self.settings.certificate_life.get(), now)?;
         words.set.extend([
             ("cert_sha256", certificate.sha256.clone()),
             ("cert_expires_at", certificate.expires.as_secs().to_string()),
         ]);
-        // The one that the device has: where it never got the last one, that one is dropped.
         if let Some(shown) = shown {
-            let until = now.plus(self.settings.overlap.get());
-            words.set.push(("cert_sha256_previous", shown));
-            words.set.push(("cert_previous_until", until.as_secs().to_string()));
+            // The one that the device has: where it never got the last one, that one is dropped.
+            let until = now.plus(self.settings.overlap.get()).as_secs().to_string();
+            words.set.extend(PREVIOUS.into_iter().zip([shown, until, certificate.sha256.clone()]));
         }
-        let record = self.devices.say(&id, before, &words, &[]).await?;
+        words.forget(&PREVIOUS);
+        let record = self.devices.say(&id, before, &words, &[]).await?.ok_or(EnrollError::Changed)?;
         self.counters.renewed.increment();
         Ok(enrolled(id, record, certificate, now))
     }

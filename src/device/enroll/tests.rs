@@ -181,6 +181,99 @@ async fn what_an_operator_found_is_lifted_by_an_operator() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_that_a_device_is_in_order_before_nothing_speaks_against_it() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    let unlocked = Posture { screen_lock: Some(false), ..good() };
+    codes(world.renew(&agent, &unlocked).await);
+    assert_eq!(world.heard.told(), [Change::Judged(false)]);
+    world.others_say(&[("jailbroken", "1")]).await;
+    assert_eq!(codes(world.renew(&agent, &good()).await), ["jailbroken"]);
+    assert_eq!(world.heard.told(), [], "the lock is there, and it is jailbroken");
+    let id = DeviceId::from("laptop");
+    let change = async |set: &[(&str, &str)]| {
+        world.devices.change(&id, set, &[]).await.unwrap();
+        world.heard.told()
+    };
+    assert_eq!(change(&[("status", "suspended")]).await, [Change::Out]);
+    assert_eq!(change(&[("status", "active")]).await, []);
+    assert_eq!(change(&[("compliant", "true")]).await, []);
+    assert_eq!(change(&[("jailbroken", "false")]).await, [Change::Said(true)]);
+    assert_eq!(change(&[("jailbroken", "true")]).await, [Change::Said(false)]);
+    assert_eq!(change(&[("os", "linux")]).await, []);
+}
+
+#[tokio::test]
+async fn what_others_take_back_is_over_at_once() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    for (field, code) in [("disk_encrypted", "disk_not_encrypted"), ("screen_lock", "no_screen_lock")] {
+        world.others_say(&[(field, "no")]).await;
+        assert_eq!(codes(world.renew(&agent, &good()).await), [code]);
+        world.others_say(&[(field, "yes")]).await;
+        assert_eq!(world.record().await.compliant, Some(true), "the agent said nothing bad: {field}");
+        world.renew(&agent, &good()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_only_the_agent_found_is_over_when_the_agent_says_so_whatever_an_operator_told_meanwhile() {
+    let patched = |level: &str| Posture { patch_level: Some(level.into()), ..good() };
+    for bad in [Posture { screen_lock: Some(false), ..good() }, patched("31")] {
+        let world = world(DAY * 365);
+        let agent = world.enrolled().await;
+        codes(world.renew(&agent, &bad).await);
+        let told = Posture { managed: Some(true), ..Posture::default() };
+        let (record, issues) = world.devices.update_posture(&"laptop".into(), told).await.unwrap().unwrap();
+        assert_eq!((record.compliant, issues.len()), (Some(false), 1), "the answer tells what is wrong: {issues:?}");
+        let renewed = world.renew(&agent, &good()).await.unwrap();
+        assert_eq!(renewed.record.compliant, Some(true));
+    }
+}
+
+#[tokio::test]
+async fn a_posture_that_others_do_not_believe_is_told_as_that() {
+    let world = world(DAY * 365);
+    world.enrolled().await;
+    world.others_say(&[("compliant", "no")]).await;
+    let told = Posture { screen_lock: Some(true), ..Posture::default() };
+    let (record, issues) = world.devices.update_posture(&"laptop".into(), told).await.unwrap().unwrap();
+    assert_eq!(record.compliant, Some(false));
+    assert_eq!(issues.iter().map(|issue| issue.code).collect::<Vec<_>>(), ["judged_not_compliant"]);
+}
+
+#[tokio::test]
+async fn what_others_said_grows_old_whatever_the_agent_says() {
+    let world = world(DAY * 365);
+    let mut agent = world.enrolled().await;
+    let start = START.as_secs().to_string();
+    let is_stale = async || world.record().await.posture_age(world.clock.now(), DAY * 30).1;
+    for said in [&[][..], &[("managed", "yes"), ("compliant", "yes"), ("checked_at", &start)]] {
+        world.others_say(said).await;
+        for _ in 0..62 {
+            world.clock.advance(DAY / 2);
+            agent.certificate = world.renew(&agent, &good()).await.unwrap().certificate.pem;
+        }
+        assert_eq!(is_stale().await, !said.is_empty(), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_operators_renewal_is_judged_by_what_is_known_and_does_no_harm_where_it_is_refused() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    let renew =
+        async |posture: &Posture| world.enrollment.renew_as_operator(&"laptop".into(), &csr(&agent.key), posture).await;
+    let before = world.record().await;
+    assert_eq!(codes(renew(&Posture { screen_lock: Some(false), ..Posture::default() }).await), ["no_screen_lock"]);
+    assert_eq!(world.record().await, before);
+    world.clock.advance(DAY);
+    let renewed = renew(&Posture::default()).await.unwrap();
+    assert_eq!((renewed.record.compliant, renewed.record.checked_at), (Some(true), before.checked_at), "nobody looked");
+    assert_eq!(world.heard.told(), []);
+}
+
+#[tokio::test]
 async fn an_agent_that_was_not_compliant_comes_back_by_itself() {
     for before in [None, Some("true")] {
         let world = world(DAY * 365);
@@ -221,6 +314,60 @@ async fn a_renewal_whose_answer_was_lost_is_asked_for_again_with_the_certificate
     assert!(matches!(world.renew(&agent, &good()).await, Err(EnrollError::Certificate)), "for a while");
     agent.certificate = received.certificate.pem;
     world.renew(&agent, &good()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_operator_replaced_or_withdrew_renews_nothing() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    let refused = async || {
+        let before = world.record().await;
+        assert!(matches!(world.renew(&agent, &good()).await, Err(EnrollError::Certificate)));
+        assert_eq!(world.record().await, before);
+    };
+    let id = DeviceId::from("laptop");
+    world.renew(&agent, &good()).await.unwrap();
+    world.devices.put(&id, &[], &["cert_sha256"]).await.unwrap();
+    refused().await;
+    let new = csr(&KeyPair::generate().unwrap());
+    world.enrollment.renew_as_operator(&id, &new, &good()).await.unwrap();
+    refused().await;
+
+    let agent = world.enrolled().await;
+    world.enrollment.renew_as_operator(&id, &new, &good()).await.unwrap();
+    assert!(matches!(world.renew(&agent, &good()).await, Err(EnrollError::Certificate)));
+}
+
+#[tokio::test]
+async fn what_was_decided_while_a_request_was_under_way_stands() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    let (id, csr) = (DeviceId::from("laptop"), csr(&agent.key));
+    let checked = async || {
+        let owner = ("alice", Some("laptop"));
+        world.enrollment.checked(Speaker::Agent, owner, &csr, &good()).await.unwrap()
+    };
+    let admission = checked().await;
+    world.others_say(&[("status", "suspended"), ("status_reason", "lost")]).await;
+    let record = world.enrollment.admit(admission).await.unwrap().record;
+    assert_eq!(
+        (record.status, record.status_reason.as_deref()),
+        (crate::domain::DeviceStatus::Suspended, Some("lost"))
+    );
+
+    world.others_say(&[("status", "active")]).await;
+    let (admission, before) = (checked().await, world.devices.fields(&id).await.unwrap().unwrap());
+    let (words, _) = world.devices.judged(Speaker::Agent, &good(), &before).unwrap();
+    for (user, gone) in [("bob", false), ("alice", true)] {
+        world.others_say(&[("user", user)]).await;
+        if gone {
+            assert!(world.devices.delete(&id).await.unwrap());
+        }
+        assert_eq!(world.devices.say(&id, before.clone(), &words, &[]).await.unwrap(), None);
+        assert_eq!(world.devices.get(&id).await.unwrap().is_none(), gone);
+    }
+    assert!(matches!(world.enrollment.admit(admission).await, Err(EnrollError::Changed)));
+    assert_eq!(world.devices.get(&id).await.unwrap(), None, "what was deleted stays so");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::settings::problems;
 use self::{
     counters::{Counters, Fate},
+    news::Told,
     outbox::{Outbox, Waiting},
     sender::Sender,
 };
@@ -32,7 +33,7 @@ use crate::{
     clock::Clock,
     domain::metric::{Page, Source},
     identity::{Fetcher, KeySetSettings, check_address},
-    store::Store,
+    store::{Store, StoreError, keys},
     telemetry::audit::{Auditor, fingerprint},
 };
 
@@ -57,6 +58,7 @@ pub struct Teller {
     /// Those of access tokens.
     issuers: Vec<String>,
     keys: Arc<SharedKeys>,
+    store: Arc<dyn Store>,
     clock: Clock,
     receivers: Vec<Receiver>,
 }
@@ -102,7 +104,7 @@ impl Teller {
             tokio::spawn(async move { cancel.run_until_cancelled(sender.run()).await });
             receivers.push(Receiver { settings: known.clone(), outbox, counters, wake });
         }
-        let teller = Arc::new(Self { issuer, issuers, keys, clock, receivers });
+        let teller = Arc::new(Self { issuer, issuers, keys, store, clock, receivers });
         tokio::spawn(Arc::clone(&teller).look_after_keys(cancel.clone()));
         Some(teller)
     }
@@ -120,9 +122,10 @@ impl Teller {
     /// Queues news for whoever is to hear of it; durable when this returns. What cannot be queued is counted and said in the
     /// log: the decision itself stands.
     pub async fn tell(&self, news: &News) {
+        self.note(&news.about).await;
         let (events, issued, txn) = (news.events(&self.issuers), self.clock.now().as_secs(), identifier());
         for receiver in &self.receivers {
-            for event in events.iter().filter(|event| receiver.settings.events.contains(&event.kind)) {
+            for event in events.iter().filter(|event| receiver.wants(event)) {
                 let claims = json!({
                     "iss": self.issuer, "aud": receiver.settings.audience, "jti": identifier(), "iat": issued, "txn": txn,
                     "sub_id": event.subject, "events": { event.kind.uri(): event.claims },
@@ -132,6 +135,40 @@ impl Teller {
                     .await;
             }
             receiver.wake.notify_one();
+        }
+    }
+
+    /// Counts news that nobody can be told, and says so in the log.
+    pub fn lose(&self, news: &News) {
+        for receiver in &self.receivers {
+            for event in news.events(&self.issuers).iter().filter(|event| receiver.wants(event)) {
+                receiver.counters.count(Fate::Lost);
+                let (audience, event) = (&receiver.settings.audience, event.kind.as_str());
+                tracing::error!(receiver = audience, event, on = target(&news.about), "not told");
+            }
+        }
+    }
+
+    /// Whether others hold against a device what we told of it.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn holds_against(&self, device: &str) -> Result<bool, StoreError> {
+        let held = self.store.read(&[keys::signal_told(device)]).await?.pop();
+        // Something unreadable is something.
+        Ok(!matches!(held, Some(Ok(None)) | None))
+    }
+
+    /// Remembers what others are to hold against a device, so that it is taken back by whatever mends the device.
+    async fn note(&self, about: &About) {
+        let noted = match about.standing() {
+            Some((device, true)) => self.store.delete(&[keys::signal_told(device)]).await.map(drop),
+            Some((device, false)) => self.store.write(&keys::signal_told(device), b"1", None).await,
+            None => return,
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%error, on = target(about), "what others are told of a device cannot be remembered");
         }
     }
 
@@ -155,6 +192,10 @@ impl Teller {
 }
 
 impl Receiver {
+    fn wants(&self, event: &Told) -> bool {
+        self.settings.events.contains(&event.kind)
+    }
+
     async fn queue(&self, waiting: &Waiting) {
         let queued = match self.outbox.extent().await {
             Ok((done, last)) if last - done >= self.settings.max_waiting => {

@@ -30,6 +30,17 @@ pub enum About {
     Compliance(String, bool),
 }
 
+impl About {
+    /// The device that this says something of, and whether that is good.
+    pub fn standing(&self) -> Option<(&str, bool)> {
+        match self {
+            Self::Device(id, standing) => Some((id, *standing == Standing::Back)),
+            Self::Compliance(id, good) => Some((id, *good)),
+            Self::Session(..) | Self::Subject(_) | Self::Token(_) => None,
+        }
+    }
+}
+
 /// Whether a device may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {

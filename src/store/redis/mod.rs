@@ -258,6 +258,17 @@ impl Store for Redis {
         self.link.checked(&connection, answer).map(drop)
     }
 
+    async fn amend_record(
+        &self,
+        key: &str,
+        held: &[(&str, &str)],
+        set: &[(&str, &str)],
+        remove: &[&str],
+    ) -> Result<bool, StoreError> {
+        let script = scripts::amending(key, held, set, remove);
+        Ok(integer(&self.link.invoke(&script).await?)? == 1)
+    }
+
     async fn add(&self, key: &str, deltas: &[(&str, i64)], life: Option<Duration>) -> Result<Vec<i64>, StoreError> {
         let mut pipe = redis::pipe();
         pipe.atomic();

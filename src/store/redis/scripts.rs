@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use redis::Script;
+use redis::{Script, ScriptInvocation};
 
 /// `KEYS[1]` a hash; `ARGV[1]` the largest field in octets, then the fields. An array of values in their order, or nil
 /// where there is no such key. A field that is too large is an error and is not sent.
@@ -35,6 +35,41 @@ pub(super) static WHOLE_RECORD: LazyLock<Script> = LazyLock::new(|| {
         ",
     )
 });
+
+/// `KEYS[1]` a hash; `ARGV`: how many fields must be as they were, how many are set, then both with their values, then fields to
+/// remove. Answers 1 where it was so.
+static AMEND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+        local held = 2 + 2 * tonumber(ARGV[1])
+        local set = held + 2 * tonumber(ARGV[2])
+        for i = 3, held, 2 do
+            if redis.call('HGET', KEYS[1], ARGV[i]) ~= ARGV[i + 1] then return 0 end
+        end
+        if set > held then redis.call('HSET', KEYS[1], unpack(ARGV, held + 1, set)) end
+        if #ARGV > set then redis.call('HDEL', KEYS[1], unpack(ARGV, set + 1)) end
+        return 1
+        ",
+    )
+});
+
+pub(super) fn amending(
+    key: &str,
+    held: &[(&str, &str)],
+    set: &[(&str, &str)],
+    remove: &[&str],
+) -> ScriptInvocation<'static> {
+    let mut script = AMEND.prepare_invoke();
+    script.key(key).arg(held.len()).arg(set.len());
+    for (field, value) in held.iter().chain(set) {
+        script.arg(*field).arg(*value);
+    }
+    for field in remove {
+        script.arg(*field);
+    }
+    script
+}
 
 /// `KEYS[1]` a hash; `ARGV`: a field, the field that counts, a value, the hash's life in milliseconds (0: as it is).
 pub(super) static ENLIST: LazyLock<Script> = LazyLock::new(|| {
