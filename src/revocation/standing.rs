@@ -165,6 +165,12 @@ mod tests {
     }
 
     #[test]
+    fn what_undo_has_finished_is_older_than_a_revocation_beside_it_and_nothing_else_is() {
+        assert!(is_undone(UNDOING) && is_undone(b"") && is_undone(b"deleted by ann") && is_undone(b"deleted 0"));
+        assert!(!is_undone(Undo::fresh().value().as_bytes()));
+    }
+
+    #[test]
     fn a_token_of_an_unknown_age_is_covered_by_every_revocation_of_its_subject() {
         let record: serde_json::Value = serde_json::from_str(include_str!("../../tests/audit/before.jsonl")).unwrap();
         let identity = record.pointer("/facts/credential/known/value/verified/identity").unwrap();

@@ -41,6 +41,20 @@ fn a_reinstatement_that_was_missed_ends_what_was_known_before_it() {
 }
 
 #[test]
+fn an_endless_revocation_whose_key_is_gone_holds_for_as_long_as_a_token_of_then_can_live() {
+    let clock = Clock::manual(UnixTime::from_secs(1000));
+    let (known, kind, minute) = (Known::new(9, clock.clone()), RevocationKind::Subject, Duration::from_secs(60));
+    let read = |standing: Standing| {
+        let seen = Seen { max_lifetime: minute, scan: 0, ticket: known.ticket(kind, "ann"), live: true };
+        assert!(known.settle(kind, "ann", &standing, seen));
+        known.shard(kind, "ann").read().get("ann").and_then(|mark| mark.revoked.clone())
+    };
+    read(Standing::Revoked { scope: Scope::Everything, reason: "x".into(), life: None, beside: None });
+    let gone = read(Standing::Nothing).unwrap();
+    assert_eq!((gone.scope, gone.until), (Scope::Everything, Some(clock.instant() + minute)));
+}
+
+#[test]
 fn a_later_reading_never_narrows_what_was_revoked_nor_shortens_how_long_it_is_remembered() {
     let (sooner, later) = (Instant::now(), Instant::now() + Duration::from_secs(10));
     let (narrow, wide) = (remembered(Scope::IssuedUntil(5), sooner), remembered(Scope::Everything, later));
