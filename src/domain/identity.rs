@@ -26,8 +26,7 @@ pub struct Identity {
     /// When the person authenticated: `auth_time`, if the token says.
     pub auth_time: Option<UnixTime>,
     pub issued_at: UnixTime,
-    /// Nobody said when it was issued, or it is issued anew by itself as a workload's certificate is: it may be older than
-    /// anything, whatever `issued_at` says.
+    /// Nobody said when it was issued: it may be older than anything, whatever `issued_at` says.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub issue_unstated: bool,
     pub expires_at: UnixTime,

@@ -56,6 +56,7 @@ impl Workloads {
     fn make(&self, peer: &Peer) -> Option<TokenEntry> {
         let workload = peer.workload.as_ref()?;
         let domain = workload.trust_domain.as_deref()?;
+        // Where Envoy sends no certificate, nobody says.
         let (issued_at, expires_at) = peer.life.unwrap_or((UnixTime::EPOCH, UnixTime::MAX));
         let certificate = workload.cert_sha256.as_deref().unwrap_or(&workload.principal);
         let identity = Identity {
@@ -70,8 +71,7 @@ impl Workloads {
             acr: None,
             auth_time: None,
             issued_at,
-            // A new certificate is the same workload: what is said of its name covers each.
-            issue_unstated: true,
+            issue_unstated: peer.life.is_none(),
             expires_at,
             valid_until: None,
             roles: self.roles(&workload.principal),

@@ -84,7 +84,7 @@ impl Scope {
     }
 
     /// Only a subject's revocation speaks of time. What is no time covers everything.
-    fn parse(kind: RevocationKind, value: &str) -> Self {
+    pub(super) fn parse(kind: RevocationKind, value: &str) -> Self {
         let number = || value.trim().parse::<f64>().ok().filter(|secs| secs.is_finite() && *secs >= 0.0);
         match kind {
             // A cast of a float saturates.

@@ -32,7 +32,8 @@ pub struct Listed {
 
 impl Revocations {
     /// Revokes. A subject: every token issued up to now; its reason is then only for the audit record. Without `life`,
-    /// a token, session or subject is revoked for the longest life a token can have, a device until it is reinstated.
+    /// a token, session or subject is revoked for the longest life a token can have, a device until it is reinstated. So is a
+    /// workload, with the certificates that it obtains by itself meanwhile.
     /// What was revoked before stays so, for as long as it was. Says what is in force now.
     ///
     /// # Errors
@@ -46,9 +47,13 @@ impl Revocations {
         life: Option<Duration>,
     ) -> Result<Listed, StoreError> {
         let life = life.or_else(|| self.usual_life(kind, id));
-        let until = (kind == RevocationKind::Subject).then(|| self.clock.now().as_secs());
+        let until = (kind == RevocationKind::Subject && !is_workload(id)).then(|| self.clock.now().as_secs());
         let (scope, value) = match until {
             Some(secs) => (Scope::IssuedUntil(secs), secs.to_string()),
+            // Alone it would be a time.
+            None if Scope::parse(kind, reason) != Scope::Everything => {
+                (Scope::Everything, format!("revoked: {reason}"))
+            }
             None => (Scope::Everything, reason.to_owned()),
         };
         let Widened { set, life, .. } = self.widen((kind, id), scope, &value, life).await?;
@@ -71,8 +76,7 @@ impl Revocations {
     pub fn usual_life(&self, kind: RevocationKind, id: &str) -> Option<Duration> {
         let outlives_tokens = match kind {
             RevocationKind::Device => true,
-            // A workload: its next certificate says the same name.
-            RevocationKind::Subject => id.starts_with("spiffe://"),
+            RevocationKind::Subject => is_workload(id),
             RevocationKind::Token | RevocationKind::Session => false,
         };
         (!outlives_tokens).then_some(*self.settings.max_lifetime)
@@ -191,6 +195,11 @@ impl Revocations {
             .collect();
         Ok((listed, next))
     }
+}
+
+/// Whether a subject gets its next certificate by itself, in the same name.
+fn is_workload(subject: &str) -> bool {
+    subject.starts_with("spiffe://")
 }
 
 fn listed(kind: RevocationKind, id: &str, standing: &Standing) -> Option<Listed> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::domain::RevocationKind;
+use countersign::{clock::Clock, domain::RevocationKind};
 use tokio::time::sleep;
 
 use super::{Replica, SECOND, redis, token};
@@ -79,14 +79,21 @@ async fn a_device_that_is_revoked_for_good_is_not_let_back_by_revoking_it_for_a_
 
 /// A workload gets its next certificate by itself, and tokens end.
 #[tokio::test]
-async fn a_revoked_workload_stays_so_until_it_is_taken_back() {
+async fn a_revoked_workload_stays_so_with_its_next_certificate_until_it_is_taken_back() {
     let server = redis::Redis::start().await;
     let replica = Replica::live(&server.url()).await;
-    let life = |id: &'static str| async {
-        replica.revocations.revoke(RevocationKind::Subject, id, "stolen", None).await.unwrap().life
-    };
-    assert_eq!(life("spiffe://td.example/ns/shop/sa/cart").await, None);
-    assert!(life("alice").await.is_some());
+    for (id, reason) in [("spiffe://td.example/cart", "stolen"), ("spiffe://td.example/shop", "1700000000")] {
+        let mut next = later(id);
+        next.subject = id.into();
+        replica.revocations.revoke_until(id, Clock::system().now()).await.unwrap();
+        assert!(!replica.is_revoked(&next).await, "a signal is about what was issued up to it");
+        let told = replica.revocations.revoke(RevocationKind::Subject, id, reason, None).await.unwrap();
+        assert_eq!((told.life, told.issued_until), (None, None));
+        sleep(Duration::from_millis(300)).await;
+        let fresh = Replica::live(&server.url()).await;
+        assert!(replica.is_revoked(&next).await && fresh.is_revoked(&next).await, "{reason}");
+    }
+    assert!(replica.revocations.revoke(RevocationKind::Subject, "alice", "left", None).await.unwrap().life.is_some());
 }
 
 /// No file descriptor left on the server, or every sentinel dead: what is connected goes on.

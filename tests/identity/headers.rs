@@ -104,7 +104,7 @@ async fn a_workload_of_a_trusted_domain_is_an_identity_by_itself() {
     assert_eq!(outcome(&answer), Outcome::Allowed(Some(Possession::Certificate)));
     let identity = &answer.entry.unwrap().identity;
     assert_eq!((identity.subject.as_str(), identity.kind), (ID, SubjectKind::Service));
-    assert!(identity.issue_unstated, "a revocation of its name covers each certificate, however new");
+    assert!(identity.issue_unstated, "no certificate says");
     assert_eq!(identity.issuer.as_str(), "spiffe://td.example");
     assert_eq!(identity.roles.iter().map(ToString::to_string).collect::<Vec<_>>(), ["shop"]);
     for other in
