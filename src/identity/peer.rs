@@ -7,7 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{
     credentials::Credentials,
@@ -29,6 +29,7 @@ const PEER: usize = 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Certificate {
     pub sha256: [u8; 32],
+    uris: Vec<String>,
     pub not_before: UnixTime,
     pub not_after: UnixTime,
 }
@@ -101,8 +102,13 @@ impl Peers {
         let certificate = certificate(credentials.certificate);
         let sha256 = certificate.as_ref().map(|certificate| certificate.sha256);
         let principal = std::str::from_utf8(credentials.principal).ok().filter(|text| is_clean(text));
+        // Of a certificate without a URI the principal is its DNS name or subject, whatever these may look like.
+        let uri = principal.filter(|principal| match &certificate {
+            Some(certificate) => certificate.uris.iter().any(|uri| uri == principal),
+            None => credentials.certificate.is_empty(),
+        });
         Peer {
-            workload: principal.map(|principal| self.workload(principal, sha256)),
+            workload: principal.map(|principal| self.workload(principal, uri, sha256)),
             sha256,
             life: certificate.map(|certificate| (certificate.not_before, certificate.not_after)),
         }
@@ -110,12 +116,13 @@ impl Peers {
 
     fn of_element(&self, element: &xfcc::Element) -> Peer {
         let principal = element.principal().filter(|text| is_clean(text));
-        let workload = principal.map(|principal| self.workload(principal, element.hash));
+        let workload = principal.map(|principal| self.workload(principal, element.uri.as_deref(), element.hash));
         Peer { workload, sha256: element.hash, life: None }
     }
 
-    fn workload(&self, principal: &str, sha256: Option<[u8; 32]>) -> Workload {
-        let domain = spiffe_trust_domain(principal);
+    /// A SPIFFE id is a URI of the certificate: no other name makes one a workload of a trust domain.
+    fn workload(&self, principal: &str, uri: Option<&str>, sha256: Option<[u8; 32]>) -> Workload {
+        let domain = uri.and_then(spiffe_trust_domain);
         let trusted = domain.filter(|domain| self.settings.trust_domains.iter().any(|trusted| trusted == domain));
         Workload {
             principal: principal.into(),
@@ -156,8 +163,14 @@ pub(super) fn certificate(encoded: &[u8]) -> Option<Certificate> {
     }
     let time = |at: x509_parser::time::ASN1Time| UnixTime::from_secs(u64::try_from(at.timestamp()).unwrap_or(0));
     let validity = parsed.validity();
+    let names = parsed.subject_alternative_name().ok().flatten().map(|names| &names.value.general_names);
+    let uri = |name: &GeneralName<'_>| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
+    };
     Some(Certificate {
         sha256: sha256(&der),
+        uris: names.into_iter().flatten().filter_map(uri).collect(),
         not_before: time(validity.not_before),
         not_after: time(validity.not_after),
     })

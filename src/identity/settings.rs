@@ -252,7 +252,8 @@ impl Default for CacheSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct WorkloadSettings {
     /// SPIFFE trust domains (`td.example`, without `spiffe://`) whose workloads are identities by themselves, without a
-    /// token. Empty: none.
+    /// token. Empty: none. Of a certificate that Envoy sends (`include_peer_certificate: true`) its URIs are looked at; else
+    /// Envoy's word counts, which is a DNS name where a certificate has no URI: sign no unchecked names.
     pub trust_domains: Vec<String>,
     /// Roles by SPIFFE id, `*` for any run of characters.
     pub roles: BTreeMap<String, Vec<String>>,

@@ -14,6 +14,7 @@ pub struct Element {
     pub by: Option<String>,
     /// SHA-256 of the certificate.
     pub hash: Option<[u8; 32]>,
+    /// These three are empty where the certificate has none, and the proxy tells of it.
     pub uri: Option<String>,
     pub dns: Option<String>,
     pub subject: Option<String>,
@@ -22,7 +23,7 @@ pub struct Element {
 impl Element {
     /// What Envoy would call the principal: URI SAN, else DNS SAN, else the subject.
     pub fn principal(&self) -> Option<&str> {
-        self.uri.as_deref().or(self.dns.as_deref()).or(self.subject.as_deref())
+        [&self.uri, &self.dns, &self.subject].into_iter().filter_map(Option::as_deref).find(|name| !name.is_empty())
     }
 }
 
@@ -60,6 +61,8 @@ fn element(text: &str) -> Option<Element> {
         let value = unquote(value)?;
         let slot = match key.trim().to_ascii_lowercase().as_str() {
             "by" => &mut element.by,
+            // Envoy quotes no DNS name, and writes them last: this URI would be part of one.
+            "uri" if element.dns.is_some() => return None,
             "uri" => &mut element.uri,
             "dns" => &mut element.dns,
             "subject" => &mut element.subject,
@@ -72,10 +75,8 @@ fn element(text: &str) -> Option<Element> {
             }
             _ => continue,
         };
-        // URI and DNS may repeat: Envoy takes the first. Of a certificate without a URI it writes an empty one.
-        if !value.is_empty() {
-            slot.get_or_insert(value);
-        }
+        // URI and DNS may repeat: Envoy takes the first. An empty one says that there is none, so no other can follow it.
+        slot.get_or_insert(value);
     }
     Some(element)
 }
@@ -148,6 +149,7 @@ mod tests {
         assert_eq!(principal(r#"By=x;Subject="CN=a";URI=;DNS=a.example"#).as_deref(), Some("a.example"));
         assert_eq!(principal(r#"By=x;Subject="CN=a";URI=;DNS="#).as_deref(), Some("CN=a"));
         assert_eq!(principal(r#"By=x;Subject="";URI="#), None);
+        assert_eq!(principal(r#"By=x;URI=;URI=spiffe://td/admin;DNS=a.example"#).as_deref(), Some("a.example"));
     }
 
     #[test]
@@ -164,6 +166,14 @@ mod tests {
         let forwarded = format!("{both},By=spiffe://td/inner;URI=spiffe://td/edge");
         assert_eq!(trusted(forwarded.as_bytes(), &hops(2)).unwrap().principal(), Some("spiffe://td/client"));
         assert_eq!(trusted(both.as_bytes(), &hops(2)), None, "one too many: it is the client that wrote it");
+        let nameless = format!("{forged},By=spiffe://td/edge;Hash={HASH};URI=");
+        assert_eq!(
+            trusted(nameless.as_bytes(), &hops(2)),
+            None,
+            "one too many, of a client whose certificate has no URI"
+        );
+        let named = r#"By=spiffe://td/edge;Subject="CN=m";URI=;DNS=x;URI=spiffe://td/admin"#;
+        assert_eq!(trusted(named.as_bytes(), &XfccTrust::SanitizeSet), None, "a DNS name that would be a URI");
         let proxy = "By=spiffe://td/edge;URI=spiffe://td/edge";
         assert_eq!(trusted(proxy.as_bytes(), &hops(1)), None, "one too few");
     }

@@ -1,11 +1,14 @@
 //! Rows H1 to H4, H6 and H12 as far as identity decides them, and workloads.
 
 use countersign::{
-    domain::{CredentialProblem, Fact, Possession, SubjectKind},
+    domain::{CredentialProblem, Fact, Possession, SubjectKind, UnixTime},
     identity::{Credentials, Detail, HeaderValues, settings::XfccTrust},
 };
 
-use crate::rig::{Outcome, Rig, outcome};
+use crate::{
+    possession::encoded,
+    rig::{Outcome, Rig, outcome},
+};
 
 const SEVERAL: Outcome = Outcome::Refused(CredentialProblem::Ambiguous, Detail::SeveralCredentials);
 
@@ -135,6 +138,32 @@ async fn h06_a_forged_client_certificate_header_makes_no_workload() {
     let two = format!("{forged},{forged}");
     let credentials = Credentials { xfcc: HeaderValues::one(two.as_bytes()), ..Credentials::default() };
     assert_eq!(trusting.authenticate(&credentials).await.workload, Fact::Absent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h06_a_name_of_a_certificate_that_is_no_uri_makes_no_workload_of_a_trust_domain() {
+    let rig = Rig::with(|settings| {
+        settings.workloads.trust_domains = vec!["td.example".into()];
+        settings.workloads.xfcc = XfccTrust::SanitizeSet;
+    })
+    .await;
+    let signed = |name| {
+        let mut asked = rcgen::CertificateParams::default();
+        asked.subject_alt_names = vec![name];
+        encoded(&asked.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap()).0
+    };
+    let (dns, uri) = (ID.try_into().unwrap(), ID.try_into().unwrap());
+    let (dns, uri) = (signed(rcgen::SanType::DnsName(dns)), signed(rcgen::SanType::URI(uri)));
+    let shown = |certificate| Credentials { principal: ID.as_bytes(), certificate, ..Credentials::default() };
+    let identity = rig.authenticate(&shown(uri.as_bytes())).await.entry.unwrap().identity.clone();
+    assert!(!identity.issue_unstated && identity.issued_at > UnixTime::EPOCH, "it is as old as its certificate");
+    for certificate in [&*dns, "garbage"] {
+        assert_eq!(rig.ask(&shown(certificate.as_bytes())).await, Outcome::Nothing, "{certificate}");
+    }
+    for header in [format!("By=x;URI=;DNS={ID}"), format!("By=x;URI=;DNS=x;URI={ID}"), format!("By=x;Subject={ID}")] {
+        let credentials = Credentials { xfcc: HeaderValues::one(header.as_bytes()), ..Credentials::default() };
+        assert_eq!(rig.ask(&credentials).await, Outcome::Nothing, "{header}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -201,7 +201,7 @@ fn certificate() -> (String, [u8; 32]) {
     encoded(&rcgen::generate_simple_self_signed(vec!["client.example".to_owned()]).unwrap().cert)
 }
 
-fn encoded(certificate: &rcgen::Certificate) -> (String, [u8; 32]) {
+pub fn encoded(certificate: &rcgen::Certificate) -> (String, [u8; 32]) {
     let pem = percent_encoding::utf8_percent_encode(&certificate.pem(), percent_encoding::NON_ALPHANUMERIC).to_string();
     let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.der());
     (pem, sum.as_ref().try_into().unwrap())
