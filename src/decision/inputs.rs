@@ -39,9 +39,21 @@ pub(super) fn auth_time(facts: &Facts, identity: &Identity) -> Option<UnixTime> 
     identity.auth_time.filter(|time| *time <= latest)
 }
 
-/// When the caller last authenticated: `auth_time`, else `iat`, or a step-up since.
-pub(super) fn authenticated_at(facts: &Facts, identity: &Identity) -> UnixTime {
-    let claimed = auth_time(facts, identity).unwrap_or(identity.issued_at);
+/// When the token was issued. Where nobody says, `issued_at` is only when it was asked about here: as long ago as its session
+/// began, unless somebody has authenticated for it since.
+pub(super) fn issued_at(facts: &Facts, identity: &Identity) -> UnixTime {
+    match facts.session.value() {
+        Some(session) if identity.issue_unstated => {
+            let since = auth_time(facts, identity).map_or(session.created_at, |time| time.max(session.created_at));
+            since.min(identity.issued_at)
+        }
+        _ => identity.issued_at,
+    }
+}
+
+/// When the caller last authenticated: `auth_time`, else `iat`, or a step-up since. What decay and `max_age` count from.
+pub fn authenticated_at(facts: &Facts, identity: &Identity) -> UnixTime {
+    let claimed = auth_time(facts, identity).unwrap_or_else(|| issued_at(facts, identity));
     let passed = facts.session.value().and_then(|session| session.stepped_up).map_or(UnixTime::EPOCH, |(_, at)| at);
     claimed.max(passed.min(facts.now))
 }

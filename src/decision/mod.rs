@@ -24,6 +24,7 @@ mod verification;
 
 pub use authorize::{LiveFacts, Outcome, Pending, Permit, assess, authorize};
 pub use evidence::evidence;
+pub use inputs::authenticated_at;
 pub use judge::decide;
 pub use outcome::{
     Decision, Detail, DeviceProblem, Finding, Findings, Grant, PolicyLimits, QuotaWanted, Risk, SessionEffect, StepUp,

@@ -179,6 +179,10 @@ impl<'a> Scene<'a> {
         inputs::auth_time(self.facts, self.identity)
     }
 
+    pub(super) fn issued_at(&self) -> UnixTime {
+        inputs::issued_at(self.facts, self.identity)
+    }
+
     fn authenticated_at(&self) -> UnixTime {
         inputs::authenticated_at(self.facts, self.identity)
     }

@@ -52,7 +52,7 @@ fn next(scene: &Scene<'_>) -> Option<UnixTime> {
     if scene.is_service() || !scene.rules.options().reverify || matches!(scene.facts.session, Fact::NotAsked) {
         return None;
     }
-    let life = scene.identity.expires_at.since(scene.identity.issued_at).as_secs();
+    let life = scene.identity.expires_at.since(scene.issued_at()).as_secs();
     let seconds = interval(scene.trust.level).max(life.min(LONGEST_FLOOR));
     Some(evidence_at(scene).plus(Duration::from_secs(seconds)))
 }
@@ -69,7 +69,7 @@ fn evidence_at(scene: &Scene<'_>) -> UnixTime {
     let session = scene.session();
     let passed = session.and_then(|session| session.stepped_up).map(|(_, at)| at);
     let renewed = session.map(|session| session.verified_at);
-    [passed, renewed].into_iter().flatten().fold(scene.identity.issued_at, UnixTime::max).min(now)
+    [passed, renewed].into_iter().flatten().fold(scene.issued_at(), UnixTime::max).min(now)
 }
 
 /// Writes how long the answer may be relied on into an allow.

@@ -48,11 +48,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// `auth_time`, else `iat`: what decay and `max_age` count from.
-    pub fn authenticated_at(&self) -> UnixTime {
-        self.auth_time.unwrap_or(self.issued_at)
-    }
-
     /// Whether its token belongs to a new session where the one of its name ended at `end`. Only where the token names no
     /// session and no authentication: nothing but its issue then tells one login from the next.
     pub fn begins_after(&self, end: UnixTime) -> bool {

@@ -11,7 +11,7 @@ use super::{AuthMethods, DeviceId, RiskScore, TrustLevel, UnixTime, is_default};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionState {
     pub created_at: UnixTime,
-    /// When its evidence was last renewed: the newest token issued in it, or a step-up passed.
+    /// When its evidence was last renewed: the newest token that says it was issued in it, or a step-up passed.
     pub verified_at: UnixTime,
     /// The level that it holds: what its trust fell to, or rose to after it had lasted.
     pub level: TrustLevel,

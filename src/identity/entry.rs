@@ -101,16 +101,12 @@ impl TokenEntry {
 
     /// With what stages remember of the same token, where the answer `before` said the same.
     pub(super) fn after(self, before: Option<&Self>) -> Self {
-        let same = |before: &&Self| {
-            // Where nobody says when it was issued, it is when it was asked about.
-            let issued_at =
-                if self.identity.issue_unstated { before.identity.issued_at } else { self.identity.issued_at };
-            *before.identity == Identity { issued_at, ..Identity::clone(&self.identity) }
-        };
-        match before.filter(same) {
-            Some(before) => Self { facts: before.facts.clone(), ..self },
-            None => self,
-        }
+        let Some(before) = before else { return self };
+        // Where nobody says when it was issued, it is when it was first asked about.
+        let issued_at = if self.identity.issue_unstated { before.identity.issued_at } else { self.identity.issued_at };
+        let identity = Identity { issued_at, ..Identity::clone(&self.identity) };
+        let facts = if *before.identity == identity { before.facts.clone() } else { self.facts };
+        Self { identity: Arc::new(identity), facts, ..self }
     }
 
     /// Room for what a stage remembers about this token, one for each type, made at first use.

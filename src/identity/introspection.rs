@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::{Unavailable, UnixTime},
+    domain::{SessionId, Unavailable, UnixTime},
 };
 
 /// Opaque tokens and those who ask about them.
@@ -201,6 +201,10 @@ impl Server {
         }
         let mut claims = claims::read(&members.into(), Some("at+jwt"), issuer, now, token)?;
         claims.identity.issue_unstated = issue_unstated;
+        if issue_unstated && !claims.identity.session_claimed && claims.identity.auth_time.is_none() {
+            // Nothing else tells one login from the next, and when its session began is all that says how old it is.
+            claims.identity.session = SessionId::from(format!("token-{}", hex::encode(sha256(token.as_bytes()))));
+        }
         let life = Life::new(asked, self.settings.life.get());
         let until = life.until();
         let with = VerifiedWith::Introspection(life);

@@ -91,8 +91,9 @@ pub struct IssuerSettings {
     /// Claims that are handed on to attribute policies.
     #[serde(default)]
     pub attributes: Vec<String>,
-    /// Where its opaque tokens are asked about (RFC 7662), and its JWTs where no `jwks` is named. At most one issuer may have this. Its answers should say `iat`:
-    /// where they do not, each revocation of the subject covers the token, however new it is.
+    /// Where its opaque tokens are asked about (RFC 7662), and its JWTs where no `jwks` is named. At most one issuer may have
+    /// this. Its answers should say `iat`: where they do not, each revocation of the subject covers the token, however new it
+    /// is, and without `auth_time` it is as old as its session, which no new token renews.
     #[serde(default)]
     pub introspection: Option<IntrospectionSettings>,
     /// Prefixes of addresses of its status lists (https, or http on loopback): the same origin, and a path that begins as

@@ -148,7 +148,9 @@ impl Held {
         }
         session.unplaced &= !decision.is_allow();
         session.seen_at = session.seen_at.max(now);
-        session.verified_at = session.verified_at.max(identity.issued_at);
+        // That a token was asked about is no evidence.
+        let renewed = if identity.issue_unstated { identity.auth_time } else { Some(identity.issued_at) };
+        session.verified_at = renewed.map_or(session.verified_at, |at| at.max(session.verified_at));
         session.auth_time = session.auth_time.max(identity.auth_time);
         session.methods = session.methods.union(identity.methods);
         settled.authenticated = session.saw_authentication(identity.auth_time, &visit.context, now);

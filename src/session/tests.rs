@@ -120,6 +120,10 @@ async fn evidence_is_renewed_by_a_newer_token_and_by_nothing_else() {
     assert_eq!(due.reason.map(Reason::code), Some("reverification_due"));
     assert_eq!(due.step_up.unwrap().max_age, Some(300), "renewed by a new token or a new login");
     let newer = ann.clone().refreshed(replica.clock.now());
+    let mut undated = newer.clone();
+    undated.identity.issue_unstated = true;
+    assert_eq!(replica.ask(&undated).await.reason, due.reason, "that somebody asked about a token is none");
+    assert_eq!(replica.told(&ann).await, "step-up:reverification_due");
     assert_eq!(replica.told(&newer).await, "allow");
     assert_eq!(replica.told(&ann).await, "allow", "the session was renewed, whichever token it is used with");
     replica.clock.advance(25 * HOUR);
@@ -127,6 +131,9 @@ async fn evidence_is_renewed_by_a_newer_token_and_by_nothing_else() {
     let session = replica.state(&ann).await;
     assert_eq!(replica.clock.now().since(session.created_at), 26 * HOUR + MINUTE, "25 hours are 25 hours");
     assert!(!day.is_allow());
+    let mut again = ann.refreshed(replica.clock.now());
+    (again.identity.issue_unstated, again.identity.auth_time) = (true, Some(replica.clock.now()));
+    assert_eq!(replica.told(&again).await, "allow", "a new login, whoever says when its token was issued");
 }
 
 #[tokio::test]

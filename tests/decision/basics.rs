@@ -235,6 +235,24 @@ fn a_token_that_never_says_when_its_person_authenticated_is_not_asked_for_again_
 }
 
 #[test]
+fn a_token_that_nobody_dates_is_as_old_as_its_session() {
+    let (begun, expires_at) = (ago(9 * 3600), UnixTime::from_secs(NOW.as_secs() + 15 * 3600));
+    let at = |issued_at: UnixTime, issue_unstated| {
+        let session = known(SessionState::begun(begun, begun, TrustLevel::Medium));
+        let mut facts = Facts { session, ..facts("GET", "/me") };
+        with_identity(&mut facts, |identity| {
+            *identity = Identity { auth_time: None, issued_at, issue_unstated, expires_at, ..identity.clone() };
+        });
+        decided(&facts, shop())
+    };
+    let (dated, undated) = (at(begun, false), at(ago(20), true));
+    assert_eq!(told(&dated), "step-up:reverification_due");
+    assert_eq!(told(&undated), told(&dated));
+    assert_eq!((undated.trust.score, undated.trust.level), (dated.trust.score, dated.trust.level));
+    assert_eq!(told(&at(ago(20), false)), "allow");
+}
+
+#[test]
 fn a_service_is_never_challenged() {
     let mut facts = Facts { device: Fact::Absent, ..facts("GET", "/orders/7") };
     with_identity(&mut facts, |identity| {

@@ -97,7 +97,8 @@ async fn what_is_remembered_of_a_token_outlives_an_answer_that_says_the_same_aga
     first.facts::<AtomicU32>().store(7, Ordering::Relaxed);
     rig.clock.advance(Duration::from_secs(30));
     let second = held(&rig).await;
-    assert!(second.identity.issued_at > first.identity.issued_at, "asked about anew");
+    assert!(!Arc::ptr_eq(&first, &second), "asked about anew");
+    assert_eq!(second.identity.issued_at, first.identity.issued_at, "and no younger for that");
     assert_eq!(second.facts::<AtomicU32>().load(Ordering::Relaxed), 7);
     rig.issuer
         .serve("/introspect", Answer::ok(changed(active(&rig.issuer.url), json!({ "sid": "another" })).to_string()));
@@ -217,6 +218,21 @@ async fn what_an_answer_leaves_out_is_the_hash_of_the_token_and_the_time_of_aski
     assert_eq!((identity.issued_at.as_secs(), identity.issue_unstated), (NOW, true));
     let stated = introspecting(active).await.identity("opaque-token").await;
     assert_eq!((stated.issued_at.as_secs(), stated.issue_unstated), (NOW - 10, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_dates_a_token_and_none_names_its_session_each_token_has_its_own() {
+    let sessions = async |changes: Value| {
+        let bare = |issuer: &str| changed(changed(active(issuer), json!({ "sid": null, "jti": null })), changes);
+        let rig = introspecting(bare).await;
+        [rig.identity("one").await, rig.identity("two").await].map(|identity| identity.session.clone())
+    };
+    let [one, two] = sessions(json!({ "iat": null, "auth_time": null })).await;
+    assert_ne!(one, two);
+    for dated in [json!({ "iat": null, "auth_time": NOW - 60 }), json!({ "auth_time": null })] {
+        let [one, two] = sessions(dated).await;
+        assert_eq!(one, two);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

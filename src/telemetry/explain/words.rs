@@ -1,7 +1,7 @@
 //! Facts and findings in words.
 
 use crate::{
-    decision::{Decision, Detail, DeviceProblem},
+    decision::{Decision, Detail, DeviceProblem, authenticated_at},
     domain::{AuthMethod, Credential, DeviceRecord, DeviceSighting, Fact, Facts, Place, Revocation, UnixTime},
     domain::{CredentialProblem, Possession, RevocationKind},
     trust,
@@ -15,7 +15,7 @@ pub(super) fn subject(facts: &Facts) -> String {
         };
     };
     let methods: Vec<_> = identity.methods.iter().map(AuthMethod::as_str).collect();
-    let age = facts.now.since(identity.authenticated_at()).as_secs();
+    let age = facts.now.since(authenticated_at(facts, identity)).as_secs();
     format!(
         "{} of {} ({}), authenticated by {} {age} s ago",
         identity.subject,
