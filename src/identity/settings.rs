@@ -97,7 +97,7 @@ pub struct IssuerSettings {
     #[serde(default)]
     pub introspection: Option<IntrospectionSettings>,
     /// Prefixes of addresses of its status lists (https, or http on loopback): the same origin, and a path that begins as
-    /// written. Empty: those on the issuer's own origin.
+    /// written. Empty: those on the issuer's own origin. With `introspection` and no `jwks` none is read: its answers stand for them.
     #[serde(default)]
     pub status_lists: Vec<String>,
 }

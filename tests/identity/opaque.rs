@@ -85,6 +85,11 @@ async fn where_no_keys_are_named_the_authorization_server_is_asked_about_jwts_of
     assert_eq!(rig.issuer.all_hits(), 0, "shown to nobody");
     assert_eq!(rig.identity(&rig.token()).await.subject.as_str(), "alice");
     assert_eq!(rig.issuer.hits("/introspect"), 1);
+    let status = json!({ "status_list": { "idx": 1, "uri": format!("{}/status", rig.issuer.url) } });
+    let listed = changed(active(&rig.issuer.url), json!({ "status": status }));
+    rig.issuer.serve("/introspect", Answer::ok(listed.to_string()));
+    rig.clock.advance(Duration::from_secs(30));
+    assert!(rig.bearer(&rig.token()).await.is_allowed(), "no key could verify a list: it is active");
     rig.issuer.serve("/introspect", Answer::ok(r#"{"active":false}"#));
     rig.clock.advance(Duration::from_secs(30));
     assert_eq!(rig.bearer(&rig.token()).await.detail(), Some(Detail::NotActive));

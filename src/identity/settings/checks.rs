@@ -69,6 +69,9 @@ impl IssuerSettings {
                 say(&format!("status_lists[{i}]"), &message);
             }
         }
+        if !self.status_lists.is_empty() && self.jwks.is_none() && self.introspection.is_some() {
+            say("status_lists", "needs `jwks` beside `introspection`: without keys no list can be verified");
+        }
         if let Some(introspection) = &self.introspection {
             introspection.problems(say);
         }
