@@ -111,7 +111,10 @@ fn check_config_tells_of_rules_and_missing_files_beside_errors_of_the_configurat
         "listne: {}\n\
          listen: { authz_tls: { certificate: tls.crt, key: rules.yaml } }\n\
          identity: { issuers: [{ issuer: \"https://i.test\", audiences: [a], jwks: keys.json }] }\n\
-         rules: [rules.yaml, more.yaml]\n",
+         rules: [rules.yaml, more.yaml]\n\
+         signals: { transmitters: [{ issuer: \"https://t.test\", audience: a, jwks: \"file://localhost/no%20where\" }],\n\
+         \x20 logout: [{ issuer: \"https://o.test\", audience: a, jwks: \"file://keys.json\" },\n\
+         \x20   { issuer: \"https://p.test\", audience: a, jwks: keys.json }] }\n",
     );
     let (code, text) = countersign(&["check-config", "--short", "--config", path.to_str().unwrap()]);
     assert_eq!(code, Some(64), "{text}");
@@ -119,6 +122,9 @@ fn check_config_tells_of_rules_and_missing_files_beside_errors_of_the_configurat
         "c.yaml:1:1: error: listne",
         "c.yaml:2:37: error: listen.authz_tls.certificate: `",
         "c.yaml:3:73: warning: identity.issuers[0].jwks: `",
+        "signals.transmitters[0].jwks: `/no where` cannot be read: ",
+        "error: signals.logout[0].jwks: must name a file by its absolute path",
+        "warning: signals.logout[1].jwks: `",
         "rules.yaml:4:5: error: resources[0].colour",
         "more.yaml: error: cannot be read",
     ] {

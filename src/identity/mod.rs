@@ -57,5 +57,5 @@ pub use jwk::KeyProblem;
 pub use jws::MAX_TOKEN;
 pub use key_set::KeySetProblem;
 pub use peer::spiffe_trust_domain;
-pub use settings::{IssuerSettings, KeySetSettings, Settings, check_address, check_key_place};
+pub use settings::{IssuerSettings, KeySetSettings, Settings, check_address, key_file};
 pub use signer::{Signed, Signer, SignerProblem, SignerSettings};

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::checks::{KeyPlace, fetchable};
-pub use self::checks::{Problem, check_address, check_key_place};
+pub use self::checks::{Problem, check_address, key_file};
 use super::Algorithm;
 use crate::domain::{AuthMethod, Secret, Span};
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{Secret, Span},
-    identity::{Algorithm, check_address, check_key_place},
+    identity::{Algorithm, check_address, key_file},
 };
 
 /// Most tokens that are asked for at a time: a few kilobytes each, an answer of that many is within what is read.
@@ -291,7 +291,7 @@ fn signer(at: &str, issuer: &str, audience: &str, jwks: Option<&str>) -> Vec<(St
     }
     match jwks {
         Some(place) => {
-            if let Err(message) = check_key_place(place) {
+            if let Err(message) = key_file(place) {
                 found.push((format!("{at}.jwks"), message));
             }
         }

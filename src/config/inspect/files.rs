@@ -12,6 +12,7 @@ use crate::{
     config::{Config, Tls, reason},
     device::{self, Certificates, enroll::Authority},
     document::Problem,
+    identity::key_file,
     store,
     tls::{self, Files},
 };
@@ -137,10 +138,19 @@ fn authority(settings: &device::Settings, file: &Path) -> Option<Problem> {
 /// Key sets are read again and again: the start does not wait for them.
 fn key_sets(config: &Config) -> Vec<Problem> {
     let mut found = Vec::new();
+    let mut look = |path: String, jwks: &Option<String>, until: &str| {
+        let file = jwks.as_deref().and_then(|jwks| key_file(jwks).ok().flatten());
+        let said = file.as_deref().and_then(absent).map(|said| format!("{said}: {until} until it is"));
+        found.extend(said.map(|said| Problem::warning(path, said)));
+    };
     for (i, issuer) in config.identity.issuers.iter().enumerate() {
-        let file = issuer.jwks.as_deref().filter(|jwks| !jwks.contains("://")).map(Path::new);
-        let said = file.and_then(absent).map(|said| format!("{said}: not ready until it is"));
-        found.extend(said.map(|said| Problem::warning(format!("identity.issuers[{i}].jwks"), said)));
+        look(format!("identity.issuers[{i}].jwks"), &issuer.jwks, "not ready");
+    }
+    for (i, transmitter) in config.signals.transmitters.iter().enumerate() {
+        look(format!("signals.transmitters[{i}].jwks"), &transmitter.jwks, "its events are not taken");
+    }
+    for (i, provider) in config.signals.logout.iter().enumerate() {
+        look(format!("signals.logout[{i}].jwks"), &provider.jwks, "its logouts are not taken");
     }
     let ca = config.identity.key_sets.ca_file.as_deref().and_then(absent);
     found.extend(

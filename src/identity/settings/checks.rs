@@ -1,6 +1,6 @@
 //! What in the `identity:` section would refuse a start, with its place; and what the address of a key set may be.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use url::{Position, Url};
 
@@ -222,16 +222,23 @@ fn is_host(text: &str) -> bool {
 /// Where a key set is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::identity) enum KeyPlace {
-    File(std::path::PathBuf),
+    File(PathBuf),
     Url(Url),
 }
 
 impl KeyPlace {
     pub(in crate::identity) fn parse(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("file://") {
-            return Ok(Self::File(path.into()));
+        if !text.contains("://") {
+            return Ok(Self::File(text.into()));
         }
-        if text.contains("://") { fetchable(text).map(Self::Url) } else { Ok(Self::File(text.into())) }
+        let Some(url) = Url::parse(text).ok().filter(|url| url.scheme() == "file") else {
+            return fetchable(text).map(Self::Url);
+        };
+        let plain = url.query().is_none() && url.fragment().is_none();
+        let path = url.to_file_path().ok().filter(|_| plain);
+        path.map(Self::File).ok_or_else(|| {
+            "must name a file by its absolute path, `file:///etc/keys.json`, or without `file://`".to_owned()
+        })
     }
 }
 
@@ -263,11 +270,14 @@ pub fn check_address(text: &str) -> Result<Url, String> {
     fetchable(text)
 }
 
-/// Address or file of a key set that another module's settings name.
+/// The file of a key set that settings name; `None`: an address.
 ///
 /// # Errors
 ///
 /// What is wrong with it, for the operator.
-pub fn check_key_place(text: &str) -> Result<(), String> {
-    KeyPlace::parse(text).map(drop)
+pub fn key_file(text: &str) -> Result<Option<PathBuf>, String> {
+    KeyPlace::parse(text).map(|place| match place {
+        KeyPlace::File(path) => Some(path),
+        KeyPlace::Url(_) => None,
+    })
 }
