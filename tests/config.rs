@@ -170,6 +170,11 @@ fn check_config_reads_files_as_the_start_does_and_makes_none() {
         ("devices: { authorities: [tls.crt, junk] }".into(), "devices.authorities[1]: "),
         (format!("store: {{ url: \"file://{here}/junk\" }}"), "store.url: "),
         (format!("store: {{ url: \"file://{here}/junk/below\" }}"), "store.url: "),
+        (
+            "telemetry: { traces: { endpoint: \"https://otel:4317\", ca: nowhere.pem } }".into(),
+            "telemetry.traces.ca: `",
+        ),
+        ("telemetry: { traces: { endpoint: \"https://otel:4317\", ca: junk } }".into(), "telemetry.traces.ca: "),
         ("store: { url: \"rediss://localhost?ca=/nonexistent.pem\" }".into(), "store.url: "),
     ] {
         let (code, text) = look(&line);

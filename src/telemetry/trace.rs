@@ -7,7 +7,7 @@ mod export;
 
 use std::{
     fmt, fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,6 +27,7 @@ use opentelemetry_sdk::{
     Resource,
     trace::{Sampler, SdkTracer, SdkTracerProvider},
 };
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use self::export::Telling;
 use super::TraceSettings;
@@ -221,7 +222,7 @@ impl Exporting {
         let mut exporter =
             SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(settings.timeout.get());
         if let Some(path) = &settings.ca {
-            let pem = fs::read(path).map_err(|source| Error::Ca { path: path.clone(), source })?;
+            let pem = read_ca(path).map_err(|source| Error::Ca { path: path.clone(), source })?;
             let tls = transport::ClientTlsConfig::new().ca_certificate(transport::Certificate::from_pem(pem));
             exporter = exporter.with_tls_config(tls);
         }
@@ -239,6 +240,19 @@ impl Exporting {
             .build();
         drop(entered);
         Ok(Self { tracer: provider.tracer("countersign"), provider, _runtime: runtime })
+    }
+}
+
+/// The PEM certificates that a collector's may come from.
+///
+/// # Errors
+///
+/// It cannot be read, or holds none.
+pub fn read_ca(path: &Path) -> io::Result<Vec<u8>> {
+    let pem = fs::read(path)?;
+    match CertificateDer::from_pem_slice(&pem) {
+        Ok(_) => Ok(pem),
+        Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it holds no certificate")),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     device::{self, Certificates, enroll::Authority},
     document::Problem,
     identity::key_file,
-    store,
+    store, telemetry,
     tls::{self, Files},
 };
 
@@ -23,6 +23,7 @@ pub(super) fn unusable(config: &Config) -> Vec<Problem> {
     found.extend(admin_files(config));
     found.extend(devices(config));
     found.extend(config.audit.unusable().into_iter().map(|(path, said)| Problem::error(path, said).under("audit")));
+    found.extend(traces(config));
     found.extend(key_sets(config));
     found.extend(places(config));
     found
@@ -133,6 +134,13 @@ fn authority(settings: &device::Settings, file: &Path) -> Option<Problem> {
         )),
         Ok(_) => None,
     }
+}
+
+fn traces(config: &Config) -> Option<Problem> {
+    let traces = &config.telemetry.traces;
+    let file = traces.ca.as_deref().filter(|_| traces.endpoint.is_some())?;
+    let wrong = absent(file).or_else(|| telemetry::trace::read_ca(file).err().map(|error| reason(&error)));
+    wrong.map(error("telemetry.traces.ca"))
 }
 
 /// Key sets are read again and again: the start does not wait for them.
