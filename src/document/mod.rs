@@ -6,6 +6,7 @@
 
 mod diagnostic;
 mod error;
+mod gaps;
 mod node;
 mod parse;
 mod read;

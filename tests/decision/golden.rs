@@ -41,23 +41,26 @@ fn a_case_that_does_not_hold_says_how() {
 fn cases_that_cannot_be_read_are_refused_with_their_lines() {
     let rules = load(&[], Options::default()).unwrap().rules;
     let text = "\
-given: { devise: none }
+given: { devise: none, session: }
 cases:
   - expect: { verdict: allow }
   - name: b
   - { name: c, revoked: perhaps, expect: { verdict: maybe } }
+  - { name: e, place: , expect: { verdict: allow } }
   - { name: d, caller: { rols: [] }, expect: { verdict: deny, reason: because } }
 ";
     let found = cases::run(&[SourceFile::new("x.yaml", text)], &rules).unwrap_err();
     let told: Vec<_> = found.iter().map(ToString::to_string).collect();
     let starts = [
         "x.yaml:1:10: error: given: unknown key `devise` (help: did you mean `device`?)",
+        "x.yaml:1:24: error: given.session: nothing stands after it",
         "x.yaml:3:5: error: cases[0]: a case needs `name`",
         "x.yaml:4:5: error: cases[1]: a case needs `expect`",
         "x.yaml:5:25: error: cases[2].revoked: expected one of `no`, `token`",
         "x.yaml:5:53: error: cases[2].expect.verdict: `maybe` is not one of",
-        "x.yaml:6:26: error: cases[3].caller.rols: unknown key `rols` (help: did you mean `roles`?)",
-        "x.yaml:6:71: error: cases[3].expect.reason: `because` is not one of",
+        "x.yaml:6:16: error: cases[3].place: nothing stands after it",
+        "x.yaml:7:26: error: cases[4].caller.rols: unknown key `rols` (help: did you mean `roles`?)",
+        "x.yaml:7:71: error: cases[4].expect.reason: `because` is not one of",
     ];
     for start in starts {
         assert!(told.iter().any(|one| one.starts_with(start)), "{start}\n{told:#?}");

@@ -70,6 +70,8 @@ pub fn run(files: &[SourceFile], rules: &Rules) -> Result<Report, Vec<Diagnostic
         let Ok(document) = Document::parse(file.name.clone(), file.text.clone()) else { continue };
         let Some(cases) = document.root.get("cases") else { continue };
         unknown_keys(&document.root, "", &OF_CASES, &mut problems);
+        // What is left blank would be known, and ordinary.
+        problems.extend(document.root.gaps(""));
         let given = document.root.get("given");
         if !matches!(cases.value, Value::List(_)) {
             problems

@@ -5,7 +5,6 @@
 
 mod convert;
 mod file;
-mod gaps;
 mod places;
 mod raw;
 mod warnings;
@@ -132,7 +131,7 @@ impl<'d> Loader<'d> {
 
     fn read<T: DeserializeOwned>(&mut self, origin: &Origin<'_>) -> Option<T> {
         let read = origin.node.read_into(&origin.path, &mut self.problems);
-        let mut gaps = gaps::of(origin.node, &origin.path);
+        let mut gaps = origin.node.gaps(&origin.path);
         gaps.retain(|gap| self.problems.iter().all(|known| known.path != gap.path));
         let whole = gaps.is_empty();
         self.problems.append(&mut gaps);
