@@ -385,5 +385,6 @@ fn the_schema_knows_every_section_and_no_other() {
         assert!(sections.contains_key(section), "{section}");
     }
     let text = schema.to_string();
+    assert!(!text.contains("\"null\"") && !text.contains(":null"), "a key with nothing after it is refused");
     assert!(text.contains("COUNTERSIGN") || text.contains("Envoy asks"), "doc comments are descriptions");
 }

@@ -3,21 +3,45 @@
 use std::fmt::Write as _;
 
 use schemars::schema_for;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Config;
 use crate::document::{self, Document, Node};
 
 /// The JSON Schema of the configuration file, for editors.
 pub fn schema() -> String {
-    let mut text = serde_json::to_string_pretty(&schema_for!(Config)).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(&made()).unwrap_or_default();
     text.push('\n');
     text
 }
 
+fn made() -> Value {
+    let mut schema = serde_json::to_value(schema_for!(Config)).unwrap_or_default();
+    refuse_null(&mut schema);
+    schema
+}
+
+/// To serde an `Option` may be `null`. Here it is left out, and a key with nothing after it is an error.
+fn refuse_null(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            if let Some(Value::Array(kinds)) = fields.get_mut("type") {
+                kinds.retain(|kind| kind != "null");
+            }
+            fields.values_mut().for_each(refuse_null);
+        }
+        Value::Array(items) => {
+            items.retain(|item| !item.is_null() && *item != json!({ "type": "null" }));
+            items.iter_mut().for_each(refuse_null);
+        }
+        _ => {}
+    }
+}
+
 /// The reference page, in Markdown.
 pub fn page() -> String {
-    let schema = serde_json::to_value(schema_for!(Config)).unwrap_or_default();
+    let schema = made();
     let defaults = serde_saphyr::to_string(&Config::default()).unwrap_or_default();
     let defaults = Document::parse("defaults", defaults).map(|document| document.root).ok();
     let mut page = Page { schema: &schema, text: INTRODUCTION.to_owned() };
@@ -76,7 +100,7 @@ impl<'s> Page<'s> {
             } else {
                 match (default, property.get("default")) {
                     (Some(default), _) => written(Some(default)),
-                    (None, Some(Value::Null) | None) => "–".to_owned(),
+                    (None, None) => "–".to_owned(),
                     (None, Some(value)) => format!("`{value}`"),
                 }
             };
@@ -130,7 +154,7 @@ impl<'s> Page<'s> {
             return format!("map of {}", self.kind(rest));
         }
         let kind = schema.get("type").and_then(|kind| match kind {
-            Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
+            Value::Array(kinds) => kinds.first()?.as_str(),
             kind => kind.as_str(),
         });
         match kind {
@@ -143,7 +167,7 @@ impl<'s> Page<'s> {
         }
     }
 
-    /// Behind `$ref` and "or null".
+    /// Behind `$ref`, and what stands around one.
     fn resolve(&self, schema: &'s Value) -> &'s Value {
         let mut schema = schema;
         for _ in 0..8 {
@@ -164,11 +188,12 @@ impl<'s> Page<'s> {
     }
 }
 
-/// The one of several that is not null.
+/// The one choice that there is.
 fn single(choices: &Value) -> Option<&Value> {
-    let mut rest = choices.as_array()?.iter().filter(|choice| choice.get("type") != Some(&"null".into()));
-    let one = rest.next()?;
-    rest.next().is_none().then_some(one)
+    match &choices.as_array()?[..] {
+        [one] => Some(one),
+        _ => None,
+    }
 }
 
 /// The words of an enum, as they are written.
