@@ -131,7 +131,7 @@ async fn evidence_is_renewed_by_a_newer_token_and_by_nothing_else() {
     let session = replica.state(&ann).await;
     assert_eq!(replica.clock.now().since(session.created_at), 26 * HOUR + MINUTE, "25 hours are 25 hours");
     assert!(!day.is_allow());
-    let mut again = ann.clone();
+    let mut again = ann.refreshed(replica.clock.now());
     (again.identity.issue_unstated, again.identity.auth_time) = (true, Some(replica.clock.now()));
     assert_eq!(replica.told(&again).await, "allow", "a new login, whoever says when its token was issued");
 }

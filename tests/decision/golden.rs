@@ -53,7 +53,7 @@ cases:
     let told: Vec<_> = found.iter().map(ToString::to_string).collect();
     let starts = [
         "x.yaml:1:10: error: given: unknown key `devise` (help: did you mean `device`?)",
-        "x.yaml:1:25: error: given.session: nothing stands after it",
+        "x.yaml:1:24: error: given.session: nothing stands after it",
         "x.yaml:3:5: error: cases[0]: a case needs `name`",
         "x.yaml:4:5: error: cases[1]: a case needs `expect`",
         "x.yaml:5:25: error: cases[2].revoked: expected one of `no`, `token`",
