@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     sync::Arc,
     time::Duration,
@@ -46,6 +46,8 @@ use tonic::{
 const ADMIN: &str = "cst_test_admin_0123456789";
 const OPERATOR: &str = "cst_test_operator_0123456789";
 const READER: &str = "cst_test_reader_0123456789";
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Everything behind the API, as maps.
 #[derive(Debug, Default)]
@@ -222,13 +224,17 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
 }
 
 async fn start(tls: Option<Arc<Tls>>) -> Server {
-    start_as_on(tls, IpAddr::from([127, 0, 0, 1])).await
+    start_as_on(tls, LOOPBACK).await
 }
 
 /// As if the port were open on `listens`.
 async fn start_as_on(tls: Option<Arc<Tls>>, listens: IpAddr) -> Server {
     let folder = tempfile::tempdir().unwrap();
-    let access = Access::new(&settings(&folder), Some(&Secret::new(ADMIN)), listens).unwrap();
+    start_with(&settings(&folder), tls, listens).await
+}
+
+async fn start_with(settings: &Settings, tls: Option<Arc<Tls>>, listens: IpAddr) -> Server {
+    let access = Access::new(settings, Some(&Secret::new(ADMIN)), listens).unwrap();
     let world = Arc::new(World::default());
     let administration = Administration {
         access,
@@ -327,12 +333,25 @@ async fn wrong_tokens_are_slowed_and_good_ones_are_not() {
     let mut client = server.client().await;
     let mut codes = Vec::new();
     for _ in 0..40 {
-        codes.push(client.revoke(with("cst_guess", revoke("t"))).await.unwrap_err().code());
+        codes.push(client.revoke(with("cst_a_guess_of_some_length", revoke("t"))).await.unwrap_err().code());
     }
     assert_eq!(codes[0], Code::Unauthenticated);
     assert_eq!(codes.last(), Some(&Code::ResourceExhausted));
     assert!(server.world.told().len() <= 15, "a flood must not fill the records");
     client.revoke(with(ADMIN, revoke("t"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_empty_token_is_nobodys_whatever_hash_is_configured() {
+    let nothing = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"");
+    let token = TokenSettings { name: "ci".into(), role: Role::Admin, sha256: Some(hex::encode(nothing)), file: None };
+    let settings = Settings { tokens: vec![token], ..Settings::default() };
+    let server = start_with(&settings, None, LOOPBACK).await;
+    let mut client = server.client().await;
+    for token in ["", " ", "  "] {
+        let refused = client.revoke(with(token, revoke("t"))).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::Unauthenticated, "a token has 16 characters or more"));
+    }
 }
 
 #[tokio::test]

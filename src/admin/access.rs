@@ -10,7 +10,10 @@ use subtle::ConstantTimeEq as _;
 use tonic::{Request, Status};
 use x509_parser::{extensions::GeneralName, prelude::FromDer as _};
 
-use super::{Role, Settings, token::read_token};
+use super::{
+    Role, Settings,
+    token::{MIN_LENGTH, read_token},
+};
 use crate::domain::{
     Secret,
     metric::{self, Counter, Page},
@@ -153,6 +156,9 @@ impl Access {
         let token = value.to_str().ok().and_then(|text| text.split_once(' '));
         let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
         let Some(token) = token else { return Err(self.refuse(peer, "`authorization` must be `Bearer …`")) };
+        if token.len() < MIN_LENGTH {
+            return Err(self.refuse(peer, "a token has 16 characters or more"));
+        }
         let hash = hash(token);
         // Compared with every holder, so that time does not tell which was near.
         let mut found = None;
