@@ -41,7 +41,7 @@ use crate::{
     assertion::{self, Assertions},
     behavior::Behaviors,
     clock::Clock,
-    config::{self, Config, reload},
+    config::{self, Config, reload, watch},
     device::{self, enroll::Enrollment},
     document::Diagnostic,
     domain::{RiskModel, metric::Source},
@@ -192,7 +192,8 @@ async fn run(
     sources.metrics.extend(parts.shadow(&config, &background));
     for tls in tls {
         sources.metrics.push(Arc::clone(&tls) as Arc<dyn Source>);
-        tokio::spawn(reload::whenever(tls.paths(), move |_| tls.reload(), background.clone()));
+        let (paths, found) = (tls.paths(), Arc::clone(&tls));
+        tokio::spawn(watch::whenever(paths, move || found.found(), move |_, _| tls.reload(), background.clone()));
     }
     let mut router = ops::router(sources, config.ops.clone()).merge(parts.signals.router());
     if let Some(teller) = &parts.teller {

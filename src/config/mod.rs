@@ -12,6 +12,7 @@ pub mod reload;
 mod sections;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 use std::{
     collections::BTreeMap,
