@@ -23,9 +23,10 @@ use countersign::{
     tls::{Files, Tls},
     wire::{
         admin::{
-            DeleteDeviceRequest, Device, ExplainRequest, Explanation, GetDeviceRequest, Kind, ListDevicesRequest,
-            ListRevocationsRequest, Overview, PutDeviceRequest, ReinstateRequest, RevokeRequest, StatusRequest,
-            StatusResponse, SuspendDeviceRequest, admin_client::AdminClient, explain_request::What,
+            DeleteDeviceRequest, Device, ExplainRequest, Explanation, ExportProfileRequest, GetDeviceRequest, Kind,
+            ListDevicesRequest, ListRevocationsRequest, Overview, PutDeviceRequest, ReinstateRequest, RevokeRequest,
+            StatusRequest, StatusResponse, SuspendDeviceRequest, admin_client::AdminClient,
+            behavior_client::BehaviorClient, explain_request::What,
         },
         owned,
     },
@@ -339,6 +340,31 @@ async fn wrong_tokens_are_slowed_and_good_ones_are_not() {
     assert_eq!(codes.last(), Some(&Code::ResourceExhausted));
     assert!(server.world.told().len() <= 15, "a flood must not fill the records");
     client.revoke(with(ADMIN, revoke("t"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_only_read_fills_no_disk_with_records() {
+    let server = start(None).await;
+    let mut client = server.client().await;
+    for _ in 0..40 {
+        assert_eq!(client.revoke(with(READER, revoke("t"))).await.unwrap_err().code(), Code::PermissionDenied);
+        assert_eq!(client.revoke(revoke("t")).await.unwrap_err().code(), Code::Unauthenticated);
+    }
+    let told = |actor: &str| server.world.told().iter().filter(|told| told.starts_with(actor)).count();
+    assert_eq!((told("grafana "), told("local ")), (10, 10));
+
+    let server = start(None).await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+    let mut client = BehaviorClient::new(endpoint.connect().await.unwrap());
+    let mut export = async |token: &str| {
+        let asked = ExportProfileRequest { issuer: "https://i".into(), subject: "ann".into() };
+        client.export_profile(with(token, asked)).await.unwrap_err().code()
+    };
+    for _ in 0..10 {
+        assert_eq!(export(READER).await, Code::FailedPrecondition, "there is no behaviour here");
+    }
+    assert_eq!((export(READER).await, export(OPERATOR).await), (Code::ResourceExhausted, Code::FailedPrecondition));
+    assert_eq!(server.world.told().len(), 11);
 }
 
 #[tokio::test]
