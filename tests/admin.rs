@@ -631,6 +631,10 @@ async fn it_stops_when_told() {
 
 /// A certificate authority, and a certificate of it with `uri` and its key.
 fn certificates(uri: &str) -> (String, String, String) {
+    certificates_with(rcgen::SanType::URI(uri.try_into().unwrap()))
+}
+
+fn certificates_with(name: rcgen::SanType) -> (String, String, String) {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -638,7 +642,7 @@ fn certificates(uri: &str) -> (String, String, String) {
     let issuer = rcgen::Issuer::new(ca, ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
     let mut leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    leaf.subject_alt_names.push(rcgen::SanType::URI(uri.try_into().unwrap()));
+    leaf.subject_alt_names.push(name);
     let leaf = leaf.signed_by(&key, &issuer).unwrap();
     (ca_pem, leaf.pem(), key.serialize_pem())
 }
@@ -690,6 +694,21 @@ async fn a_client_certificate_has_the_role_of_its_name_and_files_may_be_replaced
     assert!(answered(&server, &new_server_ca, Some(&stranger)).await);
     assert!(!answered(&server, &new_server_ca, Some(&ops)).await, "its authority is no longer trusted");
     assert!(!answered(&server, &server_ca, Some(&stranger)).await, "the old certificate is no longer shown");
+}
+
+#[tokio::test]
+async fn a_dns_name_that_is_spelt_like_a_uri_has_no_role_of_its() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let (server_ca, certificate, key) = certificates("spiffe://example.org/countersign");
+    let files = tls_files(&folder, &certificate, &key);
+    let name = "spiffe://example.org/ops".try_into().unwrap();
+    let (client_ca, certificate, key) = certificates_with(rcgen::SanType::DnsName(name));
+    fs::write(folder.path().join("ca.pem"), client_ca).unwrap();
+    let server = start(Some(Tls::open("admin", files).unwrap())).await;
+    assert!(!answered(&server, &server_ca, Some(&Identity::from_pem(certificate, key))).await);
+    let told = server.world.told();
+    assert!(told[0].starts_with("localhost revoke ") && told[0].contains(" refused "), "{told:?}");
 }
 
 #[test]

@@ -239,7 +239,9 @@ impl Access {
             .into_iter()
             .flatten()
             .filter_map(|name| match name {
-                GeneralName::URI(name) | GeneralName::DNSName(name) => Some(*name),
+                GeneralName::URI(name) => Some(*name).filter(|name| is_uri(name)),
+                // Authorities that look at the URIs of a request may take any DNS name: one that is spelt like a URI is none.
+                GeneralName::DNSName(name) => Some(*name).filter(|name| !is_uri(name)),
                 _ => None,
             })
             .collect();
@@ -277,6 +279,10 @@ pub(super) struct Denied {
     pub(super) status: Status,
     /// What the audit record says of it; `None`: there is none, so that a flood does not fill the disk.
     pub(super) record: Option<String>,
+}
+
+fn is_uri(name: &str) -> bool {
+    name.contains([':', '/'])
 }
 
 fn hash(token: &str) -> [u8; 32] {

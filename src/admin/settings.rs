@@ -44,7 +44,7 @@ pub struct TokenSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientSettings {
-    /// A URI (`spiffe://example.org/ops`) or DNS name of the certificate, compared exactly.
+    /// A URI (`spiffe://example.org/ops`) or DNS name of the certificate, compared exactly; with `:` or `/` in it a URI.
     pub name: String,
     pub role: Role,
 }
