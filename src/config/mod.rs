@@ -161,6 +161,7 @@ impl Config {
         policy::Options {
             risk_model: self.risk.model,
             reverify,
+            audit: self.audit.sink != telemetry::audit::Sink::None,
             location,
             countries,
             allowed_countries,
