@@ -132,6 +132,12 @@ impl Tls {
         [Some(certificate), Some(key), client_ca].into_iter().flatten().collect()
     }
 
+    /// Tells what the files hold now from what they held before; `None`: they cannot be read. Reads files, as
+    /// [`Tls::reload`] does.
+    pub fn found(&self) -> Option<[u8; 32]> {
+        Read::from(&self.files).ok().map(|read| read.mark())
+    }
+
     /// Takes up what the files hold now, if that is something new and can be used. Reads files: not for a runtime's thread.
     pub fn reload(&self) {
         self.reload_at(now());

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     sync::Arc,
     time::Duration,
@@ -23,9 +23,10 @@ use countersign::{
     tls::{Files, Tls},
     wire::{
         admin::{
-            DeleteDeviceRequest, Device, ExplainRequest, Explanation, GetDeviceRequest, Kind, ListDevicesRequest,
-            ListRevocationsRequest, Overview, PutDeviceRequest, ReinstateRequest, RevokeRequest, StatusRequest,
-            StatusResponse, SuspendDeviceRequest, admin_client::AdminClient, explain_request::What,
+            DeleteDeviceRequest, Device, ExplainRequest, Explanation, ExportProfileRequest, GetDeviceRequest, Kind,
+            ListDevicesRequest, ListRevocationsRequest, Overview, PutDeviceRequest, ReinstateRequest, RevokeRequest,
+            StatusRequest, StatusResponse, SuspendDeviceRequest, admin_client::AdminClient,
+            behavior_client::BehaviorClient, explain_request::What,
         },
         owned,
     },
@@ -46,6 +47,8 @@ use tonic::{
 const ADMIN: &str = "cst_test_admin_0123456789";
 const OPERATOR: &str = "cst_test_operator_0123456789";
 const READER: &str = "cst_test_reader_0123456789";
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Everything behind the API, as maps.
 #[derive(Debug, Default)]
@@ -222,13 +225,17 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
 }
 
 async fn start(tls: Option<Arc<Tls>>) -> Server {
-    start_as_on(tls, IpAddr::from([127, 0, 0, 1])).await
+    start_as_on(tls, LOOPBACK).await
 }
 
 /// As if the port were open on `listens`.
 async fn start_as_on(tls: Option<Arc<Tls>>, listens: IpAddr) -> Server {
     let folder = tempfile::tempdir().unwrap();
-    let access = Access::new(&settings(&folder), Some(&Secret::new(ADMIN)), listens).unwrap();
+    start_with(&settings(&folder), tls, listens).await
+}
+
+async fn start_with(settings: &Settings, tls: Option<Arc<Tls>>, listens: IpAddr) -> Server {
+    let access = Access::new(settings, Some(&Secret::new(ADMIN)), listens).unwrap();
     let world = Arc::new(World::default());
     let administration = Administration {
         access,
@@ -327,12 +334,50 @@ async fn wrong_tokens_are_slowed_and_good_ones_are_not() {
     let mut client = server.client().await;
     let mut codes = Vec::new();
     for _ in 0..40 {
-        codes.push(client.revoke(with("cst_guess", revoke("t"))).await.unwrap_err().code());
+        codes.push(client.revoke(with("cst_a_guess_of_some_length", revoke("t"))).await.unwrap_err().code());
     }
     assert_eq!(codes[0], Code::Unauthenticated);
     assert_eq!(codes.last(), Some(&Code::ResourceExhausted));
     assert!(server.world.told().len() <= 15, "a flood must not fill the records");
     client.revoke(with(ADMIN, revoke("t"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_only_read_fills_no_disk_with_records() {
+    let server = start(None).await;
+    let mut client = server.client().await;
+    for _ in 0..40 {
+        assert_eq!(client.revoke(with(READER, revoke("t"))).await.unwrap_err().code(), Code::PermissionDenied);
+        assert_eq!(client.revoke(revoke("t")).await.unwrap_err().code(), Code::Unauthenticated);
+    }
+    let told = |actor: &str| server.world.told().iter().filter(|told| told.starts_with(actor)).count();
+    assert_eq!((told("grafana "), told("local ")), (10, 10));
+
+    let server = start(None).await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+    let mut client = BehaviorClient::new(endpoint.connect().await.unwrap());
+    let mut export = async |token: &str| {
+        let asked = ExportProfileRequest { issuer: "https://i".into(), subject: "ann".into() };
+        client.export_profile(with(token, asked)).await.unwrap_err().code()
+    };
+    for _ in 0..10 {
+        assert_eq!(export(READER).await, Code::FailedPrecondition, "there is no behaviour here");
+    }
+    assert_eq!((export(READER).await, export(OPERATOR).await), (Code::ResourceExhausted, Code::FailedPrecondition));
+    assert_eq!(server.world.told().len(), 11);
+}
+
+#[tokio::test]
+async fn an_empty_token_is_nobodys_whatever_hash_is_configured() {
+    let nothing = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"");
+    let token = TokenSettings { name: "ci".into(), role: Role::Admin, sha256: Some(hex::encode(nothing)), file: None };
+    let settings = Settings { tokens: vec![token], ..Settings::default() };
+    let server = start_with(&settings, None, LOOPBACK).await;
+    let mut client = server.client().await;
+    for token in ["", " ", "  "] {
+        let refused = client.revoke(with(token, revoke("t"))).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::Unauthenticated, "a token has 16 characters or more"));
+    }
 }
 
 #[tokio::test]
@@ -586,6 +631,10 @@ async fn it_stops_when_told() {
 
 /// A certificate authority, and a certificate of it with `uri` and its key.
 fn certificates(uri: &str) -> (String, String, String) {
+    certificates_with(rcgen::SanType::URI(uri.try_into().unwrap()))
+}
+
+fn certificates_with(name: rcgen::SanType) -> (String, String, String) {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -593,7 +642,7 @@ fn certificates(uri: &str) -> (String, String, String) {
     let issuer = rcgen::Issuer::new(ca, ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
     let mut leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    leaf.subject_alt_names.push(rcgen::SanType::URI(uri.try_into().unwrap()));
+    leaf.subject_alt_names.push(name);
     let leaf = leaf.signed_by(&key, &issuer).unwrap();
     (ca_pem, leaf.pem(), key.serialize_pem())
 }
@@ -645,6 +694,21 @@ async fn a_client_certificate_has_the_role_of_its_name_and_files_may_be_replaced
     assert!(answered(&server, &new_server_ca, Some(&stranger)).await);
     assert!(!answered(&server, &new_server_ca, Some(&ops)).await, "its authority is no longer trusted");
     assert!(!answered(&server, &server_ca, Some(&stranger)).await, "the old certificate is no longer shown");
+}
+
+#[tokio::test]
+async fn a_dns_name_that_is_spelt_like_a_uri_has_no_role_of_its() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let (server_ca, certificate, key) = certificates("spiffe://example.org/countersign");
+    let files = tls_files(&folder, &certificate, &key);
+    let name = "spiffe://example.org/ops".try_into().unwrap();
+    let (client_ca, certificate, key) = certificates_with(rcgen::SanType::DnsName(name));
+    fs::write(folder.path().join("ca.pem"), client_ca).unwrap();
+    let server = start(Some(Tls::open("admin", files).unwrap())).await;
+    assert!(!answered(&server, &server_ca, Some(&Identity::from_pem(certificate, key))).await);
+    let told = server.world.told();
+    assert!(told[0].starts_with("localhost revoke ") && told[0].contains(" refused "), "{told:?}");
 }
 
 #[test]

@@ -16,10 +16,11 @@ use std::{
 
 use countersign::{
     clock::Clock,
-    decision::decide,
+    decision::{Decision, Reason, decide},
     domain::{
         AuthMethod, Credential, DeviceRecord, Fact, Facts, Place, Revocation, RevocationKind, Unavailable,
         metric::{Page, Source, Value},
+        path::PathProblem,
     },
     policy::{RuleSet, Rules},
     replay::Report,
@@ -252,6 +253,27 @@ fn replay_counts_flips_by_route_and_rule() {
     assert_eq!(report.by_route["orders"].values().sum::<u64>(), report.flipped);
     assert!(report.by_rule.contains_key("untrusted_device"), "{report}");
     assert!(report.to_string().contains("deny → allow"), "{report}");
+}
+
+#[test]
+fn refusals_that_no_rules_made_are_no_flips_for_replay() {
+    let folder = TempDir::new().unwrap();
+    let rules = fixed(shop());
+    let refused = |reason, change: fn(&mut Facts)| {
+        let mut facts = facts("GET", "/orders/7");
+        change(&mut facts);
+        AuditRecord { decision: Decision::refusal(reason), ..record(facts, &rules) }
+    };
+    let records = vec![
+        record(facts("GET", "/orders/7"), &rules),
+        refused(Reason::AuditUnavailable, |_| ()),
+        refused(Reason::CredentialsUnknown, |facts| facts.request.path = Err(PathProblem::Unreadable)),
+    ];
+    let (_, text) = written(&settings(&folder), records);
+    let mut report = Report::new(&rules);
+    report.read(&rules, text.as_bytes(), |_| ()).unwrap();
+    let Report { decisions, same, reason_changed, flipped, not_judged, .. } = report;
+    assert_eq!((decisions, same, reason_changed, flipped, not_judged), (1, 1, 0, 0, 2));
 }
 
 #[test]

@@ -84,6 +84,32 @@ async fn a_file_that_is_written_or_replaced_is_taken_up() {
 }
 
 #[tokio::test]
+async fn rules_that_are_still_being_written_are_not_taken_up() {
+    let folder = folder();
+    let file = folder.path().join("rules.yaml");
+    fs::write(&file, rules("one")).unwrap();
+    let watched = watch(std::slice::from_ref(&file));
+    settle().await;
+    let (half, whole) = (rules("app"), rules("app") + rules("admin").trim_start_matches("resources:\n"));
+    fs::write(&file, half).unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    fs::write(&file, whole).unwrap();
+    watched.until("whole", |w| w.last_has("app")).await;
+    assert!(watched.applied.lock().iter().all(|rules| rules.resource("admin").is_some()), "half of it was in force");
+}
+
+#[tokio::test]
+async fn what_changed_between_the_start_and_the_first_look_is_taken_up() {
+    let folder = folder();
+    let file = folder.path().join("rules.yaml");
+    fs::write(&file, rules("one")).unwrap();
+    // Before the task that watches has run.
+    let watched = watch(std::slice::from_ref(&file));
+    fs::write(&file, rules("two")).unwrap();
+    watched.until("at once", |w| w.last_has("two")).await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_used_leaves_the_last_good_rules_and_is_counted_once() {
     let folder = folder();
     let file = folder.path().join("rules.yaml");

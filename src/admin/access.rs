@@ -2,15 +2,25 @@
 //!
 //! A good credential is never refused because others tried bad ones: only bad ones are counted and slowed.
 
-use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aws_lc_rs::digest;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
 use subtle::ConstantTimeEq as _;
 use tonic::{Request, Status};
 use x509_parser::{extensions::GeneralName, prelude::FromDer as _};
 
-use super::{Role, Settings, token::read_token};
+use super::{
+    Role, Settings,
+    token::{MIN_LENGTH, read_token},
+};
 use crate::domain::{
     Secret,
     metric::{self, Counter, Page},
@@ -18,6 +28,13 @@ use crate::domain::{
 
 /// Wrong credentials that are answered in a minute; more are answered "too many".
 const FAILURES_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+/// Records in a minute of what somebody may not do, or may do as a reader: each is a line on a disk that decisions share.
+const MOST_RECORDS: u32 = 10;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// More names than this are of certificates; those of the last minute are kept.
+const MOST_ACTORS: usize = 1024;
 
 /// Name of the made token in the audit record.
 const MADE: &str = "admin.token";
@@ -28,6 +45,7 @@ pub struct Access {
     tokens: Vec<Holder<[u8; 32]>>,
     clients: Vec<Holder<String>>,
     failures: DefaultDirectRateLimiter,
+    tally: Tally,
     /// Whether somebody on this machine may read without credentials. Not where others reach the port: what a proxy on this
     /// machine passes on for them (a sidecar, a tunnel) comes from here as well.
     local_reads: bool,
@@ -39,6 +57,30 @@ struct Holder<T> {
     name: Arc<str>,
     role: Role,
     credential: T,
+}
+
+/// How many such records there were to make in this minute, by who it was.
+#[derive(Debug, Default)]
+struct Tally(Mutex<HashMap<Arc<str>, (Instant, u32)>>);
+
+impl Tally {
+    /// Whether there may be one more, and how many were left out in the minute before.
+    fn take(&self, actor: &Arc<str>) -> Option<u32> {
+        let now = Instant::now();
+        let is_over = |since: Instant| now.duration_since(since) >= MINUTE;
+        let mut counted = self.0.lock();
+        if counted.len() >= MOST_ACTORS {
+            counted.retain(|_, (since, _)| !is_over(*since));
+        }
+        let (since, count) = counted.entry(Arc::clone(actor)).or_insert((now, 0));
+        let mut left_out = 0;
+        if is_over(*since) {
+            left_out = count.saturating_sub(MOST_RECORDS);
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        (*count <= MOST_RECORDS).then_some(left_out)
+    }
 }
 
 /// What became of those who called.
@@ -105,6 +147,7 @@ impl Access {
             tokens,
             clients,
             failures: RateLimiter::direct(Quota::per_minute(FAILURES_PER_MINUTE)),
+            tally: Tally::default(),
             local_reads: listens.to_canonical().is_loopback(),
             counters: Arc::default(),
         })
@@ -138,10 +181,26 @@ impl Access {
             } else {
                 Status::permission_denied(message)
             };
-            return Err(Denied { actor: actor.name, peer, status, tell: true });
+            let record = self.tally.take(&actor.name).map(|left_out| match left_out {
+                0 => status.message().to_owned(),
+                _ => format!("{}; {left_out} more a minute before were not recorded", status.message()),
+            });
+            return Err(Denied { actor: actor.name, peer, status, record });
         }
         self.counters.admitted.increment();
         Ok(actor)
+    }
+
+    /// As [`Self::admit`], for what leaves a record though it asks for no more than to read: readers may so many in a minute.
+    pub(super) fn admit_and_record<T>(&self, request: &Request<T>, needed: Role) -> Result<Actor, Denied> {
+        let actor = self.admit(request, needed)?;
+        if actor.role > Role::Reader || self.tally.take(&actor.name).is_some() {
+            return Ok(actor);
+        }
+        let status = Status::resource_exhausted(format!(
+            "more than {MOST_RECORDS} of these in a minute need a role above reader"
+        ));
+        Err(Denied { actor: actor.name, peer: actor.peer, status, record: None })
     }
 
     fn by_token<T>(&self, request: &Request<T>, peer: Option<IpAddr>) -> Result<Option<Actor>, Denied> {
@@ -153,6 +212,9 @@ impl Access {
         let token = value.to_str().ok().and_then(|text| text.split_once(' '));
         let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
         let Some(token) = token else { return Err(self.refuse(peer, "`authorization` must be `Bearer …`")) };
+        if token.len() < MIN_LENGTH {
+            return Err(self.refuse(peer, "a token has 16 characters or more"));
+        }
         let hash = hash(token);
         // Compared with every holder, so that time does not tell which was near.
         let mut found = None;
@@ -177,7 +239,9 @@ impl Access {
             .into_iter()
             .flatten()
             .filter_map(|name| match name {
-                GeneralName::URI(name) | GeneralName::DNSName(name) => Some(*name),
+                GeneralName::URI(name) => Some(*name).filter(|name| is_uri(name)),
+                // Authorities that look at the URIs of a request may take any DNS name: one that is spelt like a URI is none.
+                GeneralName::DNSName(name) => Some(*name).filter(|name| !is_uri(name)),
                 _ => None,
             })
             .collect();
@@ -196,11 +260,11 @@ impl Access {
 
     fn refuse(&self, peer: Option<IpAddr>, message: &str) -> Denied {
         self.counters.wrong_credentials.increment();
-        let (status, tell) = match self.failures.check() {
-            Ok(()) => (Status::unauthenticated(message), true),
-            Err(_) => (Status::resource_exhausted("too many wrong credentials"), false),
+        let (status, record) = match self.failures.check() {
+            Ok(()) => (Status::unauthenticated(message), Some(message.to_owned())),
+            Err(_) => (Status::resource_exhausted("too many wrong credentials"), None),
         };
-        Denied { actor: "nobody".into(), peer, status, tell }
+        Denied { actor: "nobody".into(), peer, status, record }
     }
 }
 
@@ -213,8 +277,12 @@ pub(super) struct Denied {
     pub(super) actor: Arc<str>,
     pub(super) peer: Option<IpAddr>,
     pub(super) status: Status,
-    /// Whether it is worth an audit record: a flood of wrong tokens must not fill the disk.
-    pub(super) tell: bool,
+    /// What the audit record says of it; `None`: there is none, so that a flood does not fill the disk.
+    pub(super) record: Option<String>,
+}
+
+fn is_uri(name: &str) -> bool {
+    name.contains([':', '/'])
 }
 
 fn hash(token: &str) -> [u8; 32] {

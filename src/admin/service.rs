@@ -76,12 +76,12 @@ impl Administration {
         R: Send + 'static,
         W: for<'w> FnOnce(&'w Self, T, &'w mut String) -> BoxFuture<'w, Result<R, Status>> + Send + 'static,
     {
-        let actor = match self.access.admit(&request, needed) {
+        let actor = match self.access.admit_and_record(&request, needed) {
             Ok(actor) => actor,
-            Err(Denied { actor, peer, status, tell }) => {
-                if tell {
+            Err(Denied { actor, peer, status, record }) => {
+                if record.is_some() {
                     let actor = Actor { name: actor, role: Role::Reader, peer };
-                    self.record(actor, what, "refused", Some(status.message().to_owned()));
+                    self.record(actor, what, "refused", record);
                 }
                 return Err(status);
             }

@@ -5,6 +5,9 @@ use std::{fmt, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What `sha256sum` says of nothing.
+const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 /// Who may administer. Every write needs a token or a client certificate. So does every read where `listen.admin` is not
 /// loopback; on loopback, reads from this machine need nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +31,7 @@ pub struct TokenSettings {
     /// What the audit record calls its holder.
     pub name: String,
     pub role: Role,
-    /// SHA-256 of the token in hexadecimal: `printf %s "$TOKEN" | sha256sum`.
+    /// SHA-256 of the token, of 16 characters or more, in hexadecimal: `printf %s "$TOKEN" | sha256sum`.
     #[serde(default)]
     pub sha256: Option<String>,
     /// A file that holds the token and nothing else; readable by us alone, or, where it is another's, by our group (a Secret
@@ -41,7 +44,7 @@ pub struct TokenSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientSettings {
-    /// A URI (`spiffe://example.org/ops`) or DNS name of the certificate, compared exactly.
+    /// A URI (`spiffe://example.org/ops`) or DNS name of the certificate, compared exactly; with `:` or `/` in it a URI.
     pub name: String,
     pub role: Role,
 }
@@ -86,6 +89,10 @@ impl Settings {
             let is_hash = |hash: &String| hash.len() == 64 && hash.bytes().all(|octet| octet.is_ascii_hexdigit());
             if token.sha256.as_ref().is_some_and(|hash| !is_hash(hash)) {
                 problems.push((format!("{place}.sha256"), "must be 64 hexadecimal digits".into()));
+            }
+            if token.sha256.as_ref().is_some_and(|hash| hash.eq_ignore_ascii_case(HASH_OF_NOTHING)) {
+                let why = "is the hash of no token at all: was the variable set?";
+                problems.push((format!("{place}.sha256"), why.into()));
             }
             if token.name.is_empty() || self.tokens[..i].iter().any(|other| other.name == token.name) {
                 problems.push((format!("{place}.name"), "names must not be empty and not come twice".into()));

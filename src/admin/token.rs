@@ -16,6 +16,9 @@ const FILE: &str = "admin.token";
 /// Longer is no token.
 const MAX_LENGTH: u64 = 4096;
 
+/// Shorter is none: what could be guessed, or a variable that was not set.
+pub(super) const MIN_LENGTH: usize = 16;
+
 /// A token and where it is kept.
 #[derive(Debug)]
 pub struct MadeToken {
@@ -100,8 +103,8 @@ pub fn read_token(path: &Path) -> io::Result<Option<Secret>> {
     let mut text = String::new();
     file.take(MAX_LENGTH).read_to_string(&mut text)?;
     let token = text.trim();
-    if token.len() < 16 {
-        return Err(refuse("it holds no token of 16 characters or more"));
+    if token.len() < MIN_LENGTH {
+        return Err(refuse(&format!("it holds no token of {MIN_LENGTH} characters or more")));
     }
     Ok(Some(Secret::new(token)))
 }

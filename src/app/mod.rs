@@ -41,7 +41,7 @@ use crate::{
     assertion::{self, Assertions},
     behavior::Behaviors,
     clock::Clock,
-    config::{self, Config, reload},
+    config::{self, Config, reload, watch},
     device::{self, enroll::Enrollment},
     document::Diagnostic,
     domain::{RiskModel, metric::Source},
@@ -115,9 +115,6 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub fn serve(config: Config) -> Result<(), Error> {
     // A second installation in one process (tests) changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let clock = Clock::system();
-    log::init(&config.telemetry.log, clock.clone())?;
-    process::allow_open_files();
     // Checks have runtimes of their own, one a core; this one is for everything else.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -125,6 +122,10 @@ pub fn serve(config: Config) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
+    process::outlive_hangup(&runtime).map_err(Error::Runtime)?;
+    let clock = Clock::system();
+    log::init(&config.telemetry.log, clock.clone())?;
+    process::allow_open_files();
     let opened = runtime.block_on(Opened::open(&config))?;
     let tracer = Arc::new(Tracer::start(&config.telemetry.traces, clock.clone())?);
     let auditor = Auditor::start(&config.audit, clock.clone())?;
@@ -192,7 +193,8 @@ async fn run(
     sources.metrics.extend(parts.shadow(&config, &background));
     for tls in tls {
         sources.metrics.push(Arc::clone(&tls) as Arc<dyn Source>);
-        tokio::spawn(reload::whenever(tls.paths(), move |_| tls.reload(), background.clone()));
+        let (paths, found) = (tls.paths(), Arc::clone(&tls));
+        tokio::spawn(watch::whenever(paths, move || found.found(), move |_, _| tls.reload(), background.clone()));
     }
     let mut router = ops::router(sources, config.ops.clone()).merge(parts.signals.router());
     if let Some(teller) = &parts.teller {

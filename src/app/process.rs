@@ -3,7 +3,10 @@
 use std::{io, process, thread};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Raises the number of files that may be open to the most that is allowed: each connection is one, and the usual limit of
@@ -16,6 +19,13 @@ pub(super) fn allow_open_files() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// From here on SIGHUP does not end the process, whoever listens to it: tokio never gives a signal back. One that comes before
+/// files are watched needs no answer, since the first look at them is yet to come.
+pub(super) fn outlive_hangup(runtime: &Runtime) -> io::Result<()> {
+    let _inside = runtime.enter();
+    signal(SignalKind::hangup()).map(drop)
 }
 
 /// The first SIGTERM or SIGINT stops, a second one ends the process at once.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Secret, Span};
+use crate::domain::{Secret, Span, host::canonical_host};
 
 /// Fewer characters of a secret can be guessed.
 const MIN_SECRET: usize = 32;
@@ -93,8 +93,17 @@ impl Settings {
             let message = format!("each must be at least {MIN_SECRET} characters, or empty for keys in clear");
             problems.push(("other_secrets", message));
         }
-        if self.audiences.iter().any(|(host, audience)| host.is_empty() || audience.is_empty()) {
-            problems.push(("audiences", "neither a host nor an audience may be empty".into()));
+        if self.audiences.values().any(String::is_empty) {
+            problems.push(("audiences", "an audience must not be empty".into()));
+        }
+        for host in self.audiences.keys() {
+            match canonical_host(host) {
+                Some(canonical) if canonical == *host => {}
+                Some(canonical) => {
+                    problems.push(("audiences", format!("`{host}` is never found: write `{canonical}`")));
+                }
+                None => problems.push(("audiences", format!("`{host}` is no host"))),
+            }
         }
         problems
     }

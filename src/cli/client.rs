@@ -220,10 +220,10 @@ impl Connection {
     fn token(&self, state_dir: Option<PathBuf>) -> Result<Option<Secret>, Failure> {
         if let Some(path) = &self.token_file {
             let text = fs::read_to_string(path).map_err(|error| Failure::usage(unreadable(path, &error)))?;
-            return Ok(Some(Secret::new(text.trim())));
+            return given(&text, &path.display().to_string()).map(Some);
         }
         if let Some(token) = environment().remove("COUNTERSIGN_ADMIN_TOKEN") {
-            return Ok(Some(Secret::new(token.trim())));
+            return given(&token, "COUNTERSIGN_ADMIN_TOKEN").map(Some);
         }
         let Some(folder) = state_dir else { return Ok(None) };
         match admin::find_token(&folder) {
@@ -270,6 +270,14 @@ fn is_here(address: &str) -> bool {
     let host = address.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
     let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
+}
+
+/// The token that `place` holds. An empty one is a variable that was not filled in, and no wish to be nobody.
+fn given(text: &str, place: &str) -> Result<Secret, Failure> {
+    match text.trim() {
+        "" => Err(Failure::usage(format!("{place} holds no token: it is empty"))),
+        token => Ok(Secret::new(token)),
+    }
 }
 
 fn unreadable(path: &std::path::Path, error: &io::Error) -> String {
@@ -332,6 +340,18 @@ mod tests {
         };
         assert!(found(""));
         assert!(!found(&format!(", tokens: [{{ name: ops, role: operator, sha256: \"{}\" }}]", "0".repeat(64))));
+    }
+
+    #[test]
+    fn an_empty_token_is_bad_usage() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let connection = Connection { token_file: Some(file.path().to_owned()), ..connection(None, None) };
+        let failure = connection.resolve().unwrap_err();
+        assert!(
+            failure.code == EXIT_USAGE && failure.to_string().ends_with("holds no token: it is empty"),
+            "{failure}"
+        );
+        assert!(given(" \n", "COUNTERSIGN_ADMIN_TOKEN").is_err());
     }
 
     #[test]

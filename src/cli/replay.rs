@@ -64,7 +64,7 @@ impl Replay {
         } else {
             print!("{report}");
         }
-        if report.decisions == 0 {
+        if report.decisions + report.not_judged == 0 {
             eprintln!("no decisions: name files of audit records, one in JSON on each line");
             return ExitCode::FAILURE;
         }

@@ -128,6 +128,13 @@ fn listen(config: &Config) -> Vec<Problem> {
         let message = "tokens cross the network without TLS";
         found.push(Problem::warning("listen.admin", message).hint("configure `listen.admin_tls`"));
     }
+    if matches!(listen.authz, Address::Unix(_)) && listen.authz_tls.is_some() {
+        let message = "a Unix socket speaks no TLS, and asks nobody for a certificate";
+        found.push(
+            Problem::error("listen.authz_tls", message)
+                .hint("leave it out: who may open the socket's folder may connect"),
+        );
+    }
     if !config.admin.clients.is_empty() && listen.admin_tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
         let message = "no certificate is ever asked for: `listen.admin_tls` has no `client_ca`";
         found.push(Problem::error("admin.clients", message));

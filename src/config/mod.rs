@@ -12,6 +12,7 @@ pub mod reload;
 mod sections;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -160,6 +161,7 @@ impl Config {
         policy::Options {
             risk_model: self.risk.model,
             reverify,
+            audit: self.audit.sink != telemetry::audit::Sink::None,
             location,
             countries,
             allowed_countries,

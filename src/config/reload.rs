@@ -9,18 +9,12 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-    task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
-};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::watch::whenever;
 use crate::{
     document::{Diagnostic, Mark, Source},
     domain::metric::{self, Counter, Gauge, Page},
@@ -35,12 +29,6 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// Folders within folders, at most.
 const MAX_DEPTH: usize = 16;
-
-/// A change is taken up when nothing has changed for this long, so that several files are taken up together.
-const QUIET: Duration = Duration::from_millis(200);
-
-/// Some changes come without a notice (network file systems): looked at in this interval anyway.
-const ANYWAY: Duration = Duration::from_secs(30);
 
 /// Which rules: those in force, or those tried beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,16 +161,19 @@ pub fn watch_shadow(
     let counters = Arc::new(Counters { which: Which::Shadow, ..Counters::default() });
     let shared = Arc::clone(&counters);
     let mut reloader = Reloader { paths, in_force: Vec::new(), tried: None, options, apply, counters: shared };
-    reloader.reload(true);
+    reloader.reload(&read(&reloader.paths), true);
     tokio::spawn(reloader.run(stop));
     counters
 }
+
+/// What the files hold.
+type Found = Result<Vec<SourceFile>, Vec<Diagnostic>>;
 
 struct Reloader<A> {
     paths: Vec<PathBuf>,
     in_force: Vec<SourceFile>,
     /// What was tried last and could not be used: told once, not at every look.
-    tried: Option<Result<Vec<SourceFile>, Vec<Diagnostic>>>,
+    tried: Option<Found>,
     options: Options,
     apply: A,
     counters: Arc<Counters>,
@@ -190,7 +181,9 @@ struct Reloader<A> {
 
 impl<A: Fn(Rules) + Send + Sync + 'static> Reloader<A> {
     async fn run(mut self, stop: CancellationToken) {
-        whenever(self.paths.clone(), move |asked| self.reload(asked), stop).await;
+        let paths = self.paths.clone();
+        let read = move || read(&paths);
+        whenever(self.paths.clone(), read, move |found, asked| self.reload(found, asked), stop).await;
     }
 
     /// Rules that are gone altogether were moved, or not mounted yet: nobody empties a folder to have everything refused.
@@ -202,14 +195,13 @@ impl<A: Fn(Rules) + Send + Sync + 'static> Reloader<A> {
         load(&self.paths, files, &self.options)
     }
 
-    /// Takes up what the files say now, if that is something new. `asked`: say so also when it is not.
-    fn reload(&mut self, asked: bool) {
-        let read = read(&self.paths);
-        let unchanged = match &read {
+    /// Takes up what the files say, if that is something new. `asked`: say so also when it is not.
+    fn reload(&mut self, read: &Found, asked: bool) {
+        let unchanged = match read {
             Ok(files) => *files == self.in_force && self.tried.is_none(),
             Err(_) => false,
         };
-        if (unchanged || self.tried.as_ref() == Some(&read)) && !asked {
+        if (unchanged || self.tried.as_ref() == Some(read)) && !asked {
             return;
         }
         let loaded = read.as_ref().map_err(Clone::clone).and_then(|files| self.load(files));
@@ -223,59 +215,18 @@ impl<A: Fn(Rules) + Send + Sync + 'static> Reloader<A> {
                 (self.apply)(loaded.rules);
                 self.counters.loaded.increment();
                 self.counters.current.set(1.0);
-                self.in_force = files;
+                self.in_force.clone_from(files);
                 self.tried = None;
             }
             (Err(problems), read) => {
                 tell(&problems, self.counters.which);
                 self.counters.failed.increment();
                 self.counters.current.set(0.0);
-                self.tried = Some(read);
+                self.tried = Some(read.clone());
             }
             // `loaded` is an error whenever `read` is.
             (Ok(_), Err(_)) => {}
         }
-    }
-}
-
-/// Calls `look` when something under `paths` has changed, on SIGHUP (then with `true`), and every 30 s anyway.
-pub async fn whenever(paths: Vec<PathBuf>, mut look: impl FnMut(bool) + Send + 'static, stop: CancellationToken) {
-    let (notices, mut changed) = mpsc::channel(1);
-    let mut watcher = start_watcher(&paths, notices);
-    let mut hangup = signal(SignalKind::hangup()).ok();
-    let mut anyway = interval_at(Instant::now() + ANYWAY, ANYWAY);
-    anyway.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let asked = tokio::select! {
-            () = stop.cancelled() => return,
-            Some(()) = changed.recv() => false,
-            () = hung_up(&mut hangup) => true,
-            _ = anyway.tick() => false,
-        };
-        // Until it is quiet, or for a second at the most.
-        let until = Instant::now() + 5 * QUIET;
-        while Instant::now() < until && tokio::time::timeout(QUIET, changed.recv()).await.is_ok_and(|got| got.is_some())
-        {
-        }
-        if stop.is_cancelled() {
-            return;
-        }
-        let looked = tokio::task::spawn_blocking(move || {
-            look(asked);
-            look
-        });
-        look = match looked.await {
-            Ok(look) => look,
-            Err(error) => {
-                tracing::error!(%error, ?paths, "reloading failed: these are no longer watched, restart to change them");
-                return;
-            }
-        };
-        // A replaced folder is a new folder: what was watched may be gone.
-        if let Some(watcher) = &mut watcher {
-            watch_all(watcher, &paths);
-        }
-        sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -298,51 +249,5 @@ fn tell(problems: &[Diagnostic], which: Which) {
             "{} not reloaded, the last good ones stay in force: {problem}",
             which.named()
         );
-    }
-}
-
-async fn hung_up(signal: &mut Option<Signal>) {
-    let heard = match signal {
-        Some(signal) => signal.recv().await,
-        None => None,
-    };
-    if heard.is_none() {
-        std::future::pending::<()>().await;
-    }
-}
-
-fn start_watcher(paths: &[PathBuf], notices: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
-    let notify = move |event: notify::Result<notify::Event>| {
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            // Full: a notice is waiting already.
-            let _ = notices.try_send(());
-        }
-    };
-    match notify::recommended_watcher(notify) {
-        Ok(mut watcher) => {
-            watch_all(&mut watcher, paths);
-            Some(watcher)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "files cannot be watched: they are looked at every {} s", ANYWAY.as_secs());
-            None
-        }
-    }
-}
-
-/// The folder of a file is watched, not the file: editors and ConfigMaps replace it.
-fn watch_all(watcher: &mut RecommendedWatcher, paths: &[PathBuf]) {
-    for path in paths {
-        let (folder, mode) = if path.is_dir() {
-            (path.as_path(), RecursiveMode::Recursive)
-        } else {
-            (
-                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-                RecursiveMode::NonRecursive,
-            )
-        };
-        if let Err(error) = watcher.watch(folder, mode) {
-            tracing::debug!(folder = %folder.display(), %error, "not watched");
-        }
     }
 }

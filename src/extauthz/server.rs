@@ -141,12 +141,13 @@ impl Server {
             stop.cancelled().await;
         }
         drain(&health, &self.settings, &goaway).await;
-        accepting.cancel();
-        let _ = acceptor.await;
-        join(threads, self.settings.drain_timeout.get()).await;
+        // While it is ours: once nobody accepts there, the next process puts its own in its place.
         if let Some(path) = socket_file {
             let _ = std::fs::remove_file(path);
         }
+        accepting.cancel();
+        let _ = acceptor.await;
+        join(threads, self.settings.drain_timeout.get()).await;
         Ok(())
     }
 

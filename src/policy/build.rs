@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -154,6 +155,10 @@ impl Check<'_> {
         for (position, policy) in set.policies.iter().enumerate() {
             if policy.actions.is_empty() {
                 self.problem(List::Policies, position, "actions", "a policy without an action decides nothing");
+            }
+            if policy.constraints.session_duration.is_some_and(|longest| longest < Duration::from_secs(1)) {
+                let message = "a `session_duration` of less than 1s lets nobody in: no login is that young";
+                self.problem(List::Policies, position, "actions", message);
             }
             if policy.conditions.min_trust_score.is_some_and(|score| !(0.0..=1.0).contains(&score)) {
                 self.problem(List::Policies, position, "min_trust_score", "trust runs from 0 to 1");

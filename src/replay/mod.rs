@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::{
     decision::{Decision, Reason, Verdict, decide},
     policy::Rules,
-    telemetry::audit::Recorded,
+    telemetry::{audit::Recorded, shadow::is_not_by_rules},
 };
 
 /// How many flips are listed one by one; all are counted.
@@ -26,6 +26,8 @@ pub struct Report {
     /// Version of the candidate rules.
     pub rules: String,
     pub decisions: u64,
+    /// Refusals beside those that no rules made: they could not be recorded, or nobody read the request.
+    pub not_judged: u64,
     /// Same verdict and same reason.
     pub same: u64,
     /// Same verdict for another reason.
@@ -91,6 +93,10 @@ impl Report {
 
     /// Judges one recorded decision.
     pub fn judge(&mut self, rules: &Rules, recorded: &Recorded) {
+        if is_not_by_rules(recorded.reason, &recorded.facts) {
+            self.not_judged += 1;
+            return;
+        }
         let decision = decide(&recorded.facts, rules);
         let (before, after) = (Judged::then(recorded), Judged::now(&decision));
         self.decisions += 1;
@@ -142,9 +148,12 @@ impl fmt::Display for Judged {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { decisions, same, reason_changed, flipped, .. } = self;
+        let Self { decisions, not_judged, same, reason_changed, flipped, .. } = self;
         writeln!(f, "{decisions} decisions against rules {}:", self.rules)?;
         writeln!(f, "{same} the same, {reason_changed} for another reason, {flipped} flipped")?;
+        if *not_judged > 0 {
+            writeln!(f, "{not_judged} more were refusals of no rules: not recorded, or not read in time")?;
+        }
         for (title, table) in [("by route", &self.by_route), ("by rule", &self.by_rule)] {
             if !table.is_empty() {
                 writeln!(f, "\n{title}")?;

@@ -1,14 +1,18 @@
 //! Sessions for administration: a list of what the store holds, and an end by an operator.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use backon::Retryable as _;
+use tokio::time::Instant;
 
 use super::{Sessions, key::SessionKey, live::Live, record::Session};
 use crate::store::{StoreError, keys, patience};
 
 /// Keys looked at in one trip, where all are looked through.
 const PAGE: usize = 1000;
+
+/// Between two counts of those in memory.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// Which sessions; what is `None` is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +33,15 @@ impl Filter {
             && is(&self.id, session.id.as_str())
             && (self.ended || session.ended.is_none())
     }
+}
+
+/// Sessions by level of trust, and those that were ended.
+pub(super) type Census = BTreeMap<&'static str, u64>;
+
+#[derive(Debug, Default)]
+pub(super) struct LastCensus {
+    at: Option<Instant>,
+    census: Census,
 }
 
 /// A session and its key.
@@ -86,8 +99,21 @@ impl Sessions {
         Ok(all)
     }
 
-    /// How many sessions are in memory here, by level of trust, and `ended`.
-    pub fn census(&self) -> BTreeMap<&'static str, u64> {
+    /// How many sessions are in memory here, by level of trust, and `ended`. Counted once a second, however many ask: it takes
+    /// a look at each of them. Who asks while they are counted hears the count before.
+    pub fn census(&self) -> Census {
+        let mut counted = self.counted.lock();
+        if counted.at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
+            counted.at = Some(Instant::now());
+            drop(counted);
+            let census = self.count_all();
+            counted = self.counted.lock();
+            counted.census = census;
+        }
+        counted.census.clone()
+    }
+
+    fn count_all(&self) -> Census {
         let mut census = BTreeMap::new();
         for (_, live) in &self.known {
             let name = live.with(|held| match &held.session.ended {

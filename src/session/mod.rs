@@ -63,6 +63,7 @@ pub struct Sessions {
     /// Who hears of sessions that end.
     ends: std::sync::OnceLock<mpsc::Sender<End>>,
     writer: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    counted: parking_lot::Mutex<list::LastCensus>,
 }
 
 /// One request of a session: found before it is judged, settled afterwards.
@@ -107,6 +108,7 @@ impl Sessions {
             counters: Counters::default(),
             ends: std::sync::OnceLock::new(),
             writer: parking_lot::Mutex::default(),
+            counted: parking_lot::Mutex::default(),
         });
         let listener = Arc::clone(&sessions);
         let listening = cancel.clone();

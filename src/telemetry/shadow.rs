@@ -61,8 +61,7 @@ impl Shadows {
     pub fn judge(&self, record: &AuditRecord) -> Option<Box<Shadow>> {
         let rules = self.rules.load();
         let rules = rules.as_ref()?;
-        // Refused before the rules were asked, or although they allowed it: no judgement of rules to compare with.
-        if record.decision.reason == Some(Reason::AuditUnavailable) || is_unread(record) {
+        if is_not_by_rules(record.decision.reason, &record.facts) {
             return None;
         }
         // A panic would end the audit's writer, and with it the audit of the live decisions.
@@ -99,10 +98,11 @@ impl Shadows {
     }
 }
 
-/// Whether nobody read the request: late, one too many, or a check that panicked.
-fn is_unread(record: &AuditRecord) -> bool {
-    record.decision.reason == Some(Reason::CredentialsUnknown)
-        && record.facts.request.path == Err(PathProblem::Unreadable)
+/// Whether a decision was none of rules: refused although they allowed it, since it could not be recorded, or before they were
+/// asked, since nobody read the request (late, one too many, or a check that panicked). There is nothing to compare with.
+pub fn is_not_by_rules(reason: Option<Reason>, facts: &Facts) -> bool {
+    let unread = reason == Some(Reason::CredentialsUnknown) && facts.request.path == Err(PathProblem::Unreadable);
+    unread || reason == Some(Reason::AuditUnavailable)
 }
 
 /// Whether the shadow reads a fact that was not looked up because the live rules read none: it would refuse for want of

@@ -1,4 +1,4 @@
-use std::{collections::HashSet, fs, path::Path, time::Duration};
+use std::{collections::HashSet, fs, path::Path, sync::Arc, time::Duration};
 
 use countersign::{
     decision::decide,
@@ -270,6 +270,33 @@ policies:
     }
     let hidden = "resources:\n- { id: a, access: authenticated, match: { paths: [\"/x\"], methods: [GET] } }\n- { id: b, access: authenticated, match: { paths: [\"/x\"], methods: [GET], hosts: [h.example] } }\n";
     assert_eq!(warnings(hidden, Options::default()), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_configuration_makes_impossible_is_warned_of() {
+    let text = "\
+resources:
+  - { id: w, access: authenticated, match: { paths: [\"/w\"] }, authenticated_by: workload }
+  - { id: b, match: { paths: [\"/b\"] }, policy: p, authenticated_by: both }
+  - { id: u, access: authenticated, match: { paths: [\"/u\"] }, authenticated_by: user }
+policies:
+  - { id: p, actions: [{ type: allow, constraints: { audit_all_access: true } }] }
+";
+    let issuers: Arc<[Arc<str>]> = ["https://i".into()].into();
+    let found = warnings(text, Options { audit: false, issuers: Arc::clone(&issuers), ..Options::default() });
+    let starts = [
+        "rules.yaml:2:81: warning: resources[0].authenticated_by: can never be met: nobody is known as a workload",
+        "rules.yaml:3:69: warning: resources[1].authenticated_by: can never be met: nobody is known as a workload",
+        "rules.yaml:6:14: warning: policies[0].actions: can never be met: `audit_all_access`",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (found, start) in found.iter().zip(starts) {
+        assert!(found.starts_with(start), "{found}\n{start}");
+    }
+    let trust_domains = ["spiffe://mesh.test".into()].into();
+    let met = warnings(text, Options { issuers, trust_domains, ..Options::default() });
+    assert_eq!(met, Vec::<String>::new());
+    assert_eq!(warnings(text, Options::default()), met, "who vouches is not known");
 }
 
 #[test]

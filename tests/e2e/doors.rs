@@ -4,11 +4,13 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    os::unix::net::UnixStream,
     time::Duration,
 };
 
 use crate::support::{
     countersign::Countersign,
+    ports,
     process::eventually,
     stack::{Builder, Stack},
     tls,
@@ -90,4 +92,35 @@ fn a_unix_socket_serves_survives_a_kill_and_goes_with_a_stop() {
     stack.countersign.process.signal("TERM");
     assert!(stack.countersign.process.wait().success());
     assert!(!socket.exists());
+}
+
+#[test]
+fn the_socket_of_the_next_process_outlives_the_one_before() {
+    let check = serde_json::json!({"deadline": "1s", "drain_delay": "0s", "drain_timeout": "4s"});
+    let builder = Builder::new().unix_socket().set("/check", check);
+    let mut setup = builder.countersign.clone();
+    for port in ["admin", "http"] {
+        setup.config["listen"][port] = ports::local(ports::free()).to_string().into();
+    }
+    let mut stack = builder.start();
+    let socket = stack.folder.join("authz.sock");
+    // Somebody who never says goodbye: draining takes as long as it may.
+    let mut silent = UnixStream::connect(&socket).expect("it listens");
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("it is read");
+    silent.read_exact(&mut [0; 9]).expect("it is answered");
+    stack.countersign.process.signal("TERM");
+    let next = eventually("the next one has the socket", || {
+        let mut next = Countersign::start(&stack.folder, &setup);
+        let stands = eventually("it stands or falls", || match next.ready() {
+            Some(200) => Some(true),
+            _ => (!next.process.is_running()).then_some(false),
+        });
+        stands.then_some(next)
+    });
+    assert!(stack.countersign.process.is_running(), "the one before is still about to end");
+    assert!(stack.countersign.process.wait().success());
+    assert!(socket.exists(), "the socket of the next one was removed");
+    stack.countersign = next;
+    eventually("Envoy asks the next one", || (stack.get("/public/logo.svg").send().status == 200).then_some(()));
+    assert_it_decides(&stack);
 }

@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::Command,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
 
 use crate::support::{
-    countersign::binary,
+    countersign::{Countersign, binary},
     envoy::{self, Envoy},
     http::Request,
     key_sets::KeySets,
@@ -100,6 +100,20 @@ fn a_broken_reload_keeps_the_last_good_rules_and_says_so() {
     assert_eq!(stack.get("/hello").send().status, 401, "the broken rule makes nothing public");
     assert!(stack.countersign.metric("countersign_rules_reloads_total", "failed") >= 1.0);
     assert!(stack.countersign.metric("countersign_rules_current", "") < 1.0, "the files cannot be used");
+}
+
+#[test]
+fn sighup_during_the_start_does_not_end_it() {
+    // Takes connections and says nothing: the start waits for a moment.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/jwks", silent.local_addr().expect("bound"));
+    let builder = Builder::new().set("/identity/issuers/0/jwks", url);
+    let mut countersign = Countersign::start(builder.folder(), &builder.countersign);
+    eventually("its ports are open", || TcpStream::connect(countersign.http).ok());
+    countersign.process.signal("HUP");
+    countersign.process.wait_for_output("serves");
+    countersign.process.signal("HUP");
+    countersign.process.wait_for_output("rules reloaded");
 }
 
 #[test]

@@ -8,7 +8,9 @@ use crate::{
     domain::{Method, PolicyId, RiskModel, country},
     policy::{
         Rules,
-        model::{Access, ActionKind, AllowedLocation, LocationState, Policy, Resource, SessionRule, When},
+        model::{
+            Access, ActionKind, AllowedLocation, AuthenticatedBy, LocationState, Policy, Resource, SessionRule, When,
+        },
         route::Route,
     },
 };
@@ -143,6 +145,13 @@ fn resource_warnings(rules: &Rules, resource: &Resource, deepest: usize, mut war
             warn(&format!("match.paths[{i}]"), "unreachable: more specific rules take every request".to_owned());
         }
     }
+    let options = rules.options();
+    let wants_workload = matches!(resource.authenticated_by, AuthenticatedBy::Workload | AuthenticatedBy::Both);
+    // Without issuers either, who vouches is not known here.
+    if wants_workload && options.trust_domains.is_empty() && !options.issuers.is_empty() {
+        let message = "can never be met: nobody is known as a workload (`identity.workloads.trust_domains` is empty)";
+        warn("authenticated_by", message.to_owned());
+    }
     let Some(policy) = resource.policy.as_ref().and_then(|id| rules.policy(id.as_str())) else { return };
     let covered = &policy.conditions.data_classification;
     if !covered.is_empty() && !resource.data_classification.is_some_and(|own| covered.contains(&own)) {
@@ -200,6 +209,10 @@ fn policy_warnings(rules: &Rules, policy: &Policy, mut warn: impl FnMut(&str, St
     let denies = policy.actions.contains(&ActionKind::Deny);
     if denies && policy.actions.len() > 1 {
         warn("actions", "`deny` is always the answer: the other actions are unreachable".to_owned());
+    }
+    if policy.constraints.audit_all_access && !options.audit {
+        let message = "can never be met: `audit_all_access` demands records, and there are none (`audit.sink: none`)";
+        warn("actions", message.to_owned());
     }
     let bare = policy.constraints == crate::policy::model::Constraints::default();
     if policy.actions.contains(&ActionKind::ConditionalAllow) && bare {

@@ -10,6 +10,8 @@ pub struct Options {
     pub risk_model: RiskModel,
     /// Evidence of sessions must be renewed as it ages.
     pub reverify: bool,
+    /// Decisions are recorded: there is a sink.
+    pub audit: bool,
     /// Places are looked up.
     pub location: bool,
     /// Places carry countries: there is a database.
@@ -41,6 +43,7 @@ impl Default for Options {
         Self {
             risk_model: RiskModel::Statistical,
             reverify: true,
+            audit: true,
             location: true,
             countries: true,
             allowed_countries: false,

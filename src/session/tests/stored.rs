@@ -208,3 +208,16 @@ async fn at_the_end_everything_is_written_and_no_more_at_the_same_time_than_befo
     let (found, _) = store.scan(keys::SESSION, "", 1000).await.unwrap();
     assert!(found.len() >= 300, "{}", found.len());
 }
+
+#[tokio::test]
+async fn sessions_are_counted_once_a_second_however_many_ask() {
+    let (clock, store) = (Clock::manual(START), Busy::new(START));
+    let replica = replica(&(store as Arc<dyn Store>), &clock, Settings::default(), rules(Vec::new())).await;
+    let counted = || replica.sessions.census().values().sum::<u64>();
+    assert_eq!(replica.told(&Person::signed_in(START)).await, "allow");
+    assert_eq!(counted(), 1);
+    assert_eq!(replica.told(&Person::signed_in(START).session("s2")).await, "allow");
+    assert_eq!(counted(), 1, "counted again within the second");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(counted(), 2);
+}
