@@ -22,6 +22,7 @@ DAMAGES = [
     (istio.check, "deploy/istio/mesh-config.yaml", "failing open", "failOpen: false", "failOpen: true", "failOpen"),
     (istio.check, "deploy/istio/mesh-config.yaml", "a misspelt field", "statusOnError:", "statusOnErr:", "statusOnErr"),
     (istio.check, "envoy/istio/mesh-config.yaml", "a required field removed", "        timeout: 0.2s\n", "", "timeout"),
+    (lambda file: istio.service_port(file, Path("deploy/kubernetes/service.yaml")), "deploy/istio/mesh-config.yaml", "a provider that is headless", "service: countersign.", "service: countersign-headless.", "headless"),
     (terraform.check, "deploy/terraform/edge.tf", "a misspelt argument", "drop_invalid_header_fields", "drop_invalid_headers", "drop_invalid_headers"),
     (terraform.check, "deploy/terraform/edge.tf", "a required argument removed", '    bucket  = aws_s3_bucket.logs.id\n    prefix', "    prefix", "access_logs[0].bucket"),
     (terraform.check, "deploy/terraform/firewall.tf", "a misspelt argument in a block", "cloudwatch_metrics_enabled", "cloudwatch_metric_enabled", "cloudwatch_metric_enabled"),

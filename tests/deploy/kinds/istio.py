@@ -62,14 +62,18 @@ def policy(file: Path, document: dict):
 
 def service_port(file: Path, services: Path):
     """The provider's service and port exist in our Service, under a name that tells Istio what is spoken."""
-    ports = {
-        f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local": service["spec"]["ports"]
+    known = {
+        f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local": service["spec"]
         for service in yamls.documents(services)
     }
     for name, provider in providers(file.parent).items():
         authz = provider.get("envoyExtAuthzGrpc")
         if not authz:
             continue
-        names = [port["name"] for port in ports.get(authz.get("service"), []) if port["port"] == authz.get("port")]
+        service = known.get(authz.get("service"), {})
+        names = [port["name"] for port in service.get("ports", []) if port["port"] == authz.get("port")]
         if not names or not names[0].startswith("grpc"):
             yield f"extensionProviders.{name}", f"{authz.get('service')}:{authz.get('port')} is no port named grpc-… in {services}"
+        if service.get("clusterIP") == "None":
+            # Sidecars make an ORIGINAL_DST cluster of it, which has nobody for a call without a connection of a client.
+            yield f"extensionProviders.{name}", f"{authz.get('service')} is headless: sidecars cannot ask it"
