@@ -6,11 +6,12 @@ from pathlib import Path
 
 from cloudcoil.models.istio import networking, security
 from cloudcoil.models.istio.networking import v1 as networking_v1
+from cloudcoil.models.istio.networking import v1alpha3 as networking_v1alpha3
 from cloudcoil.models.istio.security import v1 as security_v1
 
 from . import yamls
 
-MODULES = {"security.istio.io/v1": security_v1, "networking.istio.io/v1": networking_v1}
+MODULES = {"security.istio.io/v1": security_v1, "networking.istio.io/v1": networking_v1, "networking.istio.io/v1alpha3": networking_v1alpha3}
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 assert networking and security
 
@@ -55,6 +56,14 @@ def policy(file: Path, document: dict):
         yield f"{yamls.label(document)}: spec.provider.name", f"no extensionProvider {provider!r} in this folder"
     if action != "CUSTOM" and provider:
         yield f"{yamls.label(document)}: spec.provider", "only CUSTOM has a provider"
+    operations = [to.get("operation", {}) for rule in spec.get("rules", []) for to in rule.get("to", [])]
+    if action == "CUSTOM" and "selector" not in spec and not any({"ports", "notPorts"} & operation.keys() for operation in operations):
+        # For a gRPC provider Istio asks about plain TCP as well, and Countersign refuses it.
+        yield f"{yamls.label(document)}: spec.rules", "CUSTOM for every workload must say which ports: plain TCP is refused"
+    gateway = spec.get("selector", {}).get("matchLabels", {}).get("istio") == "ingressgateway"
+    if action == "ALLOW" and gateway and any({"ports", "notPorts"} & operation.keys() for operation in operations):
+        # 80 and 443 or 8080 and 8443, by how it was installed; an ALLOW that fits none refuses everything.
+        yield f"{yamls.label(document)}: spec.rules", "the gateway's ALLOW names ports"
     for index, rule in enumerate(spec.get("rules", [])):
         if action == "CUSTOM" and any("principals" in source.get("source", {}) for source in rule.get("from", [])):
             yield f"{yamls.label(document)}: spec.rules.{index}.from", "CUSTOM cannot match principals"
