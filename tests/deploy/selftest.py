@@ -38,6 +38,8 @@ DAMAGES = [
     (observability.dashboard, "deploy/compose/grafana/dashboards/countersign.json", "a metric nobody makes", "countersign_shed_total", "countersign_shad_total", "countersign_shad"),
     (observability.dashboard, "deploy/compose/grafana/dashboards/countersign.json", "a misspelt field", '"targets"', '"target"', "target"),
     (lambda file: observability.promtool(file, "rules"), "deploy/compose/alerts.yml", "an expression that does not parse", "sum(rate(", "sum(rate((", "parse"),
+    (observability.job, "deploy/kubernetes/prometheus.yml", "another name of the job", "job_name: countersign", "job_name: kubernetes-pods", "kubernetes-pods"),
+    (observability.tried, "deploy/compose/alerts-test.yml", "an alert that does not come", 'values: "900x40"', 'values: "100x40"', "CountersignConnectionsFull"),
     (lambda file: analysis.check(file, "kubernetes"), "deploy/kubernetes/deployment.yaml", "a privileged container", "privileged: false", "privileged: true", "CKV_K8S_16"),
     (lambda file: analysis.check(file.parent, "terraform"), "deploy/terraform/edge.tf", "headers no longer dropped", "drop_invalid_header_fields = true", "drop_invalid_header_fields = false", "CKV_AWS_131"),
 ]
