@@ -41,7 +41,6 @@ fn the_rules_of_the_demo_and_of_the_tests_load_without_a_warning() {
 fn the_rules_of_the_deployments_load_and_every_alert_has_its_line() {
     let samples = [
         ("deploy/compose/rules.yaml", include_str!("../../deploy/compose/rules.yaml").to_owned()),
-        ("envoy/rules/per-route.yaml", include_str!("../../envoy/rules/per-route.yaml").to_owned()),
         ("deploy/kubernetes/configmap.yaml", {
             let map: Value = serde_saphyr::from_str(include_str!("../../deploy/kubernetes/configmap.yaml"))
                 .expect("the sample is well-formed");
@@ -77,7 +76,7 @@ fn what_a_route_of_the_sample_names_is_asked_for_besides_what_its_path_leads_to(
         assert_eq!(ask("POST", "/graphql", &nobody), (403, "permission_missing".into()), "Envoy {version}");
         assert_eq!(ask("GET", "/refunds/1", &clerk), (403, "permission_missing".into()), "Envoy {version}");
         let manager = Token::person("bob").roles(&["manager"]);
-        assert_eq!(ask("GET", "/refunds/1", &manager), (403, "trust_too_low".into()), "Envoy {version}");
+        assert_eq!(ask("GET", "/refunds/1", &manager), (401, "trust_too_low".into()), "Envoy {version}: step up");
     }
 }
 
