@@ -99,6 +99,15 @@ for sample in "$ROOT"/envoy/*.yaml; do
   if [[ -z $missing ]]; then pass "$what"; else fail "$what" "$missing"; fi
 done
 
+# A setting that any fingerprint or any TLS meets must not be named as one that asks for a certificate.
+what="envoy/edge-mtls.yaml names what asks for a certificate, and nothing else"
+missing=
+grep -qF 'device_requirements: [{ proof: key }]' "$ROOT/envoy/edge-mtls.yaml" || missing+='proof: key is not in it; '
+for line in 'device: always' 'encrypt_in_transit' '`trusted`'; do
+  if grep -qF -- "$line" "$ROOT/envoy/edge-mtls.yaml"; then missing+="$line is in it; "; fi
+done
+if [[ -z $missing ]]; then pass "$what"; else fail "$what" "$missing"; fi
+
 # ---- the edge, run, with nobody to ask ---------------------------------------------------------------------------------
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 expect() {

@@ -505,7 +505,7 @@ async fn certificates_that_are_renewed_while_it_runs_are_taken_up() {
 #[tokio::test]
 async fn a_redis_cluster_keeps_the_contract() {
     let cluster = redis::Cluster::start().await;
-    contract(open(&cluster.url())).await;
+    contract(open(&cluster.url_as_user())).await;
 }
 
 #[tokio::test]

@@ -70,6 +70,8 @@ resource "aws_lb_target_group" "edge" {
   port                 = 8443
   deregistration_delay = 30
 
+  # What answers here must be in the edge's Envoy: a listener with TLS that asks for no client certificate (those end at the load
+  # balancer), and the route that envoy/per-route.yaml shows for a load balancer's probes.
   health_check {
     protocol            = "HTTPS"
     path                = "/edge-alive"

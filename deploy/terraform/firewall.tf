@@ -1,4 +1,4 @@
-# The firewall blocks what no rule lets in. The order: floods, known bad, oversize, and only then "our hosts".
+# The firewall blocks what no rule lets in. The order: floods, known bad, and only then "our hosts".
 
 locals {
   managed_rules = {
@@ -78,39 +78,6 @@ resource "aws_wafv2_web_acl" "this" {
         metric_name                = "${var.name}-${rule.key}"
         sampled_requests_enabled   = false
       }
-    }
-  }
-
-  # Headers larger than Countersign reads (a token of 16 KiB and the rest) are cut off here.
-  rule {
-    name     = "oversize-headers"
-    priority = 50
-    action {
-      block {
-        custom_response {
-          response_code = 431
-        }
-      }
-    }
-    statement {
-      size_constraint_statement {
-        comparison_operator = "GT"
-        size                = 20480
-        field_to_match {
-          single_header {
-            name = "authorization"
-          }
-        }
-        text_transformation {
-          priority = 0
-          type     = "NONE"
-        }
-      }
-    }
-    visibility_config {
-      cloudwatch_metrics_enabled = true
-      metric_name                = "${var.name}-oversize"
-      sampled_requests_enabled   = false
     }
   }
 

@@ -69,7 +69,10 @@ impl Readiness {
 /// What a replica is worse for, though ready.
 pub(super) fn wanting(pipeline: &Pipeline) -> Vec<String> {
     let issuers = pipeline.authenticator.without_keys();
-    issuers.map(|issuer| format!("no keys of {issuer} yet: its tokens are answered 503")).collect()
+    let keys = issuers.map(|issuer| format!("no keys of {issuer} yet: its tokens are answered 503"));
+    let full = pipeline.revocations.is_full().then(|| FULL.to_owned());
+    keys.chain(full).collect()
 }
 
+const FULL: &str = "memory for revocations is full (`revocation.max_entries`): each check asks the store";
 const DRAINING: &str = "this process is about to stop";

@@ -27,9 +27,19 @@ enum Action {
 
 /// Run the cases beside the rules: facts in, verdict and reason out.
 ///
-/// Files with a `cases:` list are cases, all others are rules. Exits 0 when every case came out as written, 1 when not, 64
-/// when rules or cases cannot be read.
+/// Files with a `cases:` list are cases, all others are rules; `docs/policy-tests.md` has every word of them:
+///
+///     cases:
+///       - name: a clerk reads an order
+///         request: { path: /orders/7 }
+///         caller: { subject: ada, roles: [clerk] }
+///         expect: { verdict: allow }
+///
+/// The risk model is the fixed table unless said otherwise; a server's default is `statistical`.
+///
+/// Exits 0 when every case came out as written, 1 when not, 64 when rules or cases cannot be read.
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 struct Test {
     /// Files and folders with rules and cases.
     #[arg(required = true, value_name = "DIR")]

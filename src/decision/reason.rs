@@ -144,6 +144,7 @@ macro_rules! reasons {
 
 reasons! {
     MalformedPath "malformed_path" Malformed None "The path can be read in more than one way."
+    MessageTooLarge "message_too_large" Malformed None "The request is too large to be judged."
     AmbiguousCredentials "ambiguous_credentials" Malformed Authenticate "Send credentials once, and in one way."
     TokenTooLarge "token_too_large" Malformed Authenticate "The token is too large."
 

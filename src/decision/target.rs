@@ -4,7 +4,7 @@
 
 use super::{outcome::Finding, reason::Reason};
 use crate::{
-    domain::{AccessRequest, Classification, RouteExtensions, Transport, TrustLevel},
+    domain::{AccessRequest, Classification, RouteExtensions, Transport, TrustLevel, path::PathProblem},
     policy::{
         Route, Rules,
         model::{Access, AuthenticatedBy, DeviceMode, Policy, Resource},
@@ -115,7 +115,11 @@ impl<'r> Target<'r> {
         let path = match &request.path {
             Ok(path) => path,
             Err(problem) => {
-                return Err(Finding::new(Reason::MalformedPath, None).with(super::Detail::Path(*problem)));
+                let reason = match problem {
+                    PathProblem::TooLarge => Reason::MessageTooLarge,
+                    _ => Reason::MalformedPath,
+                };
+                return Err(Finding::new(reason, None).with(super::Detail::Path(*problem)));
             }
         };
         match rules.route(&request.host, path, &request.method) {

@@ -17,6 +17,8 @@ pub const MAX_PATH: usize = 8 * 1024;
 pub enum PathProblem {
     /// The request as a whole could not be read: no CheckRequest, or a host that is none.
     Unreadable,
+    /// The question was larger than any that is read.
+    TooLarge,
     /// Longer than [`MAX_PATH`].
     TooLong,
     /// Does not begin with `/` (absolute form, `*`, CONNECT, empty).
@@ -43,6 +45,7 @@ impl fmt::Display for PathProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreadable => "the request could not be read",
+            Self::TooLarge => "the question is larger than 4 MiB: leave `with_request_body` out of Envoy's filter",
             Self::TooLong => "the path is too long",
             Self::NotAbsolute => "the path does not begin with a slash",
             Self::RawOctet => "the path holds an octet outside 0x21 to 0x7e",

@@ -16,10 +16,6 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// said everything.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 
-/// In place of a larger one: no CheckRequest, hence the answer to a malformed request. A gRPC error instead would be an allow
-/// where Envoy has `failure_mode_allow`.
-const UNREADABLE: &[u8] = &[0xff];
-
 /// Octets that messages of several frames may hold together until they are answered.
 const MAX_HELD: usize = 64 * 1024 * 1024;
 
@@ -32,6 +28,9 @@ pub(super) const INTERNAL: &str = "13";
 pub(super) enum Unread {
     /// The call breaks gRPC: the status to refuse with.
     Broken(&'static str),
+    /// It is larger than any that is looked at. It is answered: a gRPC error would be an allow where Envoy has
+    /// `failure_mode_allow`.
+    TooLarge,
     /// It was not there by the deadline.
     Late,
     /// There is no room for it just now.
@@ -73,7 +72,7 @@ impl Drop for Room<'_> {
     }
 }
 
-/// The one message of a unary call, without its five octets of prefix. [`UNREADABLE`] where it is too large.
+/// The one message of a unary call, without its five octets of prefix.
 ///
 /// One of one frame keeps its part of the connection's window until the call is answered, which nearly always is at once, or
 /// until [`release`].
@@ -106,7 +105,7 @@ async fn collect(body: &mut RecvStream, mut first: Option<Frame>, deadline: Inst
             room.clear();
             // Late or endless: answered all the same.
             let _ = timeout_at(deadline, discard(body)).await;
-            return if too_large { Ok(Bytes::from_static(UNREADABLE)) } else { Err(Unread::Crowded) };
+            return Err(if too_large { Unread::TooLarge } else { Unread::Crowded });
         }
         collected.put(data);
     }
@@ -172,7 +171,7 @@ mod tests {
         let mut body = request.into_body();
         let read = read(&mut body, Instant::now() + Duration::from_millis(500), &mut room).await;
         let octets = read.as_ref().map_or(0, Bytes::len);
-        assert!(octets < 20_000 || octets == 1 || held.load(Ordering::Relaxed) >= octets, "held while it is looked at");
+        assert!(octets < 20_000 || held.load(Ordering::Relaxed) >= octets, "held while it is looked at");
         drop((room, body));
         respond.send_response(Response::new(()), true).unwrap();
         caller.await.unwrap();
@@ -181,14 +180,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_that_is_too_large_is_read_away_and_answered_as_malformed() {
+    async fn a_message_that_is_too_large_is_read_away_and_said_to_be() {
         let held = AtomicUsize::new(0);
         assert_eq!(read_of(MAX_MESSAGE, MAX_MESSAGE, true, &held).await.map(|read| read.len()), Ok(MAX_MESSAGE));
         for (octets, ends) in
             [(MAX_MESSAGE + 1, true), (9 << 20, true), (5 << 20, false), (MAX_DISCARDED + (6 << 20), true)]
         {
             let read = read_of(octets, octets, ends, &held).await;
-            assert_eq!(read, Ok(Bytes::from_static(UNREADABLE)), "{octets} octets");
+            assert_eq!(read, Err(Unread::TooLarge), "{octets} octets");
         }
         assert_eq!(held.load(Ordering::Relaxed), 0);
     }

@@ -65,5 +65,7 @@ impl Source for Places {
     fn collect(&self, page: &mut Page) {
         let open = self.open.load(Ordering::Relaxed) as f64;
         page.gauge("countersign_connections", "Connections to the Check port that are open", &[], open);
+        let most = self.most as f64;
+        page.gauge("countersign_connection_limit", "Connections to the Check port that may be open", &[], most);
     }
 }

@@ -92,7 +92,8 @@ impl Checks {
         let mut room = Room::of(&self.held);
         let mut body = request.into_body();
         let message = match message::read(&mut body, deadline, &mut room).await {
-            Ok(message) => message,
+            Ok(message) => Some(message),
+            Err(Unread::TooLarge) => None,
             Err(Unread::Broken(status)) => return Err(status),
             Err(Unread::Late) => return Ok(self.refuse(Unavailable::Timeout)),
             Err(Unread::Crowded) => return Ok(self.refuse(Unavailable::Overloaded)),
@@ -100,10 +101,12 @@ impl Checks {
         let overloaded = self.waiting.load(Ordering::Relaxed) >= self.settings.max_in_flight;
 
         let check = pin!(async {
-            let outcome = if overloaded {
-                Box::pin(self.pipeline.shed(&message)).await
-            } else {
-                self.pipeline.check(&message, parent.as_ref().map(HeaderValue::as_bytes), asked, deadline).await
+            let outcome = match &message {
+                None => Box::pin(self.pipeline.too_large()).await,
+                Some(message) if overloaded => Box::pin(self.pipeline.shed(message)).await,
+                Some(message) => {
+                    self.pipeline.check(message, parent.as_ref().map(HeaderValue::as_bytes), asked, deadline).await
+                }
             };
             self.conclude(outcome)
         });

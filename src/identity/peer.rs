@@ -75,6 +75,9 @@ impl Peers {
             let header = credentials.xfcc.only_line()?;
             return xfcc::trusted(header, &self.settings.xfcc).map(|element| Arc::new(self.of_element(&element)));
         }
+        if let Some(peer) = self.hashed(credentials) {
+            return Some(peer);
+        }
         if credentials.certificate.len() > MAX_CERTIFICATE {
             return None;
         }
@@ -88,6 +91,17 @@ impl Peers {
         let peer = Arc::new(self.read(credentials));
         self.known.insert(key.into_owned().into(), peer.clone());
         Some(peer)
+    }
+
+    /// Where the principal comes without its certificate (Istio never sends one) and the listener sanitises, the header about
+    /// this very connection knows its hash.
+    fn hashed(&self, credentials: &Credentials<'_>) -> Option<Arc<Peer>> {
+        if self.settings.xfcc != XfccTrust::SanitizeSet || !credentials.certificate.is_empty() {
+            return None;
+        }
+        let element = xfcc::trusted(credentials.xfcc.only_line()?, &self.settings.xfcc)?;
+        let same = element.principal().map(str::as_bytes) == Some(credentials.principal);
+        same.then(|| Arc::new(self.of_element(&element)))
     }
 
     /// The certificate itself, URL-encoded; empty where none is sent of this peer: with hops, the one there is the proxy's.
@@ -242,6 +256,33 @@ mod tests {
             peers.known.run_pending_tasks();
         }
         assert!(peers.known.weighted_size() <= PEERS && peers.known.entry_count() < 600);
+    }
+
+    #[test]
+    fn where_no_certificate_is_sent_its_hash_is_taken_from_the_header_that_is_about_the_same_peer() {
+        let hash = "468ed33be74eee6556d90c0149c1309e9ba61d6425303443c0748a02dd8de688";
+        let of = |principal: &str| format!("By=spiffe://td/gw;Hash={hash};Subject=\"CN=x\";URI={principal}");
+        let shown = |xfcc: XfccTrust, lines: &[String], certificate: &[u8]| {
+            let peers = Peers::new(WorkloadSettings { xfcc, ..WorkloadSettings::default() });
+            let mut header = crate::identity::credentials::HeaderValues::NONE;
+            lines.iter().for_each(|line| header.push(line.as_bytes()));
+            let principal = b"spiffe://td/laptop";
+            let credentials = Credentials { principal, certificate, xfcc: header, ..Credentials::default() };
+            let peer = peers.peer(&credentials).unwrap();
+            assert_eq!(&*peer.workload.as_ref().unwrap().principal, "spiffe://td/laptop");
+            peer.sha256.map(hex::encode)
+        };
+        let (own, other) = (of("spiffe://td/laptop"), of("spiffe://td/eve"));
+        assert_eq!(shown(XfccTrust::SanitizeSet, &[own.clone()], b"").as_deref(), Some(hash));
+        for lines in [vec![], vec![other.clone()], vec![format!("{other},{own}")], vec![own.clone(), own.clone()]] {
+            assert_eq!(shown(XfccTrust::SanitizeSet, &lines, b""), None, "{lines:?}");
+        }
+        assert_eq!(shown(XfccTrust::Never, &[own.clone()], b""), None);
+        assert_eq!(
+            shown(XfccTrust::SanitizeSet, &[own], b"x"),
+            None,
+            "a certificate that is sent is the one that counts"
+        );
     }
 
     #[test]

@@ -268,7 +268,8 @@ pub struct WorkloadSettings {
 pub enum XfccTrust {
     #[default]
     Never,
-    /// The Envoy in front sets it anew (`forward_client_cert_details: SANITIZE_SET`): exactly one element.
+    /// The Envoy in front sets it anew (`forward_client_cert_details: SANITIZE_SET`): exactly one element. It names the peer
+    /// where Envoy tells none, and the hash of its certificate where Envoy tells the peer and sends no certificate.
     SanitizeSet,
     /// A proxy calls over mutual TLS, and the peer is its client: the element that `count` and `by` name. Where there is none
     /// (a client without a certificate), or where anybody else calls, even by a certificate of its own, there is no workload.

@@ -29,6 +29,7 @@ use crate::{
     domain::{
         AccessRequest, DecisionId, Fact, Facts, Unavailable, UnixTime,
         metric::{Page, Source},
+        path::PathProblem,
     },
     identity::{self, Authenticator},
     location::Locator,
@@ -75,7 +76,7 @@ impl Pipeline {
         let rules = self.rules.load();
         let Ok(Message { request, carried, remove, traceparent }) = Message::read(message, id, self.trusted_hops)
         else {
-            let facts = nothing_known(now, request::unreadable(id));
+            let facts = nothing_known(now, request::unread(id, PathProblem::Unreadable));
             return Box::pin(self.judge_unlooked(facts, Beside::default(), &rules, started)).await;
         };
         let span = self.span(parent, traceparent, id);
@@ -117,7 +118,7 @@ impl Pipeline {
         let now = self.clock.now();
         let id = decision_id(now);
         let rules = self.rules.load();
-        let mut facts = nothing_known(now, request::unreadable(id));
+        let mut facts = nothing_known(now, request::unread(id, PathProblem::Unreadable));
         let mut beside = Beside::default();
         if let Ok(Message { request, mut carried, .. }) = Message::read(message, id, self.trusted_hops) {
             if let Some(carried) = &mut carried {
@@ -154,12 +155,21 @@ impl Pipeline {
         self.counters.shed();
         let now = self.clock.now();
         let id = decision_id(now);
-        let (request, remove) = Message::read(message, id, self.trusted_hops)
-            .map_or_else(|_| (request::unreadable(id), SmallVec::new()), |message| (message.request, message.remove));
+        let (request, remove) = Message::read(message, id, self.trusted_hops).map_or_else(
+            |_| (request::unread(id, PathProblem::Unreadable), SmallVec::new()),
+            |message| (message.request, message.remove),
+        );
         let mut facts = nothing_known(now, request);
         facts.credential = Fact::Unavailable(Unavailable::Overloaded);
         let beside = Beside { remove, ..Beside::default() };
         self.judge_unlooked(facts, beside, &self.rules.load(), Stopwatch::now()).await
+    }
+
+    /// The answer to a question that is larger than any that is read: 400.
+    pub async fn too_large(&self) -> Outcome {
+        let now = self.clock.now();
+        let facts = nothing_known(now, request::unread(decision_id(now), PathProblem::TooLarge));
+        self.judge_unlooked(facts, Beside::default(), &self.rules.load(), Stopwatch::now()).await
     }
 
     /// The answer to a call whose message cannot be had, or whose check has ended in a panic: 503. No message is read and nothing
@@ -171,7 +181,7 @@ impl Pipeline {
             _ => {}
         }
         let now = self.clock.now();
-        let mut facts = nothing_known(now, request::unreadable(decision_id(now)));
+        let mut facts = nothing_known(now, request::unread(decision_id(now), PathProblem::Unreadable));
         facts.credential = Fact::Unavailable(why);
         Outcome {
             facts,

@@ -157,10 +157,10 @@ fn request(
 }
 
 /// The request of a check whose message could not be read at all.
-pub(super) fn unreadable(id: DecisionId) -> AccessRequest {
+pub(super) fn unread(id: DecisionId, problem: PathProblem) -> AccessRequest {
     let mut request = tcp(&CheckView::default(), id);
     request.transport = Transport::Http;
-    request.path = Err(PathProblem::Unreadable);
+    request.path = Err(problem);
     request
 }
 

@@ -52,6 +52,10 @@ impl Source for Revocations {
             );
         }
         page.gauge("countersign_revocations_known", "Revocations held in memory", &[], self.len() as f64);
+        let limit = self.settings.max_entries as f64;
+        page.gauge("countersign_revocation_limit", "How many revocations memory may hold", &[], limit);
+        let help = "Whether memory has no room for more revocations, so that each check asks the store";
+        page.gauge("countersign_revocations_full", help, &[], f64::from(u8::from(self.is_full())));
         page.counter("countersign_revocation_feed_lost", "Times the feed was lost", &[], &counters.lost);
         page.counter("countersign_revocation_store_emptied", "Times the store came back empty", &[], &counters.emptied);
         page.counter(

@@ -293,18 +293,21 @@ impl Revocations {
         self.liveness.last_heard().map(|at| at.elapsed())
     }
 
-    /// Whether this replica has read the revocations once, and holds all of them.
+    /// Whether this replica has read the revocations once.
     pub fn ready(&self) -> bool {
         self.not_ready().is_none()
     }
 
-    /// Why checks had better go to another replica; `None`: they need not.
+    /// Why checks had better go to another replica; `None`: they need not. A full memory is no reason: it is full on all of them
+    /// at once, and each answers by asking the store.
     pub fn not_ready(&self) -> Option<&'static str> {
-        match (self.scanned.load(Ordering::Acquire), self.known.is_full()) {
-            (false, _) => Some("the revocations in the store have not been read yet"),
-            (true, true) => Some("memory for revocations is full (`revocation.max_entries`)"),
-            (true, false) => None,
-        }
+        let read = self.scanned.load(Ordering::Acquire);
+        (!read).then_some("the revocations in the store have not been read yet")
+    }
+
+    /// Memory has no room for all revocations: each check asks the store.
+    pub fn is_full(&self) -> bool {
+        self.known.is_full()
     }
 
     /// How many revocations are held in memory.

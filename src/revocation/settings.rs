@@ -21,7 +21,7 @@ pub struct Settings {
     /// `refuse`: answer 503 until somebody has restored the data and set the key `cs:canary` again.
     pub on_loss: OnLoss,
     /// How many revocations are held in memory, and how many users, sessions and devices of which signals have said
-    /// something. Beyond that this replica asks the store each time, and of revocations it is not ready.
+    /// something. Beyond that this replica asks the store each time, which `countersign_revocations_full` tells.
     pub max_entries: usize,
     /// How often the time from a write to its arrival here is measured, for `revocation_lag_seconds`.
     pub canary_interval: Span,

@@ -25,6 +25,9 @@ def checks():
     yield "deploy/compose/alerts.yml", observability.alerts(Path("deploy/compose/alerts.yml"))
     for name, kind in (("prometheus.yml", "config"), ("alerts.yml", "rules")):
         yield f"deploy/compose/{name}: promtool", observability.promtool(Path("deploy/compose") / name, kind)
+    for file in ("deploy/compose/prometheus.yml", "deploy/kubernetes/prometheus.yml"):
+        yield f"{file}: the job that alerts name", observability.job(Path(file))
+    yield "deploy/compose/alerts.yml: what sets them off", observability.tried(Path("deploy/compose/alerts-test.yml"))
     yield "deploy/kubernetes: checkov", analysis.check(Path("deploy/kubernetes"), "kubernetes")
     yield "deploy/terraform: checkov", analysis.check(Path("deploy/terraform"), "terraform")
     yield "Dockerfile: checkov", analysis.check(Path("Dockerfile"), "dockerfile")

@@ -19,9 +19,11 @@ use serde_json::json;
 
 use crate::support::{
     countersign::Countersign,
+    envoy,
     http::Request,
     key_sets::KeySets,
     process::eventually,
+    sample,
     stack::{Builder, Stack},
     tokens::Token,
 };
@@ -81,7 +83,7 @@ fn d02_a_message_that_never_comes_is_refused_by_the_deadline() {
 }
 
 #[test]
-fn d02_a_message_over_four_mebibytes_is_malformed_and_never_a_grpc_error() {
+fn d02_a_message_over_four_mebibytes_is_refused_as_that_and_never_a_grpc_error() {
     let stack = Stack::start();
     let message = |octets: usize| {
         json!({"attributes": {"request": {"http": {"method": "GET", "host": "shop.example", "path": "/hello",
@@ -93,12 +95,33 @@ fn d02_a_message_over_four_mebibytes_is_malformed_and_never_a_grpc_error() {
         let answer =
             stack.countersign.check(&message(octets)).expect("a CheckResponse, whatever failure_mode_allow says");
         assert_eq!(answer["deniedResponse"]["status"]["code"], 400, "{octets} octets");
+        assert!(answer.to_string().contains("message_too_large"), "{octets} octets: {answer}");
     }
     let many: serde_json::Map<_, _> = (0..10_000).map(|i| (format!("x-{i}"), json!("v"))).collect();
     let request = json!({"attributes": {"request": {"http": {"method": "GET", "host": "shop.example",
         "path": "/hello", "headers": many}}}});
     assert_eq!(stack.countersign.check(&request).expect("answered")["deniedResponse"]["status"]["code"], 401);
     assert_well(&stack, "large messages");
+}
+
+#[test]
+fn d02_a_body_that_an_envoy_sends_along_is_refused_for_its_size_and_not_for_its_path() {
+    let stack = Builder::new().set("/check", json!({"deadline": "3s"})).no_envoy().start();
+    let (authz, upstream) = (stack.countersign.authz, stack.upstream);
+    let along = "with_request_body: { max_request_bytes: 8388608, allow_partial_message: true, pack_as_bytes: true }";
+    let along = format!("validate_mutations: true\n{}{along}", " ".repeat(22));
+    let buffer = "per_connection_buffer_limit_bytes: 33554432";
+    let more = [("validate_mutations: true", &*along), ("per_connection_buffer_limit_bytes: 32768", buffer)];
+    for version in [envoy::NEW, envoy::OLD] {
+        let (_envoy, door) = sample::start(&stack.folder, ("edge-http", version), authz, upstream, &more);
+        let ask = |octets: usize| {
+            let ask = Request::new(door, "POST", "/hello").bearer(&Token::person("alice").mint());
+            ask.body("text/plain", "a".repeat(octets)).send()
+        };
+        assert_ne!(ask(1_000_000).reason(), "message_too_large", "Envoy {version}");
+        let answer = ask(5_000_000);
+        assert_eq!((answer.status, answer.reason().as_str()), (400, "message_too_large"), "Envoy {version}");
+    }
 }
 
 /// HTTP/2 as an attacker writes it: frame by frame.

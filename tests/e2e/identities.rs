@@ -103,6 +103,26 @@ fn a_certificate_bound_token_is_good_behind_its_own_certificate_only() {
 }
 
 #[test]
+fn at_a_gateway_of_istio_a_certificate_bound_token_is_good_where_the_header_may_be_believed() {
+    use base64::Engine as _;
+    let own = ClientIdentity::named("https://client.test/own");
+    let other = ClientIdentity::named("https://client.test/own");
+    let sum = hex::decode(own.sha256()).expect("hexadecimal");
+    let sum = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sum);
+    let token = Token::person("alice").claim("cnf", json!({ "x5t#S256": sum })).mint();
+    for (xfcc, status) in [("sanitize_set", 200), ("never", 401)] {
+        let stack = builder().both_envoys().istio().set("/identity/workloads", json!({ "xfcc": xfcc })).start();
+        for envoy in &stack.envoys {
+            let ask = |shown: &ClientIdentity| Request::new(envoy.tls, "GET", "/any").tls_as(shown).bearer(&token);
+            assert_eq!(ask(&own).send().status, status, "{xfcc}");
+            let claimed = format!("Hash={};URI=https://client.test/own", own.sha256());
+            let answer = ask(&other).header("X-Forwarded-Client-Cert", claimed).send();
+            assert_eq!((answer.status, answer.reason().as_str()), (401, "proof_required"), "{xfcc}");
+        }
+    }
+}
+
+#[test]
 fn behind_a_proxy_with_mutual_tls_each_client_is_itself_and_nobody_the_proxy() {
     use base64::Engine as _;
     const FRONT: &str = "spiffe://cluster.test/front";

@@ -240,6 +240,7 @@ fn an_envoy_whose_countersign_never_started_lets_nothing_through() {
             extensions: Vec::new(),
             authority: None,
             appends: false,
+            istio: false,
             door: envoy::Door::Plain,
             traces: None,
         };

@@ -360,3 +360,26 @@ fn e07_with_redis_stalled_our_answer_is_there_before_envoys_shipped_patience_end
     });
     assert!(in_time, "each 503 was Envoy's own");
 }
+
+#[test]
+fn with_memory_for_revocations_full_the_service_stays_in_and_refuses_what_is_revoked() {
+    let builder = Builder::new();
+    let redis = Redis::start(builder.folder());
+    let stack =
+        builder.set("/store", json!({"url": redis.url()})).set("/revocation", json!({"max_entries": 3})).start();
+    let tokens: Vec<_> = (0..4).map(|i| Token::person(&format!("user-{i}"))).collect();
+    for token in &tokens {
+        redis.cli(&["SET", &format!("cs:revoked:jti:{}", token.value("jti")), "x", "EX", "600"]);
+    }
+    let full = || stack.countersign.metric("countersign_revocations_full", "");
+    eventually("memory is full", || (full() > 0.0).then_some(()));
+    assert!(stack.countersign.metric("countersign_revocation_limit", "") == 3.0);
+    // The other replicas, with the same revocations, are full as well: nobody else would be there to ask.
+    assert_eq!(stack.countersign.ready(), Some(200));
+    assert!(stack.countersign.get("/readyz").body.contains("revocation.max_entries"));
+    assert_eq!(stack.get("/public/logo.svg").send().status, 200);
+    for token in &tokens {
+        assert_eq!(hello(&stack, &token.mint()).reason(), "token_revoked");
+    }
+    assert_eq!(hello(&stack, &Token::person("alice").mint()).status, 200);
+}

@@ -48,6 +48,8 @@ pub struct Setup {
     pub traces: Option<SocketAddr>,
     /// The TLS listener stands behind [`super::front::Front`]: what that says of client certificates is kept and added to.
     pub appends: bool,
+    /// As at a gateway of Istio: no certificate is sent, and the header about it is set anew.
+    pub istio: bool,
 }
 
 /// A running Envoy.
@@ -199,6 +201,11 @@ fn tls_listener(port: u16, setup: &Setup, access_log: &Path) -> Value {
         manager["forward_client_cert_details"] = json!("APPEND_FORWARD");
         manager["set_current_client_cert_details"] = json!({"uri": true});
     }
+    if setup.istio {
+        let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+        manager["forward_client_cert_details"] = json!("SANITIZE_SET");
+        manager["set_current_client_cert_details"] = json!({"subject": true, "cert": true, "dns": true, "uri": true});
+    }
     listener["filter_chains"][0]["transport_socket"] = json!({
         "name": "tls",
         "typed_config": {
@@ -243,7 +250,7 @@ fn ext_authz(kind: &str, raw: bool, setup: &Setup) -> Value {
     if kind == "http" {
         config["validate_mutations"] = json!(true);
         config["encode_raw_headers"] = json!(raw);
-        config["include_peer_certificate"] = json!(true);
+        config["include_peer_certificate"] = json!(!setup.istio);
     }
     config
 }

@@ -271,6 +271,17 @@ impl Cluster {
         format!("redis-cluster://{}", hosts.join(","))
     }
 
+    /// As [`Self::url`], as the user whom `deploy/compose/users.acl` makes.
+    pub fn url_as_user(&self) -> String {
+        let users = include_str!("../../deploy/compose/users.acl").lines();
+        let rules: Vec<_> = users.filter_map(|line| line.strip_prefix("user countersign ")).collect();
+        for node in &self.nodes {
+            let rules = rules.iter().flat_map(|line| line.split(' '));
+            node.cli(&["ACL", "SETUSER", "countersign"].into_iter().chain(rules).collect::<Vec<_>>());
+        }
+        self.url().replace("://", "://countersign:local-mesh-only@")
+    }
+
     pub fn cli(&self, args: &[&str]) -> String {
         self.nodes[0].cli(&[&["-c"], args].concat())
     }

@@ -31,6 +31,7 @@ pub struct Builder {
     door: envoy::Door,
     traces: Option<SocketAddr>,
     appends: bool,
+    istio: bool,
     pub countersign: countersign::Setup,
 }
 
@@ -49,6 +50,7 @@ impl Builder {
             authority: None,
             door: envoy::Door::Plain,
             appends: false,
+            istio: false,
             traces: None,
             countersign,
         }
@@ -91,6 +93,12 @@ impl Builder {
     /// The TLS listener of Envoy keeps and adds to what a proxy in front says of client certificates.
     pub fn appends(mut self) -> Self {
         self.appends = true;
+        self
+    }
+
+    /// Envoys tell of client certificates as gateways of Istio do.
+    pub fn istio(mut self) -> Self {
+        self.istio = true;
         self
     }
 
@@ -161,6 +169,7 @@ impl Builder {
                 door: self.door.clone(),
                 traces: self.traces,
                 appends: self.appends,
+                istio: self.istio,
             };
             Envoy::start(&folder, &setup)
         });

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from cloudcoil.models.istio import networking, security
 from cloudcoil.models.istio.networking import v1 as networking_v1
+from cloudcoil.models.istio.networking import v1alpha3 as networking_v1alpha3
 from cloudcoil.models.istio.security import v1 as security_v1
 
 from . import yamls
 
-MODULES = {"security.istio.io/v1": security_v1, "networking.istio.io/v1": networking_v1}
+MODULES = {"security.istio.io/v1": security_v1, "networking.istio.io/v1": networking_v1, "networking.istio.io/v1alpha3": networking_v1alpha3}
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 assert networking and security
 
@@ -55,6 +56,14 @@ def policy(file: Path, document: dict):
         yield f"{yamls.label(document)}: spec.provider.name", f"no extensionProvider {provider!r} in this folder"
     if action != "CUSTOM" and provider:
         yield f"{yamls.label(document)}: spec.provider", "only CUSTOM has a provider"
+    operations = [to.get("operation", {}) for rule in spec.get("rules", []) for to in rule.get("to", [])]
+    if action == "CUSTOM" and "selector" not in spec and not any({"ports", "notPorts"} & operation.keys() for operation in operations):
+        # For a gRPC provider Istio asks about plain TCP as well, and Countersign refuses it.
+        yield f"{yamls.label(document)}: spec.rules", "CUSTOM for every workload must say which ports: plain TCP is refused"
+    gateway = spec.get("selector", {}).get("matchLabels", {}).get("istio") == "ingressgateway"
+    if action == "ALLOW" and gateway and any({"ports", "notPorts"} & operation.keys() for operation in operations):
+        # 80 and 443 or 8080 and 8443, by how it was installed; an ALLOW that fits none refuses everything.
+        yield f"{yamls.label(document)}: spec.rules", "the gateway's ALLOW names ports"
     for index, rule in enumerate(spec.get("rules", [])):
         if action == "CUSTOM" and any("principals" in source.get("source", {}) for source in rule.get("from", [])):
             yield f"{yamls.label(document)}: spec.rules.{index}.from", "CUSTOM cannot match principals"
@@ -62,14 +71,18 @@ def policy(file: Path, document: dict):
 
 def service_port(file: Path, services: Path):
     """The provider's service and port exist in our Service, under a name that tells Istio what is spoken."""
-    ports = {
-        f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local": service["spec"]["ports"]
+    known = {
+        f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local": service["spec"]
         for service in yamls.documents(services)
     }
     for name, provider in providers(file.parent).items():
         authz = provider.get("envoyExtAuthzGrpc")
         if not authz:
             continue
-        names = [port["name"] for port in ports.get(authz.get("service"), []) if port["port"] == authz.get("port")]
+        service = known.get(authz.get("service"), {})
+        names = [port["name"] for port in service.get("ports", []) if port["port"] == authz.get("port")]
         if not names or not names[0].startswith("grpc"):
             yield f"extensionProviders.{name}", f"{authz.get('service')}:{authz.get('port')} is no port named grpc-… in {services}"
+        if service.get("clusterIP") == "None":
+            # Sidecars make an ORIGINAL_DST cluster of it, which has nobody for a call without a connection of a client.
+            yield f"extensionProviders.{name}", f"{authz.get('service')} is headless: sidecars cannot ask it"
