@@ -33,11 +33,7 @@ impl Parts {
         Ok(Arc::new(Administration {
             access,
             clock: clock.clone(),
-            revocations: Arc::new(RevocationPort {
-                revocations: Arc::clone(revocations),
-                clock: clock.clone(),
-                news,
-            }),
+            revocations: Arc::new(RevocationPort { revocations: Arc::clone(revocations), clock: clock.clone(), news }),
             devices: Arc::new(DevicePort { devices: Arc::clone(devices) }),
             explainer: Arc::new(ExplainPort(Arc::clone(&self.pipeline))),
             instance: Arc::new(instance),

@@ -273,11 +273,11 @@ mod tests {
             peer.sha256.map(hex::encode)
         };
         let (own, other) = (of("spiffe://td/laptop"), of("spiffe://td/eve"));
-        assert_eq!(shown(XfccTrust::SanitizeSet, &[own.clone()], b"").as_deref(), Some(hash));
+        assert_eq!(shown(XfccTrust::SanitizeSet, std::slice::from_ref(&own), b"").as_deref(), Some(hash));
         for lines in [vec![], vec![other.clone()], vec![format!("{other},{own}")], vec![own.clone(), own.clone()]] {
             assert_eq!(shown(XfccTrust::SanitizeSet, &lines, b""), None, "{lines:?}");
         }
-        assert_eq!(shown(XfccTrust::Never, &[own.clone()], b""), None);
+        assert_eq!(shown(XfccTrust::Never, std::slice::from_ref(&own), b""), None);
         assert_eq!(
             shown(XfccTrust::SanitizeSet, &[own], b"x"),
             None,

@@ -116,7 +116,7 @@ async fn read(headers: &HeaderMap, wanted: &str, body: Body) -> Result<String, P
         Ok(octets) if octets.len() <= MAX_BODY => {
             String::from_utf8(octets.into()).or_else(|_| invalid("the body is not text"))
         }
-        Err(error) if !error.source().is_some_and(|source| source.is::<LengthLimitError>()) => {
+        Err(error) if error.source().and_then(|source| source.downcast_ref::<LengthLimitError>()).is_none() => {
             // Nothing is known to be wrong with it: 400 would be the end of an event whose line was slow.
             Err(Problem::Later(HALF))
         }
