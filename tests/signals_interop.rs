@@ -84,7 +84,9 @@ async fn accepted(router: &Router, token: &Value) {
         tokio::time::sleep(Duration::from_millis(20)).await;
         answer = push().await.unwrap();
     }
-    assert_eq!(answer.status(), StatusCode::ACCEPTED, "{}", token["name"]);
+    let status = answer.status();
+    let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+    assert_eq!(status, StatusCode::ACCEPTED, "{}: {body:?}", token["name"]);
 }
 
 #[tokio::test]
@@ -104,7 +106,7 @@ async fn bodies_that_are_on_their_way_keep_no_token_out() {
 async fn tokens_that_caep_dev_makes_do_what_they_say() {
     let (fixture, folder) = (fixture(), tempfile::tempdir().unwrap());
     let (signals, store, devices) = receiver(&fixture, folder.path());
-    devices.write(&"d1".into(), &[("compliant", "true")], &[]).await.unwrap();
+    devices.put(&"d1".into(), &[("compliant", "true")], &[]).await.unwrap();
     let router = signals.router();
     for token in fixture["tokens"].as_array().unwrap() {
         accepted(&router, token).await;

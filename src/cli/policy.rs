@@ -29,11 +29,11 @@ enum Action {
 ///
 /// Files with a `cases:` list are cases, all others are rules; `docs/policy-tests.md` has every word of them:
 ///
-///     cases:
-///       - name: a clerk reads an order
-///         request: { path: /orders/7 }
-///         caller: { subject: ada, roles: [clerk] }
-///         expect: { verdict: allow }
+///   cases:
+///     - name: a clerk reads an order
+///       request: { path: /orders/7 }
+///       caller: { subject: ada, roles: [clerk] }
+///       expect: { verdict: allow }
 ///
 /// The risk model is the fixed table unless said otherwise; a server's default is `statistical`.
 ///
