@@ -34,8 +34,12 @@ pub struct Listed {
     pub unreadable: bool,
 }
 
+/// How far clocks that are kept may be apart, and how far ahead of ours another's is believed.
+const CLOCKS_APART: Duration = Duration::from_secs(2);
+const MOST_APART: Duration = Duration::from_secs(300);
+
 impl Revocations {
-    /// Revokes. A subject: every token issued up to now; its reason is then only for the audit record. Without `life`,
+    /// Revokes. A subject: every token issued up to now, by the later of our clock and the store's; its reason is then only for the audit record. Without `life`,
     /// a token, session or subject is revoked for the longest life a token can have, a device until it is reinstated. So is a
     /// workload, with the certificates that it obtains by itself meanwhile.
     /// What was revoked before stays so, for as long as it was. Says what is in force now.
@@ -51,7 +55,10 @@ impl Revocations {
         life: Option<Duration>,
     ) -> Result<Listed, StoreError> {
         let life = life.or_else(|| self.usual_life(kind, id));
-        let until = (kind == RevocationKind::Subject && !is_workload(id)).then(|| self.clock.now().as_secs());
+        let until = match kind {
+            RevocationKind::Subject if !is_workload(id) => Some(self.now_anywhere().await.as_secs()),
+            _ => None,
+        };
         let (scope, value) = match until {
             Some(secs) => (Scope::IssuedUntil(secs), secs.to_string()),
             // Alone it would be a time.
@@ -68,6 +75,21 @@ impl Revocations {
         }
         // Revoked it is in any case: that what says more cannot be read now is no failure.
         Ok(self.stands(kind, &written.id).await.ok().flatten().unwrap_or(written))
+    }
+
+    /// The later of our clock and the store's: "up to now" is meant for every replica, also where ours is slow.
+    async fn now_anywhere(&self) -> UnixTime {
+        let ours = self.clock.now();
+        // A store that does not tell takes the revocation by our clock, or not at all.
+        let stores = self.store.now().await.ok().flatten().unwrap_or(ours);
+        let apart = stores.since(ours).max(ours.since(stores));
+        if apart > CLOCKS_APART {
+            tracing::warn!(
+                ?apart,
+                "our clock and the store's differ: tokens revoked by their age are counted by the later one"
+            );
+        }
+        stores.clamp(ours, ours.plus(MOST_APART))
     }
 
     /// What the store holds at one id.

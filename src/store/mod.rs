@@ -169,6 +169,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// every listener.
     fn doubt(&self) {}
 
+    /// The clock that all replicas of a shared store have in common. `None`: there is none but each process's own.
+    async fn now(&self) -> Result<Option<UnixTime>, StoreError> {
+        Ok(None)
+    }
+
     /// Settings of the server that could lose revocations, in words for a log line.
     async fn warnings(&self) -> Result<Vec<String>, StoreError>;
 }

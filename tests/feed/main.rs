@@ -166,6 +166,23 @@ async fn a_subject_is_revoked_up_to_a_time_and_no_further() {
 }
 
 #[tokio::test]
+async fn a_slow_clock_of_who_revokes_a_subject_lets_no_token_through() {
+    let server = redis::Redis::start().await;
+    let (other, identity) = (Replica::live(&server.url()).await, token("a"));
+    let slow = Clock::manual(identity.issued_at.minus(20 * SECOND));
+    let cancel = CancellationToken::new();
+    let _ended = cancel.clone().drop_guard();
+    let revocations = Revocations::start(Arc::clone(&other.store), Settings::default(), slow.clone(), cancel);
+    revocations.revoke(RevocationKind::Subject, "sub-a", "stolen", None).await.unwrap();
+    sleep(Duration::from_millis(300)).await;
+    assert!(other.is_revoked(&identity).await, "issued before, by every clock but that one");
+    // Nor does one that is lost for hours shut everybody out for as long.
+    slow.set(identity.issued_at.minus(3600 * SECOND));
+    let until = revocations.revoke(RevocationKind::Subject, "sub-b", "", None).await.unwrap().issued_until.unwrap();
+    assert_eq!(until, UnixTime::from_secs(identity.issued_at.as_secs() - 3300));
+}
+
+#[tokio::test]
 async fn warm_checks_cost_no_command_and_cold_ones_no_look_up_of_revocations() {
     let server = redis::Redis::start().await;
     let replica = Replica::live(&server.url()).await;

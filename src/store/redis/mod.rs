@@ -30,13 +30,14 @@ use self::{
     address::{Address, Kind},
     link::{Client, Connection, Link},
     replication::Replication,
-    reply::{integer, unexpected},
+    reply::{integer, time, unexpected},
     topology::Topology,
 };
 use super::{
     Entry, FeedEvent, Keys, MAX_FIELDS, MAX_VALUE, MAX_WHOLE, Rate, Record, RedisUrl, Store, StoreError,
     StoreErrorKind, Taken, Widened, hub::Hub, table::LONGEST_NUMBER,
 };
+use crate::domain::UnixTime;
 
 /// See [`super::redis_url`].
 pub(super) fn inspect(url: &str) -> Result<RedisUrl, Cow<'static, str>> {
@@ -346,6 +347,10 @@ impl Store for Redis {
     /// As if commands went over another connection from now on, maybe to another server.
     fn doubt(&self) {
         self.topology.link();
+    }
+
+    async fn now(&self) -> Result<Option<UnixTime>, StoreError> {
+        self.link.run(cmd("TIME")).await.and_then(|answer| time(&answer)).map(Some)
     }
 
     async fn warnings(&self) -> Result<Vec<String>, StoreError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, Value};
 
+use crate::domain::UnixTime;
 use crate::store::{
     Entry, Held, MAX_VALUE, StoreError, StoreErrorKind,
     table::{too_large, wrong_type},
@@ -76,6 +77,16 @@ pub(super) fn entry(value: Result<Value, StoreError>, life: Result<Value, StoreE
 
 pub(super) fn unexpected() -> StoreError {
     StoreError::new(StoreErrorKind::Refused, "an answer of another shape than expected")
+}
+
+/// Of `TIME`: seconds, and microseconds beside them.
+pub(super) fn time(value: &Value) -> Result<UnixTime, StoreError> {
+    let Value::Array(parts) = value else { return Err(unexpected()) };
+    let seconds = parts.first().and_then(|part| match part {
+        Value::BulkString(octets) => std::str::from_utf8(octets).ok()?.parse().ok(),
+        _ => None,
+    });
+    seconds.map(UnixTime::from_secs).ok_or_else(unexpected)
 }
 
 pub(super) fn integer(value: &Value) -> Result<i64, StoreError> {
