@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     Devices, enroll, record,
-    speaker::{Speaker, Words, written},
+    speaker::{JUDGED_AT, Speaker, Words, written},
 };
 use crate::{
     domain::{DeviceId, DeviceRecord, DeviceStatus},
@@ -102,8 +102,11 @@ impl Devices {
         clear: &[&str],
     ) -> Result<DeviceRecord, StoreError> {
         let (was, after) = self.foreseen(id, set, clear).await?;
-        self.put(id, set, clear).await?;
         let (was_refused, said) = (was.unwrap_or_default().is_refused(), |name| value(set, name));
+        let now = self.clock.now().as_secs().to_string();
+        let judged = said("compliant").filter(|_| said("checked_at").is_none()).map(|_| (JUDGED_AT, now.as_str()));
+        let with_its_time: Vec<_> = set.iter().copied().chain(judged).collect();
+        self.put(id, &with_its_time, clear).await?;
         let change = match () {
             () if after.status != DeviceStatus::Active && said("status").is_some() => Some(Change::Out),
             () if after.is_refused() => {
@@ -142,7 +145,8 @@ impl Devices {
     /// The store's.
     pub async fn heard(&self, id: &DeviceId, compliant: bool) -> Result<bool, StoreError> {
         let word = if compliant { "true" } else { "false" };
-        let there = self.amend(id, &[], &[("compliant", word)], &[]).await?;
+        let now = self.clock.now().as_secs().to_string();
+        let there = self.amend(id, &[], &[("compliant", word), (JUDGED_AT, &now)], &[]).await?;
         if there && compliant {
             self.announce(id, Change::Heard, "").await;
         }

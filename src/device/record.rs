@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
+use super::speaker::JUDGED_AT;
 use crate::{
     domain::{DeviceRecord, DeviceStatus, PatchLevel, TrustScore, UnixTime},
     store::{Record, StoreError, StoreErrorKind},
 };
 
 /// Names of the fields that are read (and no others: a record may be large).
-pub const FIELDS: [&str; 32] = [
+pub const FIELDS: [&str; 33] = [
     "user",
     "fingerprint",
     "cert_sha256",
@@ -36,6 +37,7 @@ pub const FIELDS: [&str; 32] = [
     "enrolled_at",
     "cert_expires_at",
     "checked_at",
+    "judged_at",
     "posture_compliant",
     "agent_compliant",
     "agent_jailbroken",
@@ -72,8 +74,8 @@ impl From<Malformed> for StoreError {
 ///
 /// The first field that says nothing clear.
 pub fn parse(fields: Record) -> Result<DeviceRecord, Malformed> {
-    let (mut others, mut agent, mut vouched) = (DeviceRecord::default(), DeviceRecord::default(), false);
-    let mut renewed_into = None;
+    let (mut others, mut agent) = (DeviceRecord::default(), DeviceRecord::default());
+    let (mut managed, mut judged, mut judged_at, mut renewed_into) = (false, false, None, None);
     for (name, value) in fields {
         let value = value.trim();
         if value.is_empty() {
@@ -82,18 +84,25 @@ pub fn parse(fields: Record) -> Result<DeviceRecord, Malformed> {
         let read = match name.strip_prefix(AGENT) {
             Some(word) => set(&mut agent, word, value),
             None if name == "cert_renewed_into" => digest(value).map(|sum| renewed_into = Some(sum)),
+            None if name == JUDGED_AT => time(value).map(|at| judged_at = Some(at)),
             None => set(&mut others, &name, value),
         };
         if read.is_none() {
             return Err(Malformed(name));
         }
-        vouched |= matches!(name.as_str(), "managed" | "compliant");
+        managed |= name == "managed";
+        judged |= name == "compliant";
     }
     // Whoever wrote another certificate since, or took it away, meant the one before it, too.
     if renewed_into.is_none() || renewed_into.as_deref() != others.cert_sha256.as_deref() {
         others.previous_certificate = None;
     }
-    Ok(merged(others, agent, vouched))
+    let mut record = merged(others, agent, managed || judged);
+    // Whether somebody manages it is as old as `checked_at`; a verdict may have come later.
+    if judged && !managed && record.checked_at.is_some() {
+        record.checked_at = record.checked_at.max(judged_at);
+    }
+    Ok(record)
 }
 
 /// Of a flag the worse counts; of what the system is, the later word, one without a time being the older. `vouched`: others

@@ -26,10 +26,12 @@ pub(super) const OF_AGENT: [&str; 9] = [
 ];
 /// What our requirements make of what an operator says.
 const OF_POSTURE: &str = "posture_compliant";
+/// When others wrote `compliant` who say nothing else.
+pub(super) const JUDGED_AT: &str = "judged_at";
 
-/// The field of this name, where it holds what an agent or our requirements say.
+/// The field of this name, where it holds what an agent or our requirements say, or when somebody else has judged.
 pub fn said(name: &str) -> Option<&'static str> {
-    OF_AGENT.into_iter().chain([OF_POSTURE]).find(|known| *known == name)
+    OF_AGENT.into_iter().chain([OF_POSTURE, JUDGED_AT]).find(|known| *known == name)
 }
 
 /// Who tells the state of a device. `compliant` is neither's: whoever writes that has judged already.
@@ -78,6 +80,7 @@ impl Devices {
         before: &Record,
     ) -> Result<(Words, Vec<Issue>), Malformed> {
         let others = speaker.others(before)?;
+        let mut by_agent = false;
         let (mut issues, good) = match speaker {
             Speaker::Agent => {
                 // Whether a device is managed is not for its agent to say.
@@ -86,14 +89,16 @@ impl Devices {
             }
             Speaker::Operator => {
                 let issues = self.issues(&told.clone().or(&record::parse(before.clone())?));
-                // What is wrong by the agent's word alone is in the agent's verdict, and over with it.
                 let own = self.issues(&told.clone().or(&others));
-                let good = !issues.iter().any(|issue| own.contains(issue));
-                (issues, good)
+                by_agent = issues.iter().any(|issue| !own.contains(issue));
+                (issues.clone(), !issues.iter().any(|issue| own.contains(issue)))
             }
         };
         let mut words = speaker.says(told, good, self.clock.now());
-        if speaker == Speaker::Operator && issues.is_empty() {
+        if by_agent {
+            // What is wrong by the agent's word alone is its verdict, also where that is older, and over with its next.
+            words.set.push(("agent_compliant", "false".to_owned()));
+        } else if speaker == Speaker::Operator && issues.is_empty() {
             words.clear.push("agent_compliant");
         }
         if others.compliant == Some(false) {

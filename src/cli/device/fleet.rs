@@ -137,7 +137,7 @@ impl FleetAction {
 }
 
 /// What `import` reads.
-const COLUMNS: [&str; 29] = [
+const COLUMNS: [&str; 30] = [
     "id",
     "user",
     "status",
@@ -157,6 +157,7 @@ const COLUMNS: [&str; 29] = [
     "antivirus",
     "enrolled_at",
     "checked_at",
+    "judged_at",
     "posture_compliant",
     "agent_compliant",
     "agent_jailbroken",

@@ -259,6 +259,49 @@ async fn what_others_said_grows_old_whatever_the_agent_says() {
 }
 
 #[tokio::test]
+async fn a_verdict_of_others_is_as_old_as_it_is_and_no_older() {
+    let world = world(DAY * 365);
+    let (start, id) = (START.as_secs().to_string(), DeviceId::from("laptop"));
+    world.enrolled().await;
+    world.others_say(&[("posture_compliant", "true"), ("checked_at", &start)]).await;
+    let is_stale = async || world.record().await.posture_age(world.clock.now(), DAY * 30).1;
+    let agent_says_so = async || {
+        let now = world.clock.now().as_secs().to_string();
+        world.others_say(&[("agent_checked_at", &now), ("agent_patch_level", "41")]).await;
+    };
+    for judge in [true, false] {
+        world.clock.advance(DAY * 60);
+        agent_says_so().await;
+        if judge {
+            assert!(world.devices.heard(&id, true).await.unwrap());
+        } else {
+            assert!(is_stale().await, "sixty days after an event");
+            world.devices.change(&id, &[("compliant", "true")], &[]).await.unwrap();
+        }
+        assert!(!is_stale().await, "an event, or an operator, has just judged");
+        assert!(
+            world.record().await.patch_level.is_some_and(|level| level == crate::domain::PatchLevel::Days(41)),
+            "the agent's"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_an_operator_finds_wrong_by_the_agents_word_is_the_agents_verdict() {
+    let world = world(DAY * 365);
+    let agent = world.enrolled().await;
+    // Said when the requirements were others.
+    world.others_say(&[("agent_screen_lock", "false"), ("agent_compliant", "true")]).await;
+    let managed = Posture { managed: Some(true), ..Posture::default() };
+    let (record, issues) = world.devices.update_posture(&"laptop".into(), managed).await.unwrap().unwrap();
+    assert_eq!(issues.iter().map(|issue| issue.code).collect::<Vec<_>>(), ["no_screen_lock"]);
+    assert_eq!(record.compliant, Some(false));
+    assert_eq!(world.heard.told(), [Change::Judged(false)]);
+    world.renew(&agent, &good()).await.unwrap();
+    assert_eq!(world.record().await.compliant, Some(true));
+}
+
+#[tokio::test]
 async fn an_operators_renewal_is_judged_by_what_is_known_and_does_no_harm_where_it_is_refused() {
     let world = world(DAY * 365);
     let agent = world.enrolled().await;
