@@ -239,7 +239,7 @@ impl Revocations {
     async fn standings(&self, subjects: &[(RevocationKind, &str)]) -> Result<Vec<Standing>, StoreError> {
         let entries = self.read(subjects, None).await?;
         let pairs = subjects.iter().zip(entries.chunks_exact(2));
-        Ok(pairs.map(|((kind, _), pair)| judge(*kind, &pair[0], &pair[1])).collect())
+        Ok(pairs.map(|((kind, id), pair)| judge((*kind, id), &pair[0], &pair[1])).collect())
     }
 
     /// Both keys of each, and `extra`, in one round trip. Where both stand, the revocation's is read once more: the store may

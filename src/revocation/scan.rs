@@ -155,7 +155,7 @@ async fn settle<'i>(
     let (mut by_hand, mut overtaken) = (Vec::new(), Vec::new());
     for ((at, pair), ticket) in asked.iter().zip(entries.chunks_exact(2)).zip(tickets) {
         let (kind, id, _) = *at;
-        let standing = judge(kind, &pair[0], &pair[1]);
+        let standing = judge((kind, id), &pair[0], &pair[1]);
         if standing == Standing::Unreadable {
             tracing::warn!(kind = kind.as_str(), "a revocation's key cannot be read: answered with 503");
         }
@@ -231,7 +231,7 @@ async fn reread<'m>(
     let entries = revocations.read(&subjects, None).await?;
     let mut lost = Vec::new();
     for ((missing, pair), ticket) in missing.iter().zip(entries.chunks_exact(2)).zip(tickets) {
-        let (kind, id, standing) = (missing.kind, &*missing.id, judge(missing.kind, &pair[0], &pair[1]));
+        let (kind, id, standing) = (missing.kind, &*missing.id, judge((missing.kind, &missing.id), &pair[0], &pair[1]));
         match &missing.lost {
             Some(held) if standing.is_nothing_new(missing.beside) => lost.push((missing, held.clone(), true)),
             _ => {

@@ -105,7 +105,12 @@ impl Standing {
     }
 }
 
-pub(super) fn judge(kind: RevocationKind, revoked: &Entry, reinstated: &Entry) -> Standing {
+/// Whether this subject gets its next certificate by itself, in the same name.
+pub(super) fn is_workload(subject: &str) -> bool {
+    subject.starts_with("spiffe://")
+}
+
+pub(super) fn judge((kind, id): (RevocationKind, &str), revoked: &Entry, reinstated: &Entry) -> Standing {
     let (Ok(revoked), Ok(reinstated)) = (revoked, reinstated) else { return Standing::Unreadable };
     let undo = reinstated.as_ref().and_then(|held| Undo::parse(&held.value));
     let Some(held) = revoked else {
@@ -116,8 +121,10 @@ pub(super) fn judge(kind: RevocationKind, revoked: &Entry, reinstated: &Entry) -
         *length += c.len_utf8();
         (*length <= MAX_REASON).then_some(c)
     });
+    // A time without an end, beside a name that gets certificates by itself: no security event writes that. It is meant for good.
+    let for_good = kind == RevocationKind::Subject && held.life.is_none() && is_workload(id);
     Standing::Revoked {
-        scope: Scope::parse(kind, &value),
+        scope: if for_good { Scope::Everything } else { Scope::parse(kind, &value) },
         reason: reason.collect::<String>().into(),
         life: held.life,
         beside: undo,
@@ -165,6 +172,20 @@ mod tests {
     }
 
     #[test]
+    fn a_workload_that_is_revoked_without_an_end_is_so_with_every_certificate() {
+        let scope = |id, life| {
+            let entry = Ok(Some(Held { value: b"1000".to_vec(), life }));
+            match judge((RevocationKind::Subject, id), &entry, &Ok(None)) {
+                Standing::Revoked { scope, .. } => scope,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(scope("spiffe://td/x", None), Scope::Everything);
+        assert_eq!(scope("spiffe://td/x", Some(Duration::from_secs(9))), Scope::IssuedUntil(1000));
+        assert_eq!(scope("ann", None), Scope::IssuedUntil(1000));
+    }
+
+    #[test]
     fn what_undo_has_finished_is_older_than_a_revocation_beside_it_and_nothing_else_is() {
         assert!(is_undone(UNDOING) && is_undone(b"") && is_undone(b"deleted by ann") && is_undone(b"deleted 0"));
         assert!(!is_undone(Undo::fresh().value().as_bytes()));
@@ -183,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_revocation_that_stands_counts_and_a_reinstatement_where_it_stands_alone() {
-        let judge = |revoked: &Entry, reinstated: &Entry| judge(RevocationKind::Token, revoked, reinstated);
+        let judge = |revoked: &Entry, reinstated: &Entry| judge((RevocationKind::Token, "t"), revoked, reinstated);
         let undo = Undo::fresh();
         assert_eq!(judge(&Ok(None), &Ok(None)), Standing::Nothing);
         assert_eq!(judge(&Ok(None), &held(&undo.value())), Standing::Reinstated(Some(undo)));
@@ -199,13 +220,13 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_never_not_revoked() {
         let bad: Entry = Err(StoreError::new(StoreErrorKind::Malformed, "list"));
-        assert_eq!(judge(RevocationKind::Token, &bad, &Ok(None)), Standing::Unreadable);
-        assert_eq!(judge(RevocationKind::Token, &Ok(None), &bad), Standing::Unreadable);
+        assert_eq!(judge((RevocationKind::Token, "t"), &bad, &Ok(None)), Standing::Unreadable);
+        assert_eq!(judge((RevocationKind::Token, "t"), &Ok(None), &bad), Standing::Unreadable);
     }
 
     #[test]
     fn a_reason_is_the_beginning_of_the_value_in_whole_characters() {
-        let reason = |value: &str| match judge(RevocationKind::Token, &held(value), &Ok(None)) {
+        let reason = |value: &str| match judge((RevocationKind::Token, "t"), &held(value), &Ok(None)) {
             Standing::Revoked { reason, .. } => reason,
             other => panic!("{other:?}"),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Revocations,
     scan::ByHand,
-    standing::{Scope, Standing, UNDOING, Undo, judge},
+    standing::{Scope, Standing, UNDOING, Undo, is_workload, judge},
 };
 use crate::{
     domain::{RevocationKind, UnixTime},
@@ -80,8 +80,13 @@ impl Revocations {
     /// The later of our clock and the store's: "up to now" is meant for every replica, also where ours is slow.
     async fn now_anywhere(&self) -> UnixTime {
         let ours = self.clock.now();
-        // A store that does not tell takes the revocation by our clock, or not at all.
-        let stores = self.store.now().await.ok().flatten().unwrap_or(ours);
+        let stores = match self.store.now().await {
+            Ok(stores) => stores.unwrap_or(ours),
+            Err(error) => {
+                tracing::warn!(%error, "the store does not tell its time: a subject's revocation is dated by our clock alone");
+                ours
+            }
+        };
         let apart = stores.since(ours).max(ours.since(stores));
         if apart > CLOCKS_APART {
             tracing::warn!(
@@ -95,7 +100,7 @@ impl Revocations {
     /// What the store holds at one id.
     async fn stands(&self, kind: RevocationKind, id: &str) -> Result<Option<Listed>, StoreError> {
         let entries = self.store.read(&[keys::revoked(kind, id)]).await?;
-        Ok(entries.first().and_then(|entry| listed(kind, id, &judge(kind, entry, &Ok(None)))))
+        Ok(entries.first().and_then(|entry| listed(kind, id, &judge((kind, id), entry, &Ok(None)))))
     }
 
     /// How long a revocation lasts that says nothing else; `None`: until it is taken back.
@@ -235,16 +240,11 @@ impl Revocations {
             .zip(&entries)
             .filter_map(|(key, entry)| {
                 let (kind, id) = keys::parse_revocation(keys::REVOKED, key)?;
-                listed(kind, id, &judge(kind, entry, &Ok(None)))
+                listed(kind, id, &judge((kind, id), entry, &Ok(None)))
             })
             .collect();
         Ok((listed, next))
     }
-}
-
-/// Whether a subject gets its next certificate by itself, in the same name.
-fn is_workload(subject: &str) -> bool {
-    subject.starts_with("spiffe://")
 }
 
 fn listed(kind: RevocationKind, id: &str, standing: &Standing) -> Option<Listed> {
