@@ -146,6 +146,16 @@ async fn what_a_store_refuses_is_tried_again_and_so_is_what_a_subject_was_asked(
         assert!(written().await && record(&*store, &ann).await.challenges().count() == 1);
     }
     assert_eq!(replica.sessions.counters.lost.get(), 0);
+    // As old as it is, however late it is taken.
+    for (later, left) in [(Duration::from_secs(450), Some(Duration::from_secs(450))), (Duration::from_secs(450), None)]
+    {
+        store.delete(&asked).await.unwrap();
+        clock.advance(later);
+        replica.sessions.carry(&visit, START);
+        replica.written().await;
+        let life = store.read(&asked).await.unwrap().remove(0).unwrap().map(|held| held.life.unwrap());
+        assert!(life.is_some() == left.is_some() && life <= left, "{life:?}");
+    }
 }
 
 #[tokio::test]
