@@ -96,8 +96,14 @@ impl Link {
         loop {
             let mut some = cmd("GETRANGE");
             some.arg(CANARY).arg(0).arg(0);
-            if !self.run(some).await.is_err_and(|error| error.is_transient()) {
-                return;
+            tokio::select! {
+                answer = self.run(some) => {
+                    if !answer.is_err_and(|error| error.is_transient()) {
+                        return;
+                    }
+                }
+                // It was asked over the connection before, which may never answer.
+                Ok(()) = links.changed() => continue,
             }
             // The next connection may answer, or this one later.
             let _ = timeout(PROBE, links.changed()).await;
@@ -209,15 +215,17 @@ impl Link {
             // The cluster's client watches its own connections.
             return std::future::pending().await;
         }
-        let mut answered = Instant::now();
+        let (mut answered, ping) = (Instant::now(), cmd("PING"));
         while answered.elapsed() < GIVE_UP {
             tokio::time::sleep(PROBE).await;
-            let answer = cmd("PING").query_async::<Value>(&mut connection).await;
-            let silent = match answer.map_err(|error| failure(&error).kind) {
-                Err(StoreErrorKind::Timeout) => true,
-                Err(StoreErrorKind::Unreachable) => return,
+            // However long a command may take.
+            let left = GIVE_UP.saturating_sub(answered.elapsed());
+            let answer = timeout(left, ping.query_async::<Value>(&mut connection)).await;
+            let silent = match answer.map(|answer| answer.map_err(|error| failure(&error).kind)) {
+                Err(_) | Ok(Err(StoreErrorKind::Timeout)) => true,
+                Ok(Err(StoreErrorKind::Unreachable)) => return,
                 // One that cannot save its data refuses a ping too, and that is an answer.
-                Ok(_) | Err(_) => false,
+                Ok(Ok(_) | Err(_)) => false,
             };
             if !silent {
                 answered = Instant::now();
