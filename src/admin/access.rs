@@ -45,7 +45,10 @@ pub struct Access {
     tokens: Vec<Holder<[u8; 32]>>,
     clients: Vec<Holder<String>>,
     failures: DefaultDirectRateLimiter,
+    /// Of writes that were refused.
     tally: Tally,
+    /// Of what readers do that leaves a record.
+    exports: Tally,
     /// Whether somebody on this machine may read without credentials. Not where others reach the port: what a proxy on this
     /// machine passes on for them (a sidecar, a tunnel) comes from here as well.
     local_reads: bool,
@@ -148,6 +151,7 @@ impl Access {
             clients,
             failures: RateLimiter::direct(Quota::per_minute(FAILURES_PER_MINUTE)),
             tally: Tally::default(),
+            exports: Tally::default(),
             local_reads: listens.to_canonical().is_loopback(),
             counters: Arc::default(),
         })
@@ -194,7 +198,7 @@ impl Access {
     /// As [`Self::admit`], for what leaves a record though it asks for no more than to read: readers may so many in a minute.
     pub(super) fn admit_and_record<T>(&self, request: &Request<T>, needed: Role) -> Result<Actor, Denied> {
         let actor = self.admit(request, needed)?;
-        if actor.role > Role::Reader || self.tally.take(&actor.name).is_some() {
+        if actor.role > Role::Reader || self.exports.take(&actor.name).is_some() {
             return Ok(actor);
         }
         let status = Status::resource_exhausted(format!(
