@@ -24,6 +24,7 @@ DAMAGES = [
     (istio.check, "envoy/istio/mesh-config.yaml", "a required field removed", "        timeout: 0.2s\n", "", "timeout"),
     (lambda file: istio.service_port(file, Path("deploy/kubernetes/service.yaml")), "deploy/istio/mesh-config.yaml", "a provider that is headless", "service: countersign.", "service: countersign-headless.", "headless"),
     (istio.check, "deploy/istio/custom-inner.yaml", "plain TCP that is asked about", '    - to:\n        - operation:\n            # PostgreSQL, Redis, Kafka. Who may reach them says allow.yaml.\n            notPorts: ["5432", "6379", "9092"]\n', "    - {}\n", "plain TCP is refused"),
+    (istio.check, "envoy/istio/authorization-policy.yaml", "a gateway that asks about ports by name", "    - {}\n", '    - to: [{ operation: { ports: ["443"] } }]\n', "does not name is open"),
     (istio.check, "deploy/istio/allow.yaml", "a gateway that is opened by port", "  rules:\n    - {}\n", '  rules:\n    - to:\n        - operation:\n            ports: ["8080", "8443"]\n', "the gateway's ALLOW names ports"),
     (istio.check, "deploy/istio/client-certificates.yaml", "a misspelt field", "configPatches:", "configPatch:", "configPatch"),
     (istio.check, "deploy/istio/connections.yaml", "a misspelt field", "idleTimeout:", "idleTimeOut:", "idleTimeOut"),

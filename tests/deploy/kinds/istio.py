@@ -57,9 +57,12 @@ def policy(file: Path, document: dict):
     if action != "CUSTOM" and provider:
         yield f"{yamls.label(document)}: spec.provider", "only CUSTOM has a provider"
     operations = [to.get("operation", {}) for rule in spec.get("rules", []) for to in rule.get("to", [])]
-    if action == "CUSTOM" and "selector" not in spec and not any({"ports", "notPorts"} & operation.keys() for operation in operations):
+    if action == "CUSTOM" and "selector" not in spec and not any("notPorts" in operation for operation in operations):
         # For a gRPC provider Istio asks about plain TCP as well, and Countersign refuses it.
         yield f"{yamls.label(document)}: spec.rules", "CUSTOM for every workload must say which ports: plain TCP is refused"
+    if action == "CUSTOM" and any(operation.keys() - {"notPorts"} for operation in operations):
+        # No refusal, as with an ALLOW: about what it does not name Countersign is not asked.
+        yield f"{yamls.label(document)}: spec.rules", "what this CUSTOM does not name is open"
     gateway = spec.get("selector", {}).get("matchLabels", {}).get("istio") == "ingressgateway"
     if action == "ALLOW" and gateway and any({"ports", "notPorts"} & operation.keys() for operation in operations):
         # 80 and 443 or 8080 and 8443, by how it was installed; an ALLOW that fits none refuses everything.
