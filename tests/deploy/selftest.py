@@ -6,6 +6,11 @@ from pathlib import Path
 
 from kinds import analysis, istio, kubernetes, observability, terraform
 
+def reach(file: Path):
+    mesh = [file.parent / f"{name}.yaml" for name in ("custom", "allow", "public-paths")]
+    return istio.reach(mesh, Path("deploy/kubernetes/networkpolicy.yaml"))
+
+
 # (kind, sample, what is damaged, before, after, what the problem must mention)
 DAMAGES = [
     (kubernetes.check, "deploy/kubernetes/deployment.yaml", "a misspelt field", "replicas:", "replcias:", "replcias"),
@@ -24,7 +29,11 @@ DAMAGES = [
     (istio.check, "envoy/istio/mesh-config.yaml", "a required field removed", "        timeout: 0.2s\n", "", "timeout"),
     (lambda file: istio.service_port(file, Path("deploy/kubernetes/service.yaml")), "deploy/istio/mesh-config.yaml", "a provider that is headless", "service: countersign.", "service: countersign-headless.", "headless"),
     (istio.check, "deploy/istio/custom-inner.yaml", "plain TCP that is asked about", '    - to:\n        - operation:\n            # PostgreSQL, Redis, Kafka. Who may reach them says allow.yaml.\n            notPorts: ["5432", "6379", "9092"]\n', "    - {}\n", "plain TCP is refused"),
+    (istio.check, "envoy/istio/authorization-policy.yaml", "a gateway that asks about ports by name", "    - {}\n", '    - to: [{ operation: { ports: ["443"] } }]\n', "does not name is open"),
     (istio.check, "deploy/istio/allow.yaml", "a gateway that is opened by port", "  rules:\n    - {}\n", '  rules:\n    - to:\n        - operation:\n            ports: ["8080", "8443"]\n', "the gateway's ALLOW names ports"),
+    (reach, "deploy/istio/allow.yaml", "a service that may ask", 'principals: ["cluster.local/ns/istio-ingress/sa/istio-ingressgateway"]\n      to:\n        - operation:\n            ports: ["9191"]', 'principals: ["cluster.local/ns/shop/sa/orders"]\n      to:\n        - operation:\n            ports: ["9191"]', "shop at 9191: is let in and does not ask"),
+    (reach, "deploy/istio/allow.yaml", "whom the network keeps out", "ns/observability/", "ns/monitoring/", "monitoring at 9193: only Istio"),
+    (istio.check, "deploy/istio/custom-inner.yaml", "a misspelt field of the network's", "podSelector:", "podSelektor:", "podSelektor"),
     (istio.check, "deploy/istio/client-certificates.yaml", "a misspelt field", "configPatches:", "configPatch:", "configPatch"),
     (istio.check, "deploy/istio/connections.yaml", "a misspelt field", "idleTimeout:", "idleTimeOut:", "idleTimeOut"),
     (terraform.check, "deploy/terraform/edge.tf", "a misspelt argument", "drop_invalid_header_fields", "drop_invalid_headers", "drop_invalid_headers"),

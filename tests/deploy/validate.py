@@ -17,6 +17,10 @@ def checks():
         for file in sorted(Path(folder).glob("*.yaml")):
             yield str(file), istio.check(file)
         yield f"{folder}: the provider is our service", istio.service_port(Path(folder) / "mesh-config.yaml", SERVICE)
+    mesh = [Path("deploy/istio") / f"{name}.yaml" for name in ("custom", "allow", "public-paths")]
+    yield "deploy/istio: who reaches Countersign", istio.reach(mesh, Path("deploy/kubernetes/networkpolicy.yaml"))
+    inner = Path("deploy/istio/custom-inner.yaml")
+    yield f"{inner}: who reaches Countersign", istio.reach([inner], inner)
     for file in sorted(Path("deploy/terraform").glob("*.tf*")):
         yield str(file), terraform.check(file)
     yield from (

@@ -147,42 +147,6 @@ fn every_bound_of_a_memory_has_a_row_in_the_table_of_sizes() {
 }
 
 #[test]
-fn whom_istio_lets_at_countersign_the_network_lets_there_too() {
-    let documents =
-        |text: &str| -> Vec<Value> { serde_saphyr::from_multiple(text).expect("the sample is well-formed") };
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let ours = |all: Vec<Value>| {
-        let found = all.into_iter().find(|one| one["metadata"]["name"] == "countersign").expect("it is there");
-        found["spec"].clone()
-    };
-    let mut reached = BTreeSet::new();
-    for rule in list(&ours(documents(include_str!("../../deploy/kubernetes/networkpolicy.yaml")))["ingress"]) {
-        for (from, port) in
-            list(&rule["from"]).iter().flat_map(|from| list(&rule["ports"]).into_iter().map(move |port| (from, port)))
-        {
-            let labels = &from["namespaceSelector"]["matchLabels"];
-            reached.insert(format!("{} {}", labels["kubernetes.io/metadata.name"], port["port"]).replace('"', ""));
-        }
-    }
-    let mut let_in = 0;
-    for rule in list(&ours(documents(include_str!("../../deploy/istio/allow.yaml")))["rules"]) {
-        let sources = list(&rule["from"]);
-        let named =
-            sources.iter().flat_map(|from| [list(&from["source"]["namespaces"]), list(&from["source"]["principals"])]);
-        for name in named.flatten() {
-            let name = name.as_str().expect("a name");
-            let namespace = name.split('/').skip_while(|part| *part != "ns").nth(1).unwrap_or(name);
-            for port in list(&rule["to"][0]["operation"]["ports"]) {
-                let wanted = format!("{namespace} {}", port.as_str().expect("a port"));
-                assert!(reached.contains(&wanted), "{wanted}: {reached:?}");
-                let_in += 1;
-            }
-        }
-    }
-    assert!(let_in >= 5, "{let_in}");
-}
-
-#[test]
 fn envoy_accepts_every_sample_and_the_edge_fails_closed() {
     for version in [envoy::NEW, envoy::OLD] {
         support::tool(&format!("envoy-{version}/bin/envoy"));

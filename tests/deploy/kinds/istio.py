@@ -9,7 +9,7 @@ from cloudcoil.models.istio.networking import v1 as networking_v1
 from cloudcoil.models.istio.networking import v1alpha3 as networking_v1alpha3
 from cloudcoil.models.istio.security import v1 as security_v1
 
-from . import yamls
+from . import kubernetes, yamls
 
 MODULES = {"security.istio.io/v1": security_v1, "networking.istio.io/v1": networking_v1, "networking.istio.io/v1alpha3": networking_v1alpha3}
 SCHEMAS = Path(__file__).parent.parent / "schemas"
@@ -26,6 +26,9 @@ def check(file: Path):
     for document in yamls.documents(file):
         if "meshConfig" in document:
             yield from mesh_config(document)
+            continue
+        if document.get("kind") == "NetworkPolicy":
+            yield from kubernetes.an_object(document)
             continue
         schema = schema_of(document.get("apiVersion", ""), document.get("kind", ""))
         if schema is None:
@@ -57,9 +60,12 @@ def policy(file: Path, document: dict):
     if action != "CUSTOM" and provider:
         yield f"{yamls.label(document)}: spec.provider", "only CUSTOM has a provider"
     operations = [to.get("operation", {}) for rule in spec.get("rules", []) for to in rule.get("to", [])]
-    if action == "CUSTOM" and "selector" not in spec and not any({"ports", "notPorts"} & operation.keys() for operation in operations):
+    if action == "CUSTOM" and "selector" not in spec and not any("notPorts" in operation for operation in operations):
         # For a gRPC provider Istio asks about plain TCP as well, and Countersign refuses it.
         yield f"{yamls.label(document)}: spec.rules", "CUSTOM for every workload must say which ports: plain TCP is refused"
+    if action == "CUSTOM" and any(operation.keys() - {"notPorts"} for operation in operations):
+        # No refusal, as with an ALLOW: about what it does not name Countersign is not asked.
+        yield f"{yamls.label(document)}: spec.rules", "what this CUSTOM does not name is open"
     gateway = spec.get("selector", {}).get("matchLabels", {}).get("istio") == "ingressgateway"
     if action == "ALLOW" and gateway and any({"ports", "notPorts"} & operation.keys() for operation in operations):
         # 80 and 443 or 8080 and 8443, by how it was installed; an ALLOW that fits none refuses everything.
@@ -67,6 +73,40 @@ def policy(file: Path, document: dict):
     for index, rule in enumerate(spec.get("rules", [])):
         if action == "CUSTOM" and any("principals" in source.get("source", {}) for source in rule.get("from", [])):
             yield f"{yamls.label(document)}: spec.rules.{index}.from", "CUSTOM cannot match principals"
+
+
+def reach(policies: list, network: Path):
+    """The mesh lets the same namespaces at Countersign as the network does, and has none put questions but those it makes ask."""
+    documents = [document for file in policies for document in yamls.documents(file) if document["kind"] == "AuthorizationPolicy"]
+    asking = {document["metadata"]["namespace"] for document in documents if document["spec"].get("action") == "CUSTOM"}
+    let_in = {
+        (port, namespace)
+        for document in documents
+        if document["metadata"]["namespace"] == "countersign"
+        for rule in document["spec"]["rules"]
+        for namespace in namespaces(rule["from"])
+        for to in rule["to"]
+        for port in to["operation"]["ports"]
+    }
+    reached = {
+        (str(port["port"]), peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"])
+        for document in yamls.documents(network)
+        if document["kind"] == "NetworkPolicy"
+        for rule in document["spec"].get("ingress", [])
+        for port in rule["ports"]
+        for peer in rule["from"]
+    }
+    for port, namespace in sorted(let_in ^ reached):
+        yield f"{namespace} at {port}", f"only {'Istio' if (port, namespace) in let_in else 'the network'} lets it in"
+    for namespace in sorted({namespace for port, namespace in let_in if port == "9191"} ^ asking):
+        yield f"{namespace} at 9191", "asks and is not let in" if namespace in asking else "is let in and does not ask"
+
+
+def namespaces(sources: list):
+    for source in sources:
+        yield from source["source"].get("namespaces", [])
+        # TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT
+        yield from (principal.split("/")[2] for principal in source["source"].get("principals", []))
 
 
 def service_port(file: Path, services: Path):

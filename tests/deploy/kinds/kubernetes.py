@@ -16,16 +16,20 @@ def check(file: Path):
     for document in yamls.documents(file):
         if document.get("kind") == "Kustomization":
             yield from kustomization(file, document)
-            continue
-        for version in VERSIONS:
-            try:
-                kubernetes_validate.validate(document, version, strict=True)
-            except kubernetes_validate.ValidationError as error:
-                where = ".".join(str(part) for part in error.path)
-                yield f"{yamls.label(document)}: {where or '.'}", f"Kubernetes {version}: {error.message[:300]}"
-            except (kubernetes_validate.SchemaNotFoundError, kubernetes_validate.InvalidSchemaError) as error:
-                yield f"{yamls.label(document)}: kind", f"Kubernetes {version} has no such object: {error}"
-        yield from configured(document)
+        else:
+            yield from an_object(document)
+
+
+def an_object(document: dict):
+    for version in VERSIONS:
+        try:
+            kubernetes_validate.validate(document, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            where = ".".join(str(part) for part in error.path)
+            yield f"{yamls.label(document)}: {where or '.'}", f"Kubernetes {version}: {error.message[:300]}"
+        except (kubernetes_validate.SchemaNotFoundError, kubernetes_validate.InvalidSchemaError) as error:
+            yield f"{yamls.label(document)}: kind", f"Kubernetes {version} has no such object: {error}"
+    yield from configured(document)
 
 
 def kustomization(file: Path, document: dict):
