@@ -1,6 +1,6 @@
 //! Looks at files when they change: at a notice, at SIGHUP, and every 30 s anyway.
 //!
-//! What is found is taken once it is at rest: found the same twice, a second apart. Half a file may well be one that can be
+//! What is found is taken once it is at rest: found the same twice, half a second apart. Half a file may well be one that can be
 //! used, and what it does not say yet is what refuses somebody.
 
 use std::{
@@ -23,10 +23,10 @@ const QUIET: Duration = Duration::from_millis(200);
 const ANYWAY: Duration = Duration::from_secs(30);
 
 /// Between two looks at what is not at rest.
-const REST: Duration = Duration::from_secs(1);
+const REST: Duration = Duration::from_millis(500);
 
 /// What changes at every look is taken at this one, so that it is not put off for ever.
-const MOST_LOOKS: u32 = 30;
+const MOST_LOOKS: u32 = 60;
 
 /// Who looks: reads, and takes what was read.
 struct Looker<S, R, T> {
