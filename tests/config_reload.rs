@@ -92,7 +92,7 @@ async fn rules_that_are_still_being_written_are_not_taken_up() {
     settle().await;
     let (half, whole) = (rules("app"), rules("app") + rules("admin").trim_start_matches("resources:\n"));
     fs::write(&file, half).unwrap();
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
     fs::write(&file, whole).unwrap();
     watched.until("whole", |w| w.last_has("app")).await;
     assert!(watched.applied.lock().iter().all(|rules| rules.resource("admin").is_some()), "half of it was in force");
