@@ -53,6 +53,16 @@ pub const FIELDS: [&str; 33] = [
 /// What a device's own agent says has the name of what others say, after this.
 const AGENT: &str = "agent_";
 
+/// Whether a field of this name holds what the device's own agent says.
+pub(super) fn is_of_agent(name: &str) -> bool {
+    name.starts_with(AGENT)
+}
+
+/// The fields of what an agent says.
+pub(super) fn of_agent() -> impl Iterator<Item = &'static str> {
+    FIELDS.into_iter().filter(|name| is_of_agent(name))
+}
+
 /// A larger number (from the year 2514 on) is no time in seconds: milliseconds, most likely.
 pub const LAST_SECOND: u64 = 1 << 34;
 

@@ -5,25 +5,13 @@
 use super::{
     Devices,
     enroll::{Issue, Posture},
-    record::{self, Malformed},
+    record::{self, Malformed, is_of_agent, of_agent},
 };
 use crate::{
     domain::{DeviceRecord, UnixTime},
     store::Record,
 };
 
-/// What an agent says goes by these names.
-pub(super) const OF_AGENT: [&str; 9] = [
-    "agent_compliant",
-    "agent_jailbroken",
-    "agent_disk_encrypted",
-    "agent_screen_lock",
-    "agent_antivirus",
-    "agent_os",
-    "agent_os_version",
-    "agent_patch_level",
-    "agent_checked_at",
-];
 /// What our requirements make of what an operator says.
 const OF_POSTURE: &str = "posture_compliant";
 /// When others wrote `compliant` who say nothing else.
@@ -31,7 +19,7 @@ pub(super) const JUDGED_AT: &str = "judged_at";
 
 /// The field of this name, where it holds what an agent or our requirements say, or when somebody else has judged.
 pub fn said(name: &str) -> Option<&'static str> {
-    OF_AGENT.into_iter().chain([OF_POSTURE, JUDGED_AT]).find(|known| *known == name)
+    of_agent().chain([OF_POSTURE, JUDGED_AT]).find(|known| *known == name)
 }
 
 /// Who tells the state of a device. `compliant` is neither's: whoever writes that has judged already.
@@ -111,7 +99,7 @@ impl Devices {
 impl Speaker {
     /// What others say in a record. An operator's word takes the place of the agent's and of what operators said before.
     fn others(self, fields: &Record) -> Result<DeviceRecord, Malformed> {
-        let own = |name: &str| OF_AGENT.contains(&name) || (self == Self::Operator && name == OF_POSTURE);
+        let own = |name: &str| is_of_agent(name) || (self == Self::Operator && name == OF_POSTURE);
         record::parse(fields.iter().filter(|(name, _)| !own(name)).cloned().collect())
     }
 

@@ -30,7 +30,7 @@ use self::{
 };
 use super::{
     Devices, record,
-    speaker::{OF_AGENT, Speaker, Words},
+    speaker::{Speaker, Words},
 };
 use crate::{
     clock::Clock,
@@ -176,7 +176,7 @@ impl Enrollment {
         not_barred(&record)?;
         not_revoked(&*self.store, &id).await?;
         // What an earlier device of this id said of itself is not this one's word.
-        let known = before.iter().filter(|(name, _)| !OF_AGENT.contains(&name.as_str())).cloned().collect();
+        let known = before.iter().filter(|(name, _)| !record::is_of_agent(name)).cloned().collect();
         let (words, issues) = self.judged(speaker, posture, &known)?;
         if !issues.is_empty() {
             return Err(EnrollError::NotCompliant(issues));
@@ -206,7 +206,7 @@ impl Enrollment {
             ("enrolled_at", now.as_secs().to_string()),
         ]);
         // What an earlier device of this id could prove, this one cannot.
-        words.forget(&OF_AGENT);
+        words.forget(&record::of_agent().collect::<Vec<_>>());
         words.forget(&renew::PREVIOUS);
         words.forget(&["fingerprint", "jkt", "trust_score"]);
         // Its status stays: it was found to be active, and who suspends it meanwhile means this device, too.

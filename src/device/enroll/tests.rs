@@ -325,7 +325,7 @@ async fn an_agent_that_was_not_compliant_comes_back_by_itself() {
             // As enrolment wrote it before an agent's word had a field of its own.
             let old =
                 [("compliant", before), ("jailbroken", "false"), ("disk_encrypted", "true"), ("screen_lock", "true")];
-            world.store.write_record("cs:device:laptop", &old, &OF_AGENT).await.unwrap();
+            world.store.write_record("cs:device:laptop", &old, &record::of_agent().collect::<Vec<_>>()).await.unwrap();
         }
         assert_eq!(codes(world.renew(&agent, &bad()).await), ["no_screen_lock", "jailbroken"]);
         assert_eq!((world.record().await.compliant, world.record().await.jailbroken), (Some(false), Some(true)));
